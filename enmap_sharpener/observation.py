@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #22ac4f53
+# %% ../nbs/02a_observation.ipynb #34339dfc
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from .scene import GridError
 
-# %% ../nbs/02a_observation.ipynb #ba5afe38
+# %% ../nbs/02a_observation.ipynb #f2ac7852
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +41,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #dc3ceac6
+# %% ../nbs/02a_observation.ipynb #361be9ed
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -101,10 +101,10 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #fc01d9b8
+# %% ../nbs/02a_observation.ipynb #8ab3a550
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 
-# %% ../nbs/02a_observation.ipynb #04bd0cd9
+# %% ../nbs/02a_observation.ipynb #7b553c6d
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m]."""
@@ -131,7 +131,7 @@ def _apply_last(x, start, weights, out):
                 total += weights[i, k] * x[a, s + k]
             out[a, i] = total
 
-# %% ../nbs/02a_observation.ipynb #3f351880
+# %% ../nbs/02a_observation.ipynb #be244913
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -202,7 +202,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #faaa1a50
+# %% ../nbs/02a_observation.ipynb #323f5d21
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -241,7 +241,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #1b27002c
+# %% ../nbs/02a_observation.ipynb #846221eb
 def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
@@ -273,7 +273,7 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     weights = np.linalg.solve(S[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
     return Stencil(start, weights, len(S))
 
-# %% ../nbs/02a_observation.ipynb #4b3ec353
+# %% ../nbs/02a_observation.ipynb #7184fb06
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -314,9 +314,12 @@ class Observation:
         sigma_y, sigma_x = np.broadcast_to(sigma, 2)
         return cls(gaussian_stencil(coarse.rows, fine.rows, sigma_y, shift[0]), gaussian_stencil(coarse.cols, fine.cols, sigma_x, shift[1]))
 
-    def degrade(self, x):
-        """Fine image, shape (…, y, x), as the coarse sensor sees it; float, NaN spreads."""
-        return self.cols(self.rows(x, -2), -1)
+    def degrade(self, x, axes=(-2, -1)):
+        """Image as the other side sees it; float, NaN spreads. `axes` are the (y, x) axes, by default the last two."""
+        first, second = ((self.rows, axes[0]), (self.cols, axes[1]))
+        if self.rows.start.size > self.rows.n_in:
+            first, second = second, first
+        return second[0](first[0](x, first[1]), second[1])
 
     def adjoint(self, y):
         """The transpose applied to a coarse image, shape (…, y, x)."""
@@ -346,10 +349,9 @@ class Observation:
             Shape and dtype of `x`.
         """
         residual = np.nan_to_num(y - self.degrade(x))
-        back = self.inverse(nugget, length)
-        return x + back.rows(back.cols(residual, -1), -2)
+        return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #d1e9e840
+# %% ../nbs/02a_observation.ipynb #ac9f8c95
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),
