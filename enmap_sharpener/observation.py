@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #34339dfc
+# %% ../nbs/02a_observation.ipynb #1544e603
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,9 +17,9 @@ from numba import njit
 from rasterio.crs import CRS
 from scipy import sparse
 
-from .scene import GridError
+from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #f2ac7852
+# %% ../nbs/02a_observation.ipynb #d8a0a0a1
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +41,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #361be9ed
+# %% ../nbs/02a_observation.ipynb #b10ab36c
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -101,10 +101,10 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #8ab3a550
+# %% ../nbs/02a_observation.ipynb #198e2431
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 
-# %% ../nbs/02a_observation.ipynb #7b553c6d
+# %% ../nbs/02a_observation.ipynb #40407666
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m]."""
@@ -131,7 +131,7 @@ def _apply_last(x, start, weights, out):
                 total += weights[i, k] * x[a, s + k]
             out[a, i] = total
 
-# %% ../nbs/02a_observation.ipynb #be244913
+# %% ../nbs/02a_observation.ipynb #5c356512
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -202,7 +202,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #323f5d21
+# %% ../nbs/02a_observation.ipynb #8de1dc85
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -241,7 +241,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #846221eb
+# %% ../nbs/02a_observation.ipynb #dba442f8
 def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
@@ -273,7 +273,7 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     weights = np.linalg.solve(S[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
     return Stencil(start, weights, len(S))
 
-# %% ../nbs/02a_observation.ipynb #7184fb06
+# %% ../nbs/02a_observation.ipynb #4091fef1
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -321,6 +321,14 @@ class Observation:
             first, second = second, first
         return second[0](first[0](x, first[1]), second[1])
 
+    def inputs(self, rows, cols):
+        """Slices (rows, cols) of inputs that the outputs in a window need."""
+        return self.rows.inputs(rows), self.cols.inputs(cols)
+
+    def part(self, rows, cols, in_rows, in_cols):
+        """The operator for the outputs of a window, given only the inputs of another."""
+        return Observation(self.rows.part(rows, in_rows), self.cols.part(cols, in_cols))
+
     def adjoint(self, y):
         """The transpose applied to a coarse image, shape (…, y, x)."""
         return self.rows.transpose(self.cols.transpose(y, -1), -2)
@@ -351,7 +359,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #ac9f8c95
+# %% ../nbs/02a_observation.ipynb #84da7cd0
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),
