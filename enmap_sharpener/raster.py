@@ -7,11 +7,12 @@ __all__ = ['NODATA', 'SCALE', 'EnmapError', 'ProductError', 'MetadataError', 'Ba
            'OutputError', 'file_name', 'list_files', 'read_bytes', 'opened', 'open_raster', 'create_raster',
            'make_folder', 'windows', 'to_int16']
 
-# %% ../nbs/00b_raster.ipynb #3cfd3890
+# %% ../nbs/00b_raster.ipynb #09af435c
 import os
 import re
 import warnings
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from dask.base import tokenize
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-# %% ../nbs/00b_raster.ipynb #9ff2a582
+# %% ../nbs/00b_raster.ipynb #bdf624b6
 NODATA = -32768        # int16 nodata of EnMAP products and of every file that this package writes
 SCALE = 1e-4           # reflectance of one digital number
 
-# %% ../nbs/00b_raster.ipynb #c03939f9
+# %% ../nbs/00b_raster.ipynb #878446f6
 class EnmapError(Exception):
     "Base of the errors that this package raises on purpose; the message is one line for the user."
 
@@ -56,7 +57,7 @@ class NoValidPixels(EnmapError):
 class OutputError(EnmapError):
     "An output exists already, or cannot be written."
 
-# %% ../nbs/00b_raster.ipynb #ea6c3bb7
+# %% ../nbs/00b_raster.ipynb #d1517bfe
 def file_name(path: str) -> str:
     "The file's own name, for messages; paths inside a ZIP are /vsizip/ paths."
     return str(path).rstrip("/").rpartition("/")[2]
@@ -114,22 +115,22 @@ def read_bytes(path: str) -> bytes:
         archive, _, name = path.removeprefix("/vsizip/{").partition("}/")
         with zipfile.ZipFile(archive) as file:
             return file.read(name)
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ProductError(f"{file_name(path)}: cannot be read ({error}); get the file again.") from None
 
-# %% ../nbs/00b_raster.ipynb #6ebeb783
+# %% ../nbs/00b_raster.ipynb #fb0efbd8
 @contextmanager
 def opened(path: str):
     "A raster opened for reading; whatever GDAL finds wrong with it is a ProductError that names the file."
     path = str(path)
     try:
-        with rasterio.Env(RAW_CHECK_FILE_SIZE="YES"), rasterio.open(path) as dataset:
+        with rasterio.open(path) as dataset:
             yield dataset
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip(".")
         raise ProductError(f"{file_name(path)}: cannot be read, it is truncated or corrupt ({reason}); get the file again.") from None
 
-# %% ../nbs/00b_raster.ipynb #5330ef23
+# %% ../nbs/00b_raster.ipynb #b5ec67de
 def _plain(index: np.ndarray):
     "An index array as a slice where it is one: slices make views, index arrays copies."
     return slice(None) if index.ndim and np.array_equal(index, np.arange(index.size)) else index
@@ -171,20 +172,27 @@ class _LazyRaster:
             np.copyto(out, np.nan, where=values == nodata)
         return out
 
-# %% ../nbs/00b_raster.ipynb #efd87297
+# %% ../nbs/00b_raster.ipynb #374254b6
 def _checked(file, path: str):
-    "Raise unless an open raster is north-up, has a CRS, and (TIFF) its last block lies inside the file."
+    "Raise unless an open raster has a CRS, is north-up, and is as long as its last block wants."
     name, t = file_name(path), file.transform
     if file.crs is None:
         raise GridError(f"{name}: has no coordinate reference system; assign its UTM zone (gdal_edit -a_srs) or get the file again.")
     if t.is_identity or t.b or t.d or t.a <= 0 or t.e >= 0:
         raise GridError(f"{name}: is no north-up grid (geotransform {t.to_gdal()}); warp it to its UTM zone first.")
-    (rows, cols), last = file.block_shapes[-1], file.count
+    if os.path.exists(path) and os.path.getsize(path) < (wanted := _least_size(file)):
+        raise ProductError(f"{name}: is truncated ({os.path.getsize(path)} of at least {wanted} bytes); get the file again.")
+
+
+def _least_size(file) -> int:
+    "Bytes that an open TIFF or ENVI file has at least: up to the end of the last block. 0 where that is not known."
+    if file.driver == "ENVI":
+        start = int(file.tags(ns="ENVI").get("header_offset", 0))
+        return start + file.count * file.height * file.width * np.dtype(file.dtypes[0]).itemsize
+    rows, cols = file.block_shapes[-1]
     block = f"{(file.width - 1) // cols}_{(file.height - 1) // rows}"
-    if file.driver == "GTiff" and not str(path).startswith("/vsi"):
-        end = [file.get_tag_item(f"BLOCK_{item}_{block}", "TIFF", bidx=last) for item in ("OFFSET", "SIZE")]
-        if all(end) and sum(map(int, end)) > os.path.getsize(path):
-            raise ProductError(f"{name}: is truncated ({os.path.getsize(path)} of at least {sum(map(int, end))} bytes); get the file again.")
+    end = [file.get_tag_item(f"BLOCK_{item}_{block}", "TIFF", bidx=file.count) for item in ("OFFSET", "SIZE")]
+    return sum(map(int, end)) if all(end) else 0
 
 
 def _chunk(block: tuple, shape: tuple) -> tuple:
@@ -193,7 +201,7 @@ def _chunk(block: tuple, shape: tuple) -> tuple:
     cols = min(shape[1], cols * max(1, 256 // cols))
     return min(shape[0], rows * max(1, 65536 // (cols * rows))), cols
 
-# %% ../nbs/00b_raster.ipynb #25c83eb1
+# %% ../nbs/00b_raster.ipynb #3b928a72
 def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.DataArray:
     """Open a raster without reading a pixel of it.
 
@@ -233,7 +241,7 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
     coords = {"band": bands, "y": t.f + t.e * (np.arange(raster.shape[1]) + 0.5), "x": t.c + t.a * (np.arange(raster.shape[2]) + 0.5)}
     return xr.DataArray(data, dims=("band", "y", "x"), coords=coords).rio.write_crs(crs).rio.write_transform(t)
 
-# %% ../nbs/00b_raster.ipynb #9f9d3075
+# %% ../nbs/00b_raster.ipynb #1219adcb
 @contextmanager
 def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **options):
     """Create a tiled GeoTIFF that appears under its name only when it is whole.

@@ -1,0 +1,42 @@
+"Tiny EnMAP and Sentinel-2 products for tests."
+from datetime import datetime, timezone
+
+import numpy as np
+import xarray as xr
+from rasterio.transform import from_origin
+
+from enmap_sharpener.scene import SceneMetadata, band_table, write_enmap
+
+SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T100000Z_001_V010400_20230701T000000Z"
+METADATA = SceneMetadata(
+    SCENE_ID, start=datetime(2023, 6, 1, 10, 0, 0, 250000, tzinfo=timezone.utc), sun_elevation=55.5, sun_azimuth=160.25,
+    off_nadir_across=-3.5, off_nadir_along=0.125, scene_azimuth=14.0, quality={"cloudCover": 3.0, "overallQuality": 0.0},
+    citation="DLR (2023): <EnMAP> & more", version="01.04.00", correction="Land_Mode")
+
+
+def cube(bands=12, shape=(24, 36), corner=(366015, 5806125), pixel=30, crs="EPSG:32633", seed=0) -> xr.DataArray:
+    "Random reflectance with a nodata corner, one empty band, and small negative values."
+    values = np.random.default_rng(seed).uniform(-0.01, 0.6, (bands, *shape)).astype("float32").round(4)
+    values[:, :4, :5] = np.nan
+    values[bands // 2] = np.nan
+    data = xr.DataArray(values, dims=("band", "y", "x")).rio.write_crs(crs)
+    return data.rio.write_transform(from_origin(*corner, pixel, pixel))
+
+
+def table(bands=12):
+    "A band table from 420 to 2445 nm with both detectors."
+    wavelength = np.linspace(420, 2445, bands)
+    return band_table(wavelength, np.linspace(6, 11, bands), detector=np.where(wavelength < 950, "VNIR", "SWIR"))
+
+
+def product(folder, *, bands=12, shape=(24, 36), **options):
+    "Write a tiny EnMAP product; its folder."
+    return write_enmap(folder, cube(bands, shape), table(bands), scene_id=SCENE_ID, metadata=METADATA, **options)
+
+
+def sentinel2(shape=(72, 108), names=("B02", "B03", "B04", "B08"), corner=(366000, 5806140), pixel=10, seed=1):
+    "Random Sentinel-2 bands with a nodata corner."
+    values = np.random.default_rng(seed).uniform(0.02, 0.5, (len(names), *shape)).astype("float32").round(4)
+    values[:, :3, :3] = np.nan
+    data = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": list(names)}).rio.write_crs("EPSG:32633")
+    return data.rio.write_transform(from_origin(*corner, pixel, pixel))
