@@ -7,12 +7,15 @@ __all__ = ['NODATA', 'SCALE', 'EnmapError', 'ProductError', 'MetadataError', 'Ba
            'OutputError', 'file_name', 'list_files', 'read_bytes', 'opened', 'open_raster', 'create_raster',
            'make_folder', 'windows', 'to_int16']
 
-# %% ../nbs/00b_raster.ipynb #09af435c
+# %% ../nbs/00b_raster.ipynb #0c43f693
 import os
 import re
+import threading
 import warnings
 import zipfile
 import zlib
+from collections import OrderedDict
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,11 +28,11 @@ from dask.base import tokenize
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-# %% ../nbs/00b_raster.ipynb #bdf624b6
+# %% ../nbs/00b_raster.ipynb #6df26658
 NODATA = -32768        # int16 nodata of EnMAP products and of every file that this package writes
 SCALE = 1e-4           # reflectance of one digital number
 
-# %% ../nbs/00b_raster.ipynb #878446f6
+# %% ../nbs/00b_raster.ipynb #84eed33e
 class EnmapError(Exception):
     "Base of the errors that this package raises on purpose; the message is one line for the user."
 
@@ -57,7 +60,7 @@ class NoValidPixels(EnmapError):
 class OutputError(EnmapError):
     "An output exists already, or cannot be written."
 
-# %% ../nbs/00b_raster.ipynb #d1517bfe
+# %% ../nbs/00b_raster.ipynb #a2fd3f70
 def file_name(path: str) -> str:
     "The file's own name, for messages; paths inside a ZIP are /vsizip/ paths."
     return str(path).rstrip("/").rpartition("/")[2]
@@ -118,7 +121,7 @@ def read_bytes(path: str) -> bytes:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ProductError(f"{file_name(path)}: cannot be read ({error}); get the file again.") from None
 
-# %% ../nbs/00b_raster.ipynb #fb0efbd8
+# %% ../nbs/00b_raster.ipynb #ecaf66ce
 @contextmanager
 def opened(path: str):
     "A raster opened for reading; whatever GDAL finds wrong with it is a ProductError that names the file."
@@ -130,49 +133,103 @@ def opened(path: str):
         reason = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip(".")
         raise ProductError(f"{file_name(path)}: cannot be read, it is truncated or corrupt ({reason}); get the file again.") from None
 
-# %% ../nbs/00b_raster.ipynb #b5ec67de
-def _plain(index: np.ndarray):
-    "An index array as a slice where it is one: slices make views, index arrays copies."
-    return slice(None) if index.ndim and np.array_equal(index, np.arange(index.size)) else index
 
+class _Blocks:
+    "Decoded blocks for many threads: each is loaded once, those not used for longest are dropped beyond `limit` bytes."
 
+    def __init__(self, limit: int):
+        self.limit, self.size, self.lock = limit, 0, threading.Lock()
+        self.blocks: OrderedDict = OrderedDict()
+
+    def get(self, key, load):
+        "The block of `key`, from `load()` the first time; a thread that comes while it loads waits for it."
+        with self.lock:
+            missing = key not in self.blocks
+            block = self.blocks.setdefault(key, Future())
+            self.blocks.move_to_end(key)
+        if missing:
+            try:
+                block.set_result(load())
+            except BaseException as error:
+                block.set_exception(error)
+                with self.lock:
+                    del self.blocks[key]
+                raise
+            self._shrink(block.result().nbytes)
+        return block.result()
+
+    def _shrink(self, added: int):
+        "Count a new block and drop the oldest ones."
+        with self.lock:
+            self.size += added
+            for key in [k for k, b in self.blocks.items() if b.done()]:
+                if self.size <= self.limit:
+                    break
+                self.size -= self.blocks.pop(key).result().nbytes
+
+# %% ../nbs/00b_raster.ipynb #7c2de5b8
 class _LazyRaster:
     """Bands of a raster file as an array (band, y, x) that reads when it is sliced.
 
     With `gain` and `offset` (one number a band) values are float32 reflectance, NaN for nodata; without, the file's own.
+    `unit` is the size of a block (rows, cols) that is read and kept.
     """
 
     ndim = 3
 
-    def __init__(self, path, bands, shape, dtype, nodata=None, gain=None, offset=None):
-        self.path, self.bands, self.shape, self.nodata = path, bands, (len(bands), *shape), nodata
-        self.gain, self.offset = gain, offset
+    def __init__(self, path, bands, shape, dtype, unit, nodata=None, gain=None, offset=None):
+        self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset
+        self.path, self.bands, self.shape, self.unit = path, np.array(bands), (len(bands), *shape), unit
+        # -32768 is no reflectance, whatever a file declares; whole numbers as int, which numpy compares five times faster
+        whole = int if np.issubdtype(dtype, np.integer) else float
+        self.nodata = {whole(v) for v in (nodata, NODATA) if v is not None and np.isfinite(v)}
+        self.gain, self.offset = (None if v is None else np.asarray(v, "float32")[:, None, None] for v in (gain, offset))
         self.dtype = np.dtype(dtype if gain is None else "float32")
+        rows = unit[0] * (1 + -(-256 // unit[0]))      # what windows of 256 rows touch
+        self.blocks = _Blocks(rows * shape[1] * len(bands) * np.dtype(dtype).itemsize)
+
+    def __reduce__(self):
+        return _LazyRaster, self.arguments
 
     def __getitem__(self, key):
         bands, rows, cols = (np.arange(n)[k] for n, k in zip(self.shape, key))
-        inside = [i - i.min() if i.size else i for i in (rows, cols)]
         if not (bands.size and rows.size and cols.size):
             return np.empty(bands.shape + rows.shape + cols.shape, self.dtype)
-        window = Window.from_slices(*((i.min(), i.max() + 1) for i in (rows, cols)))
-        with opened(self.path) as file:
-            values = file.read([self.bands[b] for b in bands.flat], window=window)
-        values = self._scaled(values, bands.ravel())
-        return values[0 if bands.ndim == 0 else slice(None)][..., _plain(inside[0]), :][..., _plain(inside[1])]
+        (top, bottom), (left, right) = ((i.min(), i.max() + 1) for i in (rows, cols))
+        out = np.empty((bands.size, bottom - top, right - left), self.dtype)
+        for y in range(top // self.unit[0], -(-bottom // self.unit[0])):
+            for x in range(left // self.unit[1], -(-right // self.unit[1])):
+                self._copy(out, bands.ravel(), y, x, top, left)
+        return out[0 if bands.ndim == 0 else slice(None)][..., _plain(rows - top), :][..., _plain(cols - left)]
 
-    def _scaled(self, values, bands):
-        "Digital numbers as reflectance, NaN for nodata."
+    def _copy(self, out, bands, y, x, top, left):
+        "Copy what block (y, x) has of a window that starts at (top, left)."
+        block = self.blocks.get((bands.tobytes(), y, x), lambda: self._load(bands, y, x))
+        y, x = y * self.unit[0], x * self.unit[1]
+        target = out[:, max(y - top, 0):y + block.shape[1] - top, max(x - left, 0):x + block.shape[2] - left]
+        values = block[:, max(top - y, 0):, max(left - x, 0):][:, :target.shape[1], :target.shape[2]]
         if self.gain is None:
-            return values
-        gain, offset = (np.asarray(v, "float32")[bands, None, None] for v in (self.gain, self.offset))
-        out = values.astype("float32") * gain
-        if offset.any():
-            out += offset
-        for nodata in {self.nodata, NODATA}:  # -32768 is no reflectance, whatever a file declares
-            np.copyto(out, np.nan, where=values == nodata)
-        return out
+            target[...] = values
+            return
+        target[...] = values
+        target *= self.gain[bands]
+        if self.offset.any():
+            target += self.offset[bands]
+        for nodata in self.nodata:
+            np.copyto(target, np.nan, where=values == nodata)
 
-# %% ../nbs/00b_raster.ipynb #374254b6
+    def _load(self, bands, y, x):
+        "Block (y, x) of some bands from the file."
+        rows, cols = (slice(i * u, min((i + 1) * u, n)) for i, u, n in zip((y, x), self.unit, self.shape[1:]))
+        with opened(self.path) as file:
+            return file.read(self.bands[bands].tolist(), window=Window.from_slices(rows, cols))
+
+
+def _plain(index: np.ndarray):
+    "An index array as a slice where it is one: slices make views, index arrays copies."
+    return slice(None) if index.ndim and np.array_equal(index, np.arange(index.size)) else index
+
+# %% ../nbs/00b_raster.ipynb #64f6ef0c
 def _checked(file, path: str):
     "Raise unless an open raster has a CRS, is north-up, and is as long as its last block wants."
     name, t = file_name(path), file.transform
@@ -195,13 +252,13 @@ def _least_size(file) -> int:
     return sum(map(int, end)) if all(end) else 0
 
 
-def _chunk(block: tuple, shape: tuple) -> tuple:
-    "A chunk (rows, cols) of whole file blocks, about 256 x 256 pixels."
+def _blocks_of(block: tuple, shape: tuple, side: int) -> tuple:
+    "Rows and columns of about `side` x `side` pixels, in whole file blocks."
     rows, cols = (min(b, n) for b, n in zip(block, shape))
-    cols = min(shape[1], cols * max(1, 256 // cols))
-    return min(shape[0], rows * max(1, 65536 // (cols * rows))), cols
+    cols = min(shape[1], cols * max(1, side // cols))
+    return min(shape[0], rows * max(1, side**2 // (cols * rows))), cols
 
-# %% ../nbs/00b_raster.ipynb #3b928a72
+# %% ../nbs/00b_raster.ipynb #83ad5fe1
 def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.DataArray:
     """Open a raster without reading a pixel of it.
 
@@ -234,14 +291,15 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)   # _checked raises, no need to warn as well
         _checked(file, path)
         bands = list(bands or file.indexes)
-        raster = _LazyRaster(path, bands, file.shape, file.dtypes[bands[0] - 1], nodata if file.nodata is None else file.nodata, gain, offset)
-        crs, t, chunks = file.crs, file.transform, (len(bands), *_chunk(file.block_shapes[0], file.shape))
+        block, nodata = file.block_shapes[0], nodata if file.nodata is None else file.nodata
+        raster = _LazyRaster(path, bands, file.shape, file.dtypes[bands[0] - 1], _blocks_of(block, file.shape, 128), nodata, gain, offset)
+        crs, t, chunks = file.crs, file.transform, (len(bands), *_blocks_of(block, file.shape, 256))
     token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset)
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     coords = {"band": bands, "y": t.f + t.e * (np.arange(raster.shape[1]) + 0.5), "x": t.c + t.a * (np.arange(raster.shape[2]) + 0.5)}
     return xr.DataArray(data, dims=("band", "y", "x"), coords=coords).rio.write_crs(crs).rio.write_transform(t)
 
-# %% ../nbs/00b_raster.ipynb #1219adcb
+# %% ../nbs/00b_raster.ipynb #a98f02b5
 @contextmanager
 def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **options):
     """Create a tiled GeoTIFF that appears under its name only when it is whole.

@@ -16,7 +16,14 @@ from rasterio.windows import Window
 
 from enmap_sharpener import raster
 from enmap_sharpener.scene import (
-    NODATA, QUALITY_LAYERS, BandError, BandTable, OutputError, band_table, read_enmap, write_enmap,
+    NODATA,
+    QUALITY_LAYERS,
+    BandError,
+    BandTable,
+    OutputError,
+    band_table,
+    read_enmap,
+    write_enmap,
 )
 
 
@@ -268,10 +275,10 @@ def test_threads_share_nothing(tmp_path):
 
 
 def test_chunks_follow_blocks():
-    assert raster._chunk((128, 128), (1000, 1100)) == (256, 256)
-    assert raster._chunk((3, 1200), (1200, 1200)) == (54, 1200)
-    assert raster._chunk((512, 512), (1200, 1200)) == (512, 512)
-    assert raster._chunk((20, 32), (20, 32)) == (20, 32)
+    assert raster._blocks_of((128, 128), (1000, 1100), 256) == (256, 256)
+    assert raster._blocks_of((3, 1200), (1200, 1200), 256) == (54, 1200)
+    assert raster._blocks_of((512, 512), (1200, 1200), 256) == (512, 512)
+    assert raster._blocks_of((20, 32), (20, 32), 256) == (20, 32)
 
 
 # ---- band selections
