@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Pair', 'complete', 'axes', 'Tile', 'Geometry', 'measure_geometry',
            'Radiometry', 'weighted_line', 'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #b26d42b0
+# %% ../nbs/02b_alignment.ipynb #a4a31349
 import logging
 from dataclasses import asdict, dataclass
 
@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from .observation import NOMINAL_SIGMA, SENTINEL2_BANDS, Grid, Observation, window_stencil
 from .raster import NODATA, GridError, NoValidPixels
 
-# %% ../nbs/02b_alignment.ipynb #8eb3272f
+# %% ../nbs/02b_alignment.ipynb #809afea3
 logger = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ def window_mean(x, sigma, weight=None):
     weight = np.ones(x.shape[:2], x.dtype) if weight is None else weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #1c211d7f
+# %% ../nbs/02b_alignment.ipynb #9adc16b1
 def _overlap(coarse, fine):
     """Slices of both axes: coarse pixels whose centre the fine axis covers, and the fine pixels under them."""
     inside = np.flatnonzero((coarse.centres > fine.start) & (coarse.centres < fine.start + fine.step * fine.n))
@@ -48,7 +48,7 @@ def _distance_km(a, b):
     gap = [max(0.0, max(a[i], b[i]) - min(a[i + 2], b[i + 2])) for i in (0, 1)]
     return float(np.hypot(*gap)) / 1000
 
-# %% ../nbs/02b_alignment.ipynb #b1a562e0
+# %% ../nbs/02b_alignment.ipynb #07837756
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
 
@@ -153,22 +153,27 @@ class Pair:
         with dask.config.set(scheduler="synchronous"):
             return np.asarray(self.scene.cloud_mask()[y:y + h, x:x + w].values, bool)
 
-    def mask_missing(self, cube, rows, cols, near, y):
+    def mask_missing(self, cube, target, rows, cols, near, y):
         """Set int16 values to nodata where EnMAP holds none.
 
         Parameters
         ----------
         cube
             Shape (band, y, x) on the window (rows, cols) of `fine`; changed in place.
+        target
+            For each band of `y`, its place in `cube`, or -1.
         near, y
             A window of `coarse` around it and EnMAP there, shape (band, y, x), NaN nodata.
         """
         missing = np.isnan(y)
-        if missing.any():
-            under, index = self.under(rows, cols)
-            at = [i + u.start - n.start for i, u, n in zip(index, under, near, strict=True)]
-            cube[missing[:, at[0][:, None], at[1]]] = NODATA
-        return cube
+        if not missing.any():
+            return
+        under, index = self.under(rows, cols)
+        at = [i + u.start - n.start for i, u, n in zip(index, under, near, strict=True)]
+        alike = missing.all(0)
+        cube[:, alike[at[0][:, None], at[1]]] = NODATA
+        for b in np.flatnonzero((target >= 0) & (missing & ~alike).any((1, 2))):
+            cube[target[b], missing[b][at[0][:, None], at[1]]] = NODATA
 
     def fine_window(self, coarse_rows, coarse_cols, margin=0):
         """Slices of `fine` pixels under a window of `coarse`, widened by `margin` fine pixels."""
@@ -214,7 +219,7 @@ def _under(axis, window, margin):
     last = int(np.floor(axis.index(window.start + window.step * window.n) + 1e-9))
     return slice(max(0, first - margin), min(axis.n, last + 1 + margin))
 
-# %% ../nbs/02b_alignment.ipynb #0fdf42e6
+# %% ../nbs/02b_alignment.ipynb #d772d378
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -269,7 +274,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #581e4bb0
+# %% ../nbs/02b_alignment.ipynb #ea7503fc
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -322,7 +327,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #840856a4
+# %% ../nbs/02b_alignment.ipynb #61b05548
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -395,7 +400,7 @@ def _search(tiles, most=4):
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #aa7a9600
+# %% ../nbs/02b_alignment.ipynb #e997c861
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -453,7 +458,7 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         field /= np.average(field, weights=weight)
     return Radiometry(gain.astype(degraded.dtype), offset.astype(degraded.dtype), field.astype(degraded.dtype))
 
-# %% ../nbs/02b_alignment.ipynb #b6c95eaa
+# %% ../nbs/02b_alignment.ipynb #d6824ec5
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
     w = weight

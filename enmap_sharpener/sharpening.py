@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #a118c201
+# %% ../nbs/05_sharpening.ipynb #a77da950
 import os
 import threading
 from collections import deque
@@ -17,10 +17,10 @@ import numpy as np
 
 from . import subspace
 from .alignment import Pair, axes
-from .observation import Grid, Observation, Stencil, linear_stencil, window_stencil
+from .observation import Observation, Stencil, linear_stencil, window_stencil
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #1966c9f6
+# %% ../nbs/05_sharpening.ipynb #3196cd9a
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -64,25 +64,46 @@ class InterpolationModel:
         """No guide, no trust: zeros, shape (y, x)."""
         return np.zeros((rows.stop - rows.start, cols.stop - cols.start), np.float32)
 
-    def block(self, rows, cols):
-        """The good bands in a window of the output grid, int16 [reflectance × 10 000], shape (band, y, x)."""
-        ratio = self.pair.coarse.cols.step / self.pair.fine.cols.step
-        halo = int(np.ceil(4 * ratio)) if self.unsharp else 0
-        wide = tuple(slice(max(0, w.start - halo), min(a.n, w.stop + halo)) for w, a in zip((rows, cols), axes(self.pair.fine), strict=True))
-        near = self.spread.inputs(*wide)
-        y = np.moveaxis(self.pair.enmap(*near), -1, 0)
-        part = self.spread.part(*wide, *near)
-        held = np.isfinite(y)
-        out = part.degrade(np.where(held, y, 0))
-        if not held.all():
-            weight = part.degrade(held.astype(np.float32))
-            out = np.where(weight > 0.05, out / np.maximum(weight, 0.05), 0)
-        if self.unsharp:
-            smooth = Observation(*(window_stencil(n, ratio) for n in out.shape[1:]))
-            out += self.unsharp * (out - smooth.degrade(out) / smooth.degrade(np.ones((1, *out.shape[1:]), np.float32)))
+    def block(self, rows, cols, target, out):
+        """Good bands in a window of the output grid into int16 `out`, shape (band, y, x) [reflectance × 10 000]; see `SubspaceModel.block`."""
+        fine = self.pair.fine
+        halo = int(np.ceil(4 * self.ratio)) if self.unsharp else 0
+        wide = tuple(slice(max(0, w.start - halo), min(a.n, w.stop + halo)) for w, a in zip((rows, cols), axes(fine), strict=True))
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        out = np.rint(np.clip(out[:, inner[0], inner[1]] * 1e4, -32767, 32767)).astype(np.int16)
-        return self.pair.mask_missing(out, rows, cols, near, y)
+        near = self.spread.inputs(*wide)
+        raw = np.moveaxis(self.pair.enmap(*near), -1, 0)
+        y, part = _continued(raw), self.spread.part(*wide, *near)
+        if self.unsharp:
+            y = part.degrade(y)
+            y = (y + self.unsharp * (y - _smooth(y, self.ratio)))[:, inner[0], inner[1]]
+            rows_stencil = window_stencil(y.shape[1], 0.01)
+        else:
+            y, rows_stencil = part.cols(y, -1), part.rows
+        nothing = np.zeros((0, *out.shape[1:]), np.float32), np.zeros((len(y), 0), np.float32)
+        subspace.expand(*nothing, np.zeros(len(y), np.float32), np.ascontiguousarray(y), rows_stencil, target, out)
+        self.pair.mask_missing(out, target, rows, cols, near, raw)
+
+    @property
+    def ratio(self):
+        """Size of an EnMAP pixel [fine pixels]."""
+        return self.pair.coarse.cols.step / self.pair.fine.cols.step
+
+
+def _continued(y):
+    """Bands, shape (band, y, x), continued by a pixel beyond their valid part, for interpolation up to its rim; 0 further out."""
+    held = np.isfinite(y)
+    if held.all():
+        return y
+    box = Observation(*(window_stencil(n, 0.5) for n in y.shape[1:]))
+    filled, weight = np.where(held, y, np.float32(0)), held.astype(np.float32)
+    around = box.degrade(filled) / np.maximum(box.degrade(weight), 1e-6)
+    return np.where(held, y, around)
+
+
+def _smooth(x, sigma):
+    """Gaussian moving mean of bands, shape (band, y, x)."""
+    box = Observation(*(window_stencil(n, sigma) for n in x.shape[1:]))
+    return box.degrade(x) / box.degrade(np.ones((1, *x.shape[1:]), np.float32))
 
 
 def _interpolate(stencil, unsharp=0.0):
@@ -101,7 +122,7 @@ METHODS = {
 }
 """Methods by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`."""
 
-# %% ../nbs/05_sharpening.ipynb #da417401
+# %% ../nbs/05_sharpening.ipynb #04b8aebc
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -132,7 +153,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #e7b824f7
+# %% ../nbs/05_sharpening.ipynb #f120557c
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -148,25 +169,22 @@ class Sharpened:
         What was measured, plain numbers; `agreement` with the input is there once all blocks were computed.
     """
 
-    def __init__(self, model, bands, index, method, threads):
+    def __init__(self, model, bands, target, method, threads):
         self.grid, self.bands, self.method = model.pair.fine, bands, method
-        self._model, self._index, self._threads = model, index, threads
+        self._model, self._target, self._threads = model, target, threads
         self._cloudy = model.pair.cloud_mask()
         self._sums, self._lock = [], threading.Lock()
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), **model.report}
 
     def block(self, rows, cols):
         """`Block` of a window, two slices of `grid`."""
-        good = self._model.block(rows, cols)
+        cube = np.full((len(self.bands), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
+        self._model.block(rows, cols, self._target, cube)
         near, under = self._model.pair.under(rows, cols)
-        cloudy = self._cloudy[near][np.ix_(*under)]
-        measured = (good != NODATA).any(0)
+        measured = _any_measured(cube)
         trust = np.where(measured, np.clip(self._model.trust(rows, cols), 0, 1), 0)
-        kind = np.where(cloudy, 3, np.where(trust < 0.5, 2, 1)) * measured
-        self._compare(good, rows, cols)
-        cube = np.full((len(self.bands), *good.shape[1:]), NODATA, np.int16)
-        here = self._index >= 0
-        cube[here] = good[self._index[here]]
+        kind = np.where(self._cloudy[near][np.ix_(*under)], 3, np.where(trust < 0.5, 2, 1)) * measured
+        self._compare(cube, rows, cols)
         return Block(rows, cols, cube, np.stack([kind, np.rint(100 * trust)]).astype(np.uint8))
 
     def windows(self, size=512):
@@ -195,17 +213,18 @@ class Sharpened:
                     future.cancel()
         self.report["agreement"] = self._agreement()
 
-    def _compare(self, good, rows, cols, most=24):
+    def _compare(self, cube, rows, cols, most=24):
         """Collect squared differences from EnMAP in the middle of a block, up to `most` EnMAP pixels a side."""
         pair = self._model.pair
         for bands, see in self._model.observations:
-            inner = [_middle(s, w, most) for s, w in zip((see.rows, see.cols), (rows, cols), strict=True)]
-            if any(s is None for s in inner):
+            bands = bands[self._target[bands] >= 0]
+            middle = [_middle(s, w, most) for s, w in zip((see.rows, see.cols), (rows, cols), strict=True)]
+            if not len(bands) or any(m is None for m in middle):
                 continue
-            x = good[bands].astype(np.float32) * np.float32(1e-4)
-            x[good[bands] == NODATA] = np.nan
-            y = np.moveaxis(pair.enmap(*inner, bands=bands), -1, 0)
-            d = (see.part(*inner, rows, cols).degrade(x) - y).reshape(len(bands), -1).astype(float)
+            need = see.inputs(*middle)
+            x = cube[(self._target[bands], *(slice(n.start - w.start, n.stop - w.start) for n, w in zip(need, (rows, cols), strict=True)))]
+            x = np.where(x == NODATA, np.float32(np.nan), x * np.float32(1e-4))
+            d = (see.part(*middle, *need).degrade(x) - np.moveaxis(pair.enmap(*middle, bands=bands), -1, 0)).reshape(len(bands), -1).astype(float)
             with self._lock:
                 self._sums.append((bands, np.nansum(d**2, 1), np.isfinite(d).sum(1)))
 
@@ -238,6 +257,16 @@ class Sharpened:
         return self.grid.georeference(out, coords={"band": ["class", "trust"]}, name="quality")
 
 
+def _any_measured(cube):
+    """Pixels with a value in any band, bool, shape (y, x); most bands need no look."""
+    measured = np.zeros(cube.shape[1:], bool)
+    for band in cube:
+        measured |= band != NODATA
+        if measured.all():
+            break
+    return measured
+
+
 def _middle(stencil, window, most):
     """Slice of outputs around the middle of a window of inputs that need nothing outside it; None if there is none."""
     taps = stencil.weights.shape[1]
@@ -247,7 +276,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #d7c80ba9
+# %% ../nbs/05_sharpening.ipynb #c20d58a5
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 
@@ -290,6 +319,6 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
     index = scene.bands.select(bands)
     pair = Pair(scene, guide)
     model = METHODS[method](pair, threads, progress)
-    position = np.full(len(scene.bands), -1)
-    position[np.flatnonzero(scene.bands.good)] = np.arange(len(pair.bands))
-    return Sharpened(model, scene.bands.take(index), position[index], method, threads)
+    target = np.full(len(scene.bands), -1)
+    target[index] = np.arange(len(index))
+    return Sharpened(model, scene.bands.take(index), target[scene.bands.good], method, threads)

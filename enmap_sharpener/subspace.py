@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['logger', 'split', 'windows', 'each', 'sample_windows', 'Scratch', 'Survey', 'survey', 'degrade_guide',
            'measure_guide', 'GuideModel', 'model_guide', 'FineGuide', 'SwirGuide', 'guide_noise', 'noise_variance',
-           'DetectorModel', 'SubspaceModel', 'fit']
+           'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #89591d88
+# %% ../nbs/03a_subspace.ipynb #2ce4375a
 import logging
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ from .observation import Axis, Grid, Observation, band_responses, linear_stencil
 from .regression import LocalRegression
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/03a_subspace.ipynb #02dafec0
+# %% ../nbs/03a_subspace.ipynb #27a701a4
 logger = logging.getLogger(__name__)
 
 
@@ -80,7 +80,7 @@ class Scratch:
         """A window, shape (y, x, channel), float32."""
         return np.array(self._map()[rows, cols])
 
-# %% ../nbs/03a_subspace.ipynb #22ef6a76
+# %% ../nbs/03a_subspace.ipynb #d6515e0f
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -126,7 +126,7 @@ def survey(pair, threads=1):
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
     return Survey(seen, valid)
 
-# %% ../nbs/03a_subspace.ipynb #b70d58d8
+# %% ../nbs/03a_subspace.ipynb #9c988b66
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -209,7 +209,7 @@ def measure_guide(pair, found, samples, threads=1):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/03a_subspace.ipynb #55a335e7
+# %% ../nbs/03a_subspace.ipynb #1f550604
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -254,7 +254,7 @@ class GuideModel:
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/03a_subspace.ipynb #f29e2fd3
+# %% ../nbs/03a_subspace.ipynb #2a39e452
 def model_guide(pair, found, whole, geometry, weight, samples):
     """`GuideModel` and the geometries (10 m bands, B11 and B12), from tiles.
 
@@ -290,7 +290,7 @@ def model_guide(pair, found, whole, geometry, weight, samples):
     swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir)
     return model, (vnir, swir)
 
-# %% ../nbs/03a_subspace.ipynb #28dffe06
+# %% ../nbs/03a_subspace.ipynb #35aa274f
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -373,7 +373,7 @@ class SwirGuide:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
         return np.concatenate([self.mover(self.vnir(*wide))[inner], self.swir(rows, cols)], -1)
 
-# %% ../nbs/03a_subspace.ipynb #2fe86fe6
+# %% ../nbs/03a_subspace.ipynb #026593c3
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 
@@ -430,7 +430,7 @@ def _down_error(prepared, noise, window, ridge, root):
     p += see.inverse(0.01).degrade(low_c - see.degrade(p, axes=(0, 1)), axes=(0, 1))
     return float(((((p - c) @ root) ** 2).sum(-1) * (weight > 0.5))[1:-1, 1:-1].sum())
 
-# %% ../nbs/03a_subspace.ipynb #d884714b
+# %% ../nbs/03a_subspace.ipynb #7b6cfa28
 def noise_variance(cubes, neighbours=3):
     """Noise variance of each band [reflectance²] from tiles of shape (y, x, band)."""
     detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
@@ -441,7 +441,7 @@ def noise_variance(cubes, neighbours=3):
         out[b] = (np.median(np.abs(e)) / 0.6745) ** 2 * len(e) / max(len(e) - len(other), 1)
     return out
 
-# %% ../nbs/03a_subspace.ipynb #0e039933
+# %% ../nbs/03a_subspace.ipynb #0683f63e
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -478,12 +478,14 @@ def _basis(pixels, rank=16):
     values, vectors = np.linalg.eigh(np.cov((pixels - mean).T.astype(float)).reshape(len(mean), len(mean)))
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, ::-1][:, :rank].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #2e23299b
+# %% ../nbs/03a_subspace.ipynb #ad85494b
 @njit(nogil=True, cache=True, fastmath=True)
-def _expand(q, basis, mean, rest, start, weights, out):
-    """out[b, y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
-    row = np.empty(q.shape[2], np.float32)
-    for b in range(out.shape[0]):
+def _expand(q, basis, mean, rest, start, weights, target, out):
+    """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
+    row = np.empty(out.shape[2], np.float32)
+    for b in range(target.size):
+        if target[b] < 0:
+            continue
         for y in range(out.shape[1]):
             row[:] = mean[b]
             for r in range(q.shape[0]):
@@ -496,9 +498,28 @@ def _expand(q, basis, mean, rest, start, weights, out):
                 for x in range(row.size):
                     row[x] += w * source[x]
             for x in range(row.size):
-                out[b, y, x] = np.int16(np.rint(min(max(row[x] * np.float32(1e4), np.float32(-32767)), np.float32(32767))))
+                out[target[b], y, x] = np.int16(np.rint(min(max(row[x] * np.float32(1e4), np.float32(-32767)), np.float32(32767))))
 
-# %% ../nbs/03a_subspace.ipynb #56be03a7
+
+def expand(q, basis, mean, rest, rows, target, out):
+    """Finished values of a window, int16 [reflectance × 10 000].
+
+    Parameters
+    ----------
+    q, basis, mean
+        Coefficients, shape (rank, y, x), their spectra, shape (band, rank), and the mean spectrum, shape (band,); float32.
+    rest
+        What the subspace does not hold, along x already on the fine grid, shape (band, coarse y, x), float32.
+    rows : Stencil
+        Interpolates it along y.
+    target
+        For each band its place in `out`, or -1.
+    out
+        int16, shape (…, y, x), written in place.
+    """
+    _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
+
+# %% ../nbs/03a_subspace.ipynb #1d3a6b6a
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -532,14 +553,23 @@ class SubspaceModel:
         """Trust in the guide in a window of the output grid, 0…1, shape (y, x)."""
         return self.whole.trust_at(rows, cols)
 
-    def block(self, rows, cols):
-        """The good bands in a window of the output grid, int16 [reflectance × 10 000], shape (band, y, x)."""
-        out = np.empty((len(self.pair.bands), rows.stop - rows.start, cols.stop - cols.start), np.int16)
-        for d in self.detectors:
-            out[d.bands] = self._detector(d, rows, cols)
-        return out
+    def block(self, rows, cols, target, out):
+        """Good bands in a window of the output grid.
 
-    def _detector(self, d, rows, cols):
+        Parameters
+        ----------
+        rows, cols
+            The window, two slices of `pair.fine`.
+        target
+            For each good band its place in `out`, or -1.
+        out
+            int16, shape (band, y, x) [reflectance × 10 000], nodata −32768; written in place.
+        """
+        for d in self.detectors:
+            if (target[d.bands] >= 0).any():
+                self._detector(d, rows, cols, target[d.bands], out)
+
+    def _detector(self, d, rows, cols, target, out):
         """One detector's bands in a window."""
         near = d.back.inputs(rows, cols)
         fine = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(d.see.inputs(*near), (rows, cols), strict=True))
@@ -550,9 +580,8 @@ class SubspaceModel:
         back = d.back.part(rows, cols, *near)
         q = predicted[inner] + back.degrade(left, axes=(0, 1))
         rest = back.cols(np.ascontiguousarray(np.moveaxis(rest * valid, -1, 0)), -1)
-        out = np.empty((len(d.bands), *q.shape[:2]), np.int16)
-        _expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis, d.mean, rest, back.rows.start, back.rows.weights.astype(np.float32), out)
-        return self.pair.mask_missing(out, rows, cols, near, np.moveaxis(raw, -1, 0))
+        expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis, d.mean, rest, back.rows, target, out)
+        self.pair.mask_missing(out, target, rows, cols, near, np.moveaxis(raw, -1, 0))
 
     def _predict(self, d, fine, near):
         """Predicted coefficients on a fine window; EnMAP's coefficients, remainder and spectra on the coarse window `near`."""
@@ -578,7 +607,7 @@ class SubspaceModel:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(near, wide, strict=True))
         return LocalRegression.predict(guide, maps, *spread), c[inner], y[inner] - c[inner] @ d.basis.T, raw[inner]
 
-# %% ../nbs/03a_subspace.ipynb #054bd9aa
+# %% ../nbs/03a_subspace.ipynb #b7482f04
 def _fit_detector(pair, found, samples, bands, guide, trained, geometry, noise, ridge):
     """`DetectorModel` of one detector; the nugget comes from what the guide leaves on the tiles."""
     tiles, ok = zip(*(complete(pair.enmap(*s, bands=bands)) for s in samples), strict=True)
