@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BandTable', 'band_table', 'SceneMetadata', 'parse_xml', 'parse_time', 'parse_metadata', 'parse_bands', 'metadata_xml']
 
-# %% ../nbs/00c_metadata.ipynb #704f636f
+# %% ../nbs/00c_metadata.ipynb #09952412
 import logging
 import re
 from dataclasses import dataclass, field, fields
@@ -21,10 +21,10 @@ from rasterio.warp import transform as transform_points
 
 from .raster import SCALE, BandError, MetadataError
 
-# %% ../nbs/00c_metadata.ipynb #9e500e19
+# %% ../nbs/00c_metadata.ipynb #b05dc827
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/00c_metadata.ipynb #e407e3b2
+# %% ../nbs/00c_metadata.ipynb #8efa6cbf
 @dataclass(frozen=True, eq=False)
 class BandTable:
     """The bands of a cube, in the order of the cube.
@@ -89,16 +89,17 @@ class BandTable:
         "Bool, shape (n,): the bands that one part of a selection names."
         found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)nm", part.replace(" ", ""))
         if not found:
-            raise BandError(f"Band selection {part!r} is not understood; write numbers and ranges like 1-10,44 or 450-700nm.")
+            raise BandError(f"Band selection {part!r} is not understood; "
+                            "write numbers and ranges like 1-10,44 or 450-700nm.")
         first, last, shortest, longest = found.groups()
         values, low, high = (self.wavelength, shortest, longest) if shortest else (self.number, first, last or first)
         mask = (values >= float(low)) & (values <= float(high))
         if not mask.any():
-            raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-{self.number.max()}, "
-                            f"wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
+            raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-"
+                            f"{self.number.max()}, wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
         return mask
 
-# %% ../nbs/00c_metadata.ipynb #2820608d
+# %% ../nbs/00c_metadata.ipynb #310d5fad
 def band_table(wavelength, fwhm, *, number=None, gain=SCALE, offset=0.0, detector=None, good=True) -> BandTable:
     """Make a band table; what is not given has EnMAP's usual value.
 
@@ -122,7 +123,7 @@ def band_table(wavelength, fwhm, *, number=None, gain=SCALE, offset=0.0, detecto
                (detector, "<U4"), (good, "bool")]
     return BandTable(*(np.broadcast_to(np.asarray(v, dtype), len(wavelength)).copy() for v, dtype in columns))
 
-# %% ../nbs/00c_metadata.ipynb #0a8bb602
+# %% ../nbs/00c_metadata.ipynb #6d2efe9a
 @dataclass(frozen=True)
 class SceneMetadata:
     """What METADATA.XML says of a scene.
@@ -163,7 +164,7 @@ class SceneMetadata:
     version: str = ""
     correction: str = ""
 
-# %% ../nbs/00c_metadata.ipynb #37b38013
+# %% ../nbs/00c_metadata.ipynb #b5b52e93
 _CORNERS = ("upper_left", "upper_right", "lower_right", "lower_left")
 _ANGLES = {"sun_elevation": "sunElevationAngle", "sun_azimuth": "sunAzimuthAngle", "off_nadir_across": "acrossOffNadirAngle",
            "off_nadir_along": "alongOffNadirAngle", "scene_azimuth": "sceneAzimuthAngle"}
@@ -192,7 +193,8 @@ def parse_xml(data: bytes, name: str) -> ElementTree.Element:
     try:
         return SafeXML.fromstring(data)
     except DefusedXmlException as error:
-        raise MetadataError(f"{name}: refused because it declares XML entities ({type(error).__name__}); get the file again.") from None
+        kind = type(error).__name__
+        raise MetadataError(f"{name}: refused because it declares XML entities ({kind}); get the file again.") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise MetadataError(f"{name}: is not well-formed XML ({error}); get the file again.") from None
 
@@ -219,7 +221,7 @@ def parse_time(text: str) -> datetime | None:
         return None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
-# %% ../nbs/00c_metadata.ipynb #a1f01649
+# %% ../nbs/00c_metadata.ipynb #e28190a0
 def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
     """The metadata of an EnMAP L2A scene.
 
@@ -242,7 +244,7 @@ def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
     level = _text(root, "base/level") or _text(root, "metadata/schema/processingLevel") or _text(root, "base/format")[-3:]
     if root.tag != "level_X" or level != "L2A":
         found = f"<{root.tag}>" if root.tag != "level_X" else f"level {level or 'unknown'}"
-        raise MetadataError(f"{name}: is {found}, but EnMAP level L2A is wanted; order or download the L2A product of the scene.")
+        raise MetadataError(f"{name}: is {found}, but EnMAP level L2A is wanted; order or download the L2A product.")
     corners = {_text(p, "frame"): (_number(p, "longitude"), _number(p, "latitude"))
                for p in root.iterfind("base/spatialCoverage/boundingPolygon/point")}
     quality = {e.tag: _number(e, ".") for e in root.iterfind("specific/qualityFlag/*")}
@@ -250,11 +252,13 @@ def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
         id=re.sub(r"(-METADATA)?(\.XML)*$", "", _text(root, "metadata/name") or name, flags=re.I), level=level,
         start=parse_time(_text(root, "base/temporalCoverage/startTime")),
         stop=parse_time(_text(root, "base/temporalCoverage/stopTime")),
-        footprint=tuple(corners[c] for c in _CORNERS if c in corners), quality={k: v for k, v in quality.items() if not np.isnan(v)},
-        citation=_text(root, "metadata/citation"), version=_text(root, "base/revision"), correction=_text(root, "processing/correctionType"),
+        footprint=tuple(corners[c] for c in _CORNERS if c in corners),
+        quality={k: v for k, v in quality.items() if not np.isnan(v)},
+        citation=_text(root, "metadata/citation"), version=_text(root, "base/revision"),
+        correction=_text(root, "processing/correctionType"),
         **{key: _number(root, f"specific/{tag}/center") for key, tag in _ANGLES.items()})
 
-# %% ../nbs/00c_metadata.ipynb #3d06e35e
+# %% ../nbs/00c_metadata.ipynb #a0c06a6d
 def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     """The band table of an EnMAP L2A scene.
 
@@ -279,10 +283,11 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     """
     items = sorted(root.iterfind("specific/bandCharacterisation/bandID"), key=lambda e: int("0" + e.get("number", "")))
     number = np.array([int("0" + e.get("number", "")) for e in items])
-    column = lambda tag, default=np.nan: np.array([_number(e, tag, default) for e in items])  # noqa: E731
+    column = lambda tag, default=np.nan: np.array([_number(e, tag, default) for e in items])
     wavelength, fwhm = column("wavelengthCenterOfBand"), column("FWHMOfBand")
     if not items or len(set(number)) < len(items) or not (number.all() and np.isfinite(wavelength + fwhm).all()):
-        raise MetadataError(f"{name}: specific/bandCharacterisation does not give number, wavelength and FWHM of every band; get the file again.")
+        raise MetadataError(f"{name}: specific/bandCharacterisation does not give number, wavelength and FWHM of every band; "
+                            "get the file again.")
     statistics = {int("0" + e.get("number", "")): (_number(e, "mean"), _number(e, "stdDeviation"))
                   for e in root.iterfind("product/bandStatistics/bandID")}
     good = [statistics.get(n) != (_EMPTY_MEAN, 0) for n in number]
@@ -293,13 +298,14 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
 
 def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.ndarray, name: str) -> np.ndarray:
     "'VNIR' or 'SWIR' of each band, from the lists of expected channels."
-    vnir, swir = ([int(n) for n in re.findall(r"\d+", _text(root, f"specific/{d}ProductQuality/expectedChannelsList"))] for d in ("vnir", "swir"))
+    lists = (_text(root, f"specific/{d}ProductQuality/expectedChannelsList") for d in ("vnir", "swir"))
+    vnir, swir = ([int(n) for n in re.findall(r"\d+", text)] for text in lists)
     if np.isin(number, vnir + swir).all():
         return np.where(np.isin(number, swir), "SWIR", "VNIR")
     _log.warning("%s: does not list the detector of every band; those below 1000 nm are taken as VNIR", name)
     return np.where(wavelength < 1000, "VNIR", "SWIR")
 
-# %% ../nbs/00c_metadata.ipynb #06213318
+# %% ../nbs/00c_metadata.ipynb #23411348
 def _fill(parent: ElementTree.Element, content: dict) -> ElementTree.Element:
     "Append nested dicts as elements; a list repeats its element, '@number' is the attribute."
     for tag, value in content.items():
@@ -326,8 +332,9 @@ def _projection(crs) -> str:
         return f"UTM_Zone{code % 100}_{'North' if code < 32700 else 'South'}"
     return {4326: "Geographic", 3035: "LAEA-ETRS89"}.get(code, "unknown")
 
-# %% ../nbs/00c_metadata.ipynb #dec7ab6e
-def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, shape: tuple, image: str, statistics=None) -> bytes:
+# %% ../nbs/00c_metadata.ipynb #ba17b82f
+def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, shape: tuple, image: str,
+                 statistics=None) -> bytes:
     """METADATA.XML of a cube.
 
     Parameters
@@ -354,16 +361,19 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
     listed = range(len(bands)) if statistics is not None else np.flatnonzero(~bands.good)
     characterisation = [{"@number": i + 1, "wavelengthCenterOfBand": bands.wavelength[i], "FWHMOfBand": bands.fwhm[i],
                          "GainOfBand": bands.gain[i], "OffsetOfBand": bands.offset[i]} for i in range(len(bands))]
-    band_statistics = [{"@number": i + 1, "waveLength": bands.wavelength[i], "mean": mean[i] if bands.good[i] else int(_EMPTY_MEAN),
+    band_statistics = [{"@number": i + 1, "waveLength": bands.wavelength[i],
+                        "mean": mean[i] if bands.good[i] else int(_EMPTY_MEAN),
                         "stdDeviation": std[i] if bands.good[i] else 0} for i in listed]
     root = ElementTree.Element("level_X")
     _fill(root, {
-        "metadata": {"schema": {"processingLevel": metadata.level}, "name": f"{metadata.id}-METADATA.XML", "citation": metadata.citation},
+        "metadata": {"schema": {"processingLevel": metadata.level}, "name": f"{metadata.id}-METADATA.XML",
+                     "citation": metadata.citation},
         "processing": {"productFormat": "GeoTIFF+Metadata", "correctionType": metadata.correction or "Land_Mode"},
         "base": _base(metadata, metadata.footprint or _corners(crs, transform, shape)),
         "specific": {**_specific(metadata, bands), "bandCharacterisation": {"bandID": characterisation},
                      "pixelSizeOfOrthoScene": f"{transform.a:g}", "widthOfOrthoScene": shape[1], "heightOfOrthoScene": shape[0]},
-        "product": {"image": {"merge": {"channels": len(bands), "name": image, "dimension": {"columns": shape[1], "rows": shape[0]}}},
+        "product": {"image": {"merge": {"channels": len(bands), "name": image,
+                                        "dimension": {"columns": shape[1], "rows": shape[0]}}},
                     "ortho": {"projection": _projection(crs)}, "bandStatistics": {"bandID": band_statistics}}})
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
@@ -371,12 +381,13 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
 
 def _base(metadata: SceneMetadata, corners: tuple) -> dict:
     "The `base` part: level, time, footprint."
-    stamp = lambda t: t.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if t else "NA"  # noqa: E731
+    stamp = lambda t: t.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if t else "NA"
     centre = tuple(np.mean(corners, axis=0))
     points = [{"frame": f, "latitude": f"{lat:.7f}", "longitude": f"{lon:.7f}"} for f, (lon, lat) in
               zip((*_CORNERS, "center"), (*corners, centre))]
-    return {"spatialCoverage": {"boundingPolygon": {"point": points}}, "format": f"ENMAP_{metadata.level}", "level": metadata.level,
-            "temporalCoverage": {"startTime": stamp(metadata.start), "stopTime": stamp(metadata.stop)}, "revision": metadata.version}
+    return {"spatialCoverage": {"boundingPolygon": {"point": points}},
+            "temporalCoverage": {"startTime": stamp(metadata.start), "stopTime": stamp(metadata.stop)},
+            "revision": metadata.version, "format": f"ENMAP_{metadata.level}", "level": metadata.level}
 
 
 def _specific(metadata: SceneMetadata, bands: BandTable) -> dict:
@@ -387,5 +398,5 @@ def _specific(metadata: SceneMetadata, bands: BandTable) -> dict:
         detectors[f"{name}ProductQuality"] = {"numChannelsExpected": mask.sum(), "expectedChannelsList": numbers}
     angles = {tag: dict.fromkeys((*_CORNERS, "center"), value if np.isfinite(value := getattr(metadata, key)) else -999)
               for key, tag in _ANGLES.items()}
-    return {"qualityFlag": {k: f"{v:g}" for k, v in metadata.quality.items()}, **detectors, "numberOfVNIRBands": bands.vnir.sum(),
-            "numberOfSWIRBands": (~bands.vnir).sum(), "backgroundValue": 0, **angles}
+    return {"qualityFlag": {k: f"{v:.15g}" for k, v in metadata.quality.items()}, **detectors, **angles,
+            "numberOfVNIRBands": bands.vnir.sum(), "numberOfSWIRBands": (~bands.vnir).sum(), "backgroundValue": 0}

@@ -7,7 +7,7 @@ __all__ = ['NODATA', 'SCALE', 'EnmapError', 'ProductError', 'MetadataError', 'Ba
            'OutputError', 'file_name', 'list_files', 'read_bytes', 'opened', 'open_raster', 'create_raster',
            'make_folder', 'windows', 'to_int16']
 
-# %% ../nbs/00b_raster.ipynb #0c43f693
+# %% ../nbs/00b_raster.ipynb #9711bbf4
 import os
 import re
 import threading
@@ -28,11 +28,11 @@ from dask.base import tokenize
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-# %% ../nbs/00b_raster.ipynb #6df26658
+# %% ../nbs/00b_raster.ipynb #66ad5f88
 NODATA = -32768        # int16 nodata of EnMAP products and of every file that this package writes
 SCALE = 1e-4           # reflectance of one digital number
 
-# %% ../nbs/00b_raster.ipynb #84eed33e
+# %% ../nbs/00b_raster.ipynb #20622b35
 class EnmapError(Exception):
     "Base of the errors that this package raises on purpose; the message is one line for the user."
 
@@ -60,7 +60,7 @@ class NoValidPixels(EnmapError):
 class OutputError(EnmapError):
     "An output exists already, or cannot be written."
 
-# %% ../nbs/00b_raster.ipynb #a2fd3f70
+# %% ../nbs/00b_raster.ipynb #68f1b783
 def file_name(path: str) -> str:
     "The file's own name, for messages; paths inside a ZIP are /vsizip/ paths."
     return str(path).rstrip("/").rpartition("/")[2]
@@ -103,10 +103,12 @@ def _zip_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise ProductError(f"{path}: is no folder and no readable ZIP ({error}); give the product folder, or get the file again.") from None
+        raise ProductError(f"{path}: is no folder and no readable ZIP ({error}); "
+                           "give the product folder, or get the file again.") from None
     for name in names:
         if name.startswith(("/", "\\")) or ":" in name or ".." in re.split(r"[/\\]", name):
-            raise ProductError(f"{path.name}: refused, it holds a path that leads out of the ZIP ({name!r}); get the product again.")
+            raise ProductError(f"{path.name}: refused, it holds a path that leads out of the ZIP ({name!r}); "
+                               "get the product again.")
     return names
 
 
@@ -121,7 +123,7 @@ def read_bytes(path: str) -> bytes:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ProductError(f"{file_name(path)}: cannot be read ({error}); get the file again.") from None
 
-# %% ../nbs/00b_raster.ipynb #ecaf66ce
+# %% ../nbs/00b_raster.ipynb #ff742c9b
 @contextmanager
 def opened(path: str):
     "A raster opened for reading; whatever GDAL finds wrong with it is a ProductError that names the file."
@@ -131,7 +133,8 @@ def opened(path: str):
             yield dataset
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip(".")
-        raise ProductError(f"{file_name(path)}: cannot be read, it is truncated or corrupt ({reason}); get the file again.") from None
+        raise ProductError(f"{file_name(path)}: cannot be read, it is truncated or corrupt ({reason}); "
+                           "get the file again.") from None
 
 
 class _Blocks:
@@ -167,7 +170,7 @@ class _Blocks:
                     break
                 self.size -= self.blocks.pop(key).result().nbytes
 
-# %% ../nbs/00b_raster.ipynb #7c2de5b8
+# %% ../nbs/00b_raster.ipynb #37745f74
 class _LazyRaster:
     """Bands of a raster file as an array (band, y, x) that reads when it is sliced.
 
@@ -229,16 +232,18 @@ def _plain(index: np.ndarray):
     "An index array as a slice where it is one: slices make views, index arrays copies."
     return slice(None) if index.ndim and np.array_equal(index, np.arange(index.size)) else index
 
-# %% ../nbs/00b_raster.ipynb #64f6ef0c
+# %% ../nbs/00b_raster.ipynb #448572dd
 def _checked(file, path: str):
     "Raise unless an open raster has a CRS, is north-up, and is as long as its last block wants."
     name, t = file_name(path), file.transform
     if file.crs is None:
-        raise GridError(f"{name}: has no coordinate reference system; assign its UTM zone (gdal_edit -a_srs) or get the file again.")
+        raise GridError(f"{name}: has no coordinate reference system; "
+                        "assign its UTM zone (gdal_edit -a_srs) or get the file again.")
     if t.is_identity or t.b or t.d or t.a <= 0 or t.e >= 0:
         raise GridError(f"{name}: is no north-up grid (geotransform {t.to_gdal()}); warp it to its UTM zone first.")
     if os.path.exists(path) and os.path.getsize(path) < (wanted := _least_size(file)):
-        raise ProductError(f"{name}: is truncated ({os.path.getsize(path)} of at least {wanted} bytes); get the file again.")
+        raise ProductError(f"{name}: is truncated ({os.path.getsize(path)} of at least {wanted} bytes); "
+                           "get the file again.")
 
 
 def _least_size(file) -> int:
@@ -258,7 +263,7 @@ def _blocks_of(block: tuple, shape: tuple, side: int) -> tuple:
     cols = min(shape[1], cols * max(1, side // cols))
     return min(shape[0], rows * max(1, side**2 // (cols * rows))), cols
 
-# %% ../nbs/00b_raster.ipynb #83ad5fe1
+# %% ../nbs/00b_raster.ipynb #cb513b30
 def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.DataArray:
     """Open a raster without reading a pixel of it.
 
@@ -292,14 +297,16 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
         _checked(file, path)
         bands = list(bands or file.indexes)
         block, nodata = file.block_shapes[0], nodata if file.nodata is None else file.nodata
-        raster = _LazyRaster(path, bands, file.shape, file.dtypes[bands[0] - 1], _blocks_of(block, file.shape, 128), nodata, gain, offset)
+        unit, dtype = _blocks_of(block, file.shape, 128), file.dtypes[bands[0] - 1]
+        raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset)
         crs, t, chunks = file.crs, file.transform, (len(bands), *_blocks_of(block, file.shape, 256))
     token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset)
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
-    coords = {"band": bands, "y": t.f + t.e * (np.arange(raster.shape[1]) + 0.5), "x": t.c + t.a * (np.arange(raster.shape[2]) + 0.5)}
+    y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
+    coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x}
     return xr.DataArray(data, dims=("band", "y", "x"), coords=coords).rio.write_crs(crs).rio.write_transform(t)
 
-# %% ../nbs/00b_raster.ipynb #a98f02b5
+# %% ../nbs/00b_raster.ipynb #e390f046
 @contextmanager
 def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **options):
     """Create a tiled GeoTIFF that appears under its name only when it is whole.
@@ -328,8 +335,8 @@ def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **o
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    options = dict(tiled=True, blockxsize=128, blockysize=128, interleave="band", compress="deflate", zlevel=1, num_threads="all_cpus",
-                   predictor=3 if np.issubdtype(dtype, np.floating) else 2, bigtiff="if_safer") | options
+    options = dict(tiled=True, blockxsize=128, blockysize=128, interleave="band", compress="deflate", zlevel=1,
+                   predictor=3 if np.issubdtype(dtype, np.floating) else 2, num_threads="all_cpus", bigtiff="if_safer") | options
     try:
         with rasterio.open(part, "w", driver="GTiff", count=count, height=shape[0], width=shape[1], dtype=dtype, crs=crs,
                            transform=transform, nodata=nodata, **options) as file:
@@ -341,7 +348,8 @@ def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **o
         if isinstance(error, ProductError) and part.name not in str(error):
             raise
         reason = " ".join(str(error.__cause__ or error).split()).replace(str(part), path.name)
-        raise OutputError(f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has space.") from None
+        raise OutputError(f"{path}: cannot be written ({reason}); "
+                          "check that the folder exists, is writable and has space.") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -351,7 +359,7 @@ def make_folder(path):
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another place for the output.") from None
+        raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another place.") from None
 
 
 def windows(shape: tuple, size: int = 256):

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['QUALITY_LAYERS', 'QualityLayer', 'Scene', 'read_enmap', 'write_enmap', 'BandTable', 'SceneMetadata', 'band_table',
-           'metadata_xml', 'EnmapError', 'ProductError', 'MetadataError', 'BandError', 'GridError', 'NoValidPixels',
-           'OutputError', 'Sentinel2', 'read_sentinel2', 'write_sentinel2', 'NODATA', 'SCALE']
+           'metadata_xml', 'Sentinel2', 'read_sentinel2', 'write_sentinel2', 'EnmapError', 'ProductError',
+           'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'NODATA', 'SCALE']
 
-# %% ../nbs/00_scene.ipynb #1c74809d
+# %% ../nbs/00_scene.ipynb #76269beb
 import logging
 import os
 import re
@@ -22,20 +22,42 @@ import xarray as xr
 from rasterio.windows import Window
 
 from enmap_sharpener.metadata import (
-    BandTable, SceneMetadata, band_table, metadata_xml, parse_bands, parse_metadata, parse_xml,
+    BandTable,
+    SceneMetadata,
+    band_table,
+    metadata_xml,
+    parse_bands,
+    parse_metadata,
+    parse_xml,
 )
 from enmap_sharpener.raster import (
-    NODATA, SCALE, BandError, EnmapError, GridError, MetadataError, NoValidPixels, OutputError, ProductError, create_raster,
-    file_name, list_files, open_raster, read_bytes, to_int16, windows,
+    NODATA,
+    SCALE,
+    BandError,
+    EnmapError,
+    GridError,
+    MetadataError,
+    NoValidPixels,
+    OutputError,
+    ProductError,
+    create_raster,
+    file_name,
+    list_files,
+    open_raster,
+    read_bytes,
+    to_int16,
+    windows,
 )
+
 from .sentinel2 import Sentinel2, read_sentinel2, write_sentinel2
 
-# %% ../nbs/00_scene.ipynb #129a859d
+# %% ../nbs/00_scene.ipynb #6d2a2e48
 _log = logging.getLogger(__name__)
-_all_ = ["BandTable", "SceneMetadata", "band_table", "metadata_xml", "EnmapError", "ProductError", "MetadataError", "BandError",
-         "GridError", "NoValidPixels", "OutputError", "Sentinel2", "read_sentinel2", "write_sentinel2", "NODATA", "SCALE"]
+_all_ = ["BandTable", "SceneMetadata", "band_table", "metadata_xml", "Sentinel2", "read_sentinel2", "write_sentinel2",
+         "EnmapError", "ProductError", "MetadataError", "BandError", "GridError", "NoValidPixels", "OutputError",
+         "NODATA", "SCALE"]
 
-# %% ../nbs/00_scene.ipynb #43879ffe
+# %% ../nbs/00_scene.ipynb #835ce67a
 class QualityLayer(NamedTuple):
     "A quality layer of the product: part of its file name, what its values mean, and whether they are bits that add up."
 
@@ -57,7 +79,7 @@ QUALITY_LAYERS = {
     "pixelmask": QualityLayer("QL_PIXELMASK", {1: "defective", 255: "background"}),     # one band a spectral band
 }
 
-# %% ../nbs/00_scene.ipynb #3cdb540f
+# %% ../nbs/00_scene.ipynb #54b01c25
 @dataclass(frozen=True, eq=False)
 class Scene:
     """An EnMAP L2A scene.
@@ -105,7 +127,7 @@ class Scene:
 
 _BAND_COORDINATES = ("wavelength", "fwhm", "detector", "good")
 
-# %% ../nbs/00_scene.ipynb #77c0c870
+# %% ../nbs/00_scene.ipynb #15966bf3
 _FILE = re.compile(r"(?P<prefix>.*?)-?(?P<kind>METADATA|SPECTRAL_IMAGE|QL_[A-Z_]+?)(_COG)?"
                    r"\.(XML(\.XML)?|TIFF?|BSQ|BIL|BIP|JP2)", re.IGNORECASE)
 
@@ -114,9 +136,11 @@ def _product_files(path: Path) -> dict[str, list[str]]:
     "Files of one product by kind ('METADATA', 'SPECTRAL_IMAGE', 'QL_...'); ProductError if there is none or more than one."
     chosen = _FILE.fullmatch(path.name) if path.is_file() else None
     found = [(file.rpartition("/")[0], match["prefix"].lower(), match["kind"].upper(), file)
-             for file in (list_files(path.parent, 0) if chosen else list_files(path)) if (match := _FILE.fullmatch(file_name(file)))]
-    depths = {folder: folder.count("/") for folder, _, kind, _ in found if kind == "METADATA"}
-    products = {(folder, prefix) for folder, prefix, kind, _ in found if kind == "METADATA" and depths[folder] == min(depths.values())}
+             for file in (list_files(path.parent, 0) if chosen else list_files(path))
+             if (match := _FILE.fullmatch(file_name(file)))]
+    products = {(folder, prefix) for folder, prefix, kind, _ in found if kind == "METADATA"}
+    depth = min((folder.count("/") for folder, _ in products), default=0)
+    products = {p for p in products if p[0].count("/") == depth}
     if chosen:
         products = {p for p in products if p[1] == chosen["prefix"].lower()} or products
     if len(products) != 1:
@@ -136,10 +160,11 @@ def _one(files: dict, kind: str, path: Path) -> str:
     found = files.get(kind, [])
     if len(found) != 1:
         what = f"holds {len(found)} ({', '.join(map(file_name, found))})" if found else "holds none"
-        raise ProductError(f"{path}: one {kind} file is wanted, but the product {what}; get the product again or remove the others.")
+        raise ProductError(f"{path}: one {kind} file is wanted, but the product {what}; "
+                           "get the product again or remove the others.")
     return found[0]
 
-# %% ../nbs/00_scene.ipynb #574c1c30
+# %% ../nbs/00_scene.ipynb #fb1ce91a
 def read_enmap(path) -> Scene:
     """Open an EnMAP L2A product; no pixel of it is read.
 
@@ -181,7 +206,7 @@ def read_enmap(path) -> Scene:
         bands = replace(bands, good=bands.good & _measured(cube))
     return Scene(_labelled(cube, bands), bands, metadata, _quality(files, cube, path), path)
 
-# %% ../nbs/00_scene.ipynb #4e25cbb6
+# %% ../nbs/00_scene.ipynb #26a21433
 def _labelled(cube: xr.DataArray, bands: BandTable) -> xr.DataArray:
     "The cube with its bands as coordinates."
     columns = {name: ("band", getattr(bands, name)) for name in _BAND_COORDINATES}
@@ -212,9 +237,9 @@ def _quality(files: dict, cube: xr.DataArray, path: Path) -> dict:
         layers[name] = (raster if name == "pixelmask" else raster[0].drop_vars("band")).rename(name)
     return layers
 
-# %% ../nbs/00_scene.ipynb #824ff26b
-def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: SceneMetadata | None = None, quality: dict | None = None,
-                grid=None, cog_names: bool = False, overwrite: bool = False) -> Path:
+# %% ../nbs/00_scene.ipynb #3756707b
+def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: SceneMetadata | None = None,
+                quality: dict | None = None, grid=None, cog_names: bool = False, overwrite: bool = False) -> Path:
     """Write an EnMAP L2A product.
 
     Parameters
@@ -258,8 +283,8 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
         suffix = "_COG.TIF" if cog_names else ".TIF"
         place = dict(crs=cube.rio.crs, transform=cube.rio.transform(), shape=cube.shape[1:]) if grid is None else dict(
             crs=grid.crs, transform=grid.transform, shape=(grid.ny, grid.nx))
-        statistics = _write_rasters(part / scene_id, suffix, _blocks(cube, place["shape"]), bands, quality or {}, place)
-        count, mean, std = statistics
+        blocks = _blocks(cube, place["shape"])
+        count, mean, std = _write_rasters(part / scene_id, suffix, blocks, bands, quality or {}, place)
         metadata = replace(metadata or SceneMetadata(scene_id), id=scene_id)
         (part / f"{scene_id}-METADATA.XML").write_bytes(metadata_xml(
             metadata, replace(bands, good=count > 0), **place, image=f"{scene_id}-SPECTRAL_IMAGE{suffix}", statistics=(mean, std)))
@@ -267,7 +292,8 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
             shutil.rmtree(target)
         os.replace(part, target)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror or error}); check that the folder is writable and has space.") from None
+        reason = error.strerror or error
+        raise OutputError(f"{target}: cannot be written ({reason}); check that the folder is writable and has space.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target
@@ -279,15 +305,16 @@ def _blocks(cube, shape: tuple):
         return cube
     return ((rows, cols, cube[:, rows, cols].values) for rows, cols in windows(shape))
 
-# %% ../nbs/00_scene.ipynb #1bcb447d
+# %% ../nbs/00_scene.ipynb #2533401f
 def _write_rasters(stem: Path, suffix: str, blocks, bands: BandTable, quality: dict, place: dict) -> tuple:
     "Write cube and quality layers in one pass; count, mean and standard deviation [digital numbers] of each band."
-    create = lambda kind, **options: create_raster(stem.with_name(f"{stem.name}-{kind}{suffix}"), **place, **options)  # noqa: E731
+    create = lambda kind, **options: create_raster(stem.with_name(f"{stem.name}-{kind}{suffix}"), **place, **options)
     sums = np.zeros((3, len(bands)))
     with ExitStack() as stack:
         image = stack.enter_context(create("SPECTRAL_IMAGE", count=len(bands), dtype="int16", nodata=NODATA))
-        layers = {name: stack.enter_context(create(layer.file, count=len(bands) if name == "pixelmask" else 1, dtype="uint8"))
-                  for name, layer in QUALITY_LAYERS.items()}
+        counts = {name: len(bands) if name == "pixelmask" else 1 for name in QUALITY_LAYERS}
+        layers = {name: stack.enter_context(create(QUALITY_LAYERS[name].file, count=count, dtype="uint8"))
+                  for name, count in counts.items()}
         for rows, cols, values in blocks:
             numbers = to_int16(values, bands.gain, bands.offset)
             window, measured = Window.from_slices(rows, cols), numbers != NODATA
@@ -303,7 +330,8 @@ def _write_rasters(stem: Path, suffix: str, blocks, bands: BandTable, quality: d
 def _sums(numbers: np.ndarray, measured: np.ndarray) -> np.ndarray:
     "Shape (3, band): number, sum and sum of squares of the measured values."
     flat = np.where(measured, numbers, 0).reshape(len(numbers), -1).astype("float32")
-    return np.array([measured.sum((1, 2)), flat.sum(1, dtype="float64"), np.einsum("bi,bi->b", flat, flat, dtype="float64")])
+    squares = np.einsum("bi,bi->b", flat, flat, dtype="float64")
+    return np.array([measured.sum((1, 2)), flat.sum(1, dtype="float64"), squares])
 
 
 def _layer(name: str, given, rows: slice, cols: slice, measured: np.ndarray) -> np.ndarray:
@@ -314,4 +342,4 @@ def _layer(name: str, given, rows: slice, cols: slice, measured: np.ndarray) -> 
         return values if values.ndim == 3 else values[None]
     if name == "pixelmask":
         return np.broadcast_to(np.where(valid, 0, 255).astype("uint8"), measured.shape)
-    return np.where(valid, 1, 3).astype("uint8")[None] if name == "classes" else np.zeros((1, *valid.shape), "uint8")
+    return (np.where(valid, 1, 3) if name == "classes" else np.zeros(valid.shape)).astype("uint8")[None]

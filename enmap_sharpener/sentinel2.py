@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BANDS_10M', 'BANDS_20M', 'SCL_CLASSES', 'Sentinel2', 'read_sentinel2', 'write_sentinel2']
 
-# %% ../nbs/00d_sentinel2.ipynb #de47f871
+# %% ../nbs/00d_sentinel2.ipynb #b3c82a03
 import logging
 import re
 from dataclasses import dataclass
@@ -16,13 +16,27 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
-from .metadata import parse_time, parse_xml
 from enmap_sharpener.raster import (
-    NODATA, SCALE, BandError, GridError, NoValidPixels, ProductError, create_raster, file_name, list_files,
-    make_folder, open_raster, opened, read_bytes, to_int16, windows,
+    NODATA,
+    SCALE,
+    BandError,
+    GridError,
+    NoValidPixels,
+    ProductError,
+    create_raster,
+    file_name,
+    list_files,
+    make_folder,
+    open_raster,
+    opened,
+    read_bytes,
+    to_int16,
+    windows,
 )
 
-# %% ../nbs/00d_sentinel2.ipynb #797fb428
+from .metadata import parse_time, parse_xml
+
+# %% ../nbs/00d_sentinel2.ipynb #52546453
 _log = logging.getLogger(__name__)
 
 BANDS_10M = ("B02", "B03", "B04", "B08")
@@ -30,7 +44,7 @@ BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 SCL_CLASSES = {0: "no data", 1: "saturated", 2: "dark", 3: "cloud shadow", 4: "vegetation", 5: "bare ground", 6: "water",
                7: "unclassified", 8: "cloud, medium probability", 9: "cloud, high probability", 10: "thin cirrus", 11: "snow"}
 
-# %% ../nbs/00d_sentinel2.ipynb #4f33d5a7
+# %% ../nbs/00d_sentinel2.ipynb #b489e8bb
 @dataclass(frozen=True, eq=False)
 class Sentinel2:
     """Sentinel-2 bands over a scene.
@@ -55,7 +69,7 @@ class Sentinel2:
     source: Path
     date: datetime | None = None
 
-# %% ../nbs/00d_sentinel2.ipynb #9e42ec43
+# %% ../nbs/00d_sentinel2.ipynb #b087fc40
 _MTD_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
 
@@ -84,7 +98,7 @@ def _product(files: list[str]) -> _Product:
     return _Product(float(text.get("BOA_QUANTIFICATION_VALUE", 1 / SCALE)), tuple(offsets.items()),
                     parse_time(text.get("PRODUCT_START_TIME", "")))
 
-# %% ../nbs/00d_sentinel2.ipynb #554cc18f
+# %% ../nbs/00d_sentinel2.ipynb #121681ab
 def _sample(raster: xr.DataArray, path: str) -> np.ndarray:
     "Values of the first window of a band that has any, looking at the middle first; NoValidPixels if there is none."
     shape = raster.shape[1:]
@@ -98,7 +112,7 @@ def _sample(raster: xr.DataArray, path: str) -> np.ndarray:
 
 def _reflectance(path: str, bands: list[int], quantification=1 / SCALE, offset=0.0, nodata=None) -> xr.DataArray:
     "Bands of a file as reflectance, whether it holds digital numbers or, as floats, reflectance already."
-    scaled = lambda gain, add: open_raster(  # noqa: E731
+    scaled = lambda gain, add: open_raster(
         path, bands=bands, gain=[gain] * len(bands), offset=[add] * len(bands), nodata=nodata)
     values = _sample(scaled(1.0, 0.0), path)
     with opened(path) as file:
@@ -108,7 +122,7 @@ def _reflectance(path: str, bands: list[int], quantification=1 / SCALE, offset=0
         return scaled(1.0, 0.0)
     return scaled(1 / quantification, offset / quantification)
 
-# %% ../nbs/00d_sentinel2.ipynb #3d31794d
+# %% ../nbs/00d_sentinel2.ipynb #eba592d8
 def _positions(descriptions: tuple, wanted: tuple, path: str) -> list[int]:
     "1-based positions of the wanted bands in a stack; BandError if one is missing, doubled, or nothing can be told."
     if not any(descriptions) and len(descriptions) == len(wanted):
@@ -116,8 +130,9 @@ def _positions(descriptions: tuple, wanted: tuple, path: str) -> list[int]:
     found = [re.search(r"\bB(?:AND)?[ _]?0?(\d{1,2}A?)\b", text or "", re.IGNORECASE) for text in descriptions]
     names = [f"B{f[1].upper():0>2}" if f else "" for f in found]
     if wrong := [b for b in wanted if names.count(b) != 1]:
-        raise BandError(f"{file_name(path)}: one each of {' '.join(wanted)} is wanted, but {' '.join(wrong)} cannot be told among its "
-                        f"{len(names)} bands ({', '.join(d or 'unnamed' for d in descriptions)}); name the bands in their descriptions.")
+        given = ", ".join(d or "unnamed" for d in descriptions)
+        raise BandError(f"{file_name(path)}: one each of {' '.join(wanted)} is wanted, but {' '.join(wrong)} cannot be told "
+                        f"among its {len(names)} bands ({given}); name the bands in their descriptions.")
     return [names.index(b) + 1 for b in wanted]
 
 
@@ -127,7 +142,7 @@ def _stack(path: str, wanted: tuple) -> xr.DataArray:
         positions = _positions(file.descriptions, wanted, path)
     return _reflectance(path, positions).assign_coords(band=list(wanted))
 
-# %% ../nbs/00d_sentinel2.ipynb #5703a984
+# %% ../nbs/00d_sentinel2.ipynb #11b586c2
 _BAND_FILE = re.compile(r"(?!MSK_)(?:.*_)?(?P<band>B\d\d|B8A|SCL)(?:_(?P<metres>\d\d)m)?\.(?:tiff?|jp2)", re.IGNORECASE)
 
 
@@ -141,19 +156,26 @@ def _band_files(files: list[str]) -> dict[str, str]:
             found.setdefault(band, []).append(file)
     for band, paths in found.items():
         if len(paths) > 1:
-            raise ProductError(f"{file_name(paths[0])}: there is a second file of {band} ({file_name(paths[1])}); give the folder of one product.")
+            raise ProductError(f"{file_name(paths[0])}: there is a second file of {band} ({file_name(paths[1])}); "
+                               "give the folder of one product.")
     return {band: paths[0] for band, paths in found.items()}
+
+
+def _grid(raster: xr.DataArray) -> tuple:
+    "CRS, transform and size, to compare."
+    return raster.rio.crs, raster.rio.transform(), raster.shape
 
 
 def _singles(paths: dict, wanted: tuple, product: _Product) -> xr.DataArray:
     "A stack of single-band files; GridError if they do not share a grid. Zero is Sentinel-2's nodata."
     bands = [_reflectance(paths[b], [1], product.quantification, product.offset(b), nodata=0) for b in wanted]
     for band, name in zip(bands, wanted):
-        if band.shape != bands[0].shape or band.rio.crs != bands[0].rio.crs or band.rio.transform() != bands[0].rio.transform():
-            raise GridError(f"{file_name(paths[name])}: has another grid than {file_name(paths[wanted[0]])}; get the bands of one tile and date.")
+        if _grid(band) != _grid(bands[0]):
+            raise GridError(f"{file_name(paths[name])}: has another grid than {file_name(paths[wanted[0]])}; "
+                            "get the bands of one tile and date.")
     return xr.concat(bands, "band").assign_coords(band=list(wanted))
 
-# %% ../nbs/00d_sentinel2.ipynb #883e4708
+# %% ../nbs/00d_sentinel2.ipynb #432b8397
 def read_sentinel2(path) -> Sentinel2:
     """Open Sentinel-2 bands over a scene.
 
@@ -206,7 +228,8 @@ def _check_bands(paths: dict, path: Path):
     "Raise unless there is a file of every 10 m band; log if some 20 m bands are left aside."
     missing = [b for b in BANDS_10M if b not in paths]
     if len(missing) == 4:
-        raise ProductError(f"{path}: holds neither sentinel2_10m.tif nor files named by band (B02.tif, ..._B02_10m.jp2); give the Sentinel-2 folder.")
+        raise ProductError(f"{path}: holds neither sentinel2_10m.tif nor files named by band (B02.tif, ..._B02_10m.jp2); "
+                           "give the Sentinel-2 folder.")
     if missing:
         raise BandError(f"{path}: lacks {' '.join(missing)} at 10 m; all of {' '.join(BANDS_10M)} are wanted.")
     lacking = [b for b in BANDS_20M if b not in paths]
@@ -219,10 +242,12 @@ def _check_same_place(fine: xr.DataArray, coarse: xr.DataArray | None, what: str
     if coarse is None:
         return
     if coarse.rio.crs != fine.rio.crs:
-        raise GridError(f"{path}: the {what} are in {coarse.rio.crs}, the 10 m bands in {fine.rio.crs}; bring them to one CRS.")
+        raise GridError(f"{path}: the {what} are in {coarse.rio.crs}, the 10 m bands in {fine.rio.crs}; "
+                        "bring them to one CRS.")
     apart = np.abs(np.subtract(coarse.rio.bounds(), fine.rio.bounds())).max()
     if apart > abs(coarse.rio.resolution()[0]) * 1.001:
-        raise GridError(f"{path}: the {what} cover {coarse.rio.bounds()}, the 10 m bands {fine.rio.bounds()}; cut them to one extent.")
+        raise GridError(f"{path}: the {what} cover {coarse.rio.bounds()}, the 10 m bands {fine.rio.bounds()}; "
+                        "cut them to one extent.")
 
 
 def _date(files: list[str]) -> datetime | None:
@@ -235,7 +260,7 @@ def _date(files: list[str]) -> datetime | None:
             return parse_time(datetime.strptime(found[1], "%Y%m%dT%H%M%S").isoformat())
     return None
 
-# %% ../nbs/00d_sentinel2.ipynb #06928af4
+# %% ../nbs/00d_sentinel2.ipynb #86fdeeff
 def write_sentinel2(folder, bands10: xr.DataArray, bands20: xr.DataArray | None = None, scl: xr.DataArray | None = None,
                     date: datetime | None = None) -> Path:
     """Write a Sentinel-2 folder of this package.
@@ -275,10 +300,11 @@ def write_sentinel2(folder, bands10: xr.DataArray, bands20: xr.DataArray | None 
 
 def _write(path: Path, cube: xr.DataArray, dtype: str, nodata, descriptions: list[str], tags: dict):
     "Write a cube window by window."
-    with create_raster(path, count=len(cube), shape=cube.shape[1:], dtype=dtype, crs=cube.rio.crs, transform=cube.rio.transform(),
-                       nodata=nodata) as file:
+    with create_raster(path, count=len(cube), shape=cube.shape[1:], dtype=dtype, crs=cube.rio.crs,
+                       transform=cube.rio.transform(), nodata=nodata) as file:
         file.descriptions = descriptions
         file.update_tags(**tags)
         for rows, cols in windows(cube.shape[1:], 512):
             values = cube[:, rows, cols].values
-            file.write(to_int16(values) if dtype == "int16" else values.astype(dtype), window=Window.from_slices(rows, cols))
+            values = to_int16(values) if dtype == "int16" else values.astype(dtype)
+            file.write(values, window=Window.from_slices(rows, cols))
