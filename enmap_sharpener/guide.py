@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #289abefc
+# %% ../nbs/02d_guide.ipynb #7b671109
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,26 +14,27 @@ from scipy.ndimage import binary_dilation, correlate, minimum_filter, shift, uni
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import chi2
 
-from .alignment import Pair, axes, window_mean, window_sum
+from .alignment import window_mean
 from .observation import Axis, Grid, Observation, Stencil, linear_stencil
+from .pair import Pair, axes
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #5731393a
+# %% ../nbs/02d_guide.ipynb #1c8b8002
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
 
-def usable(pair, rows, cols):
-    """True where the 10 m bands are measured and the classification allows them, shape (y, x), in a window of `pair.fine`."""
+def usable(pair, ten, rows, cols):
+    """True where the 10 m bands `ten` are measured and the classification allows them, shape (y, x), in a window of `pair.fine`."""
     wide = slice(max(0, rows.start - 1), min(pair.fine.rows.n, rows.stop + 1)), slice(max(0, cols.start - 1), min(pair.fine.cols.n, cols.stop + 1))
     crop = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-    good = np.isfinite(pair.ten(rows, cols)).all(-1)
+    good = np.isfinite(ten).all(-1)
     classes = pair.classes(*wide)
     if classes is not None:
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #f518c07c
+# %% ../nbs/02d_guide.ipynb #218e7c2b
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -62,12 +63,16 @@ class WholeGuide:
     margin = 20
 
     def trust_at(self, rows, cols):
-        """Trust on a window of the fine grid, float32: zero where the guide is masked."""
+        """Trust on a window of the fine grid, float32, shape (y, x): zero where the guide is masked."""
+        return self._trust(rows, cols, self.pair.ten(rows, cols))
+
+    def _trust(self, rows, cols, ten):
+        """The same with the 10 m bands at hand."""
         spread = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(self.pair.coarse), axes(self.pair.fine), (rows, cols), strict=True)]
         part = [s.inputs(slice(None)) for s in spread]
         t = self.trust[part[0], part[1]].astype(np.float32)[..., None]
         t = Observation(*(s.part(slice(None), p) for s, p in zip(spread, part, strict=True))).degrade(t, axes=(0, 1))[..., 0]
-        return t * usable(self.pair, rows, cols)
+        return t * usable(self.pair, ten, rows, cols)
 
     def _own(self, rows, cols):
         """EnMAP's response bands on a window of the fine grid, at the guide's global level."""
@@ -87,8 +92,8 @@ class WholeGuide:
         n = axes(self.pair.fine)
         wide = [slice(max(0, w.start - self.margin), min(a.n, w.stop + self.margin)) for w, a in zip((rows, cols), n, strict=True)]
         crop = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        t = self.trust_at(*wide)
-        ten = np.nan_to_num(self.pair.ten(*wide))
+        ten = self.pair.ten(*wide)
+        t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
         own = None if whole else self._own(*wide).astype(np.float32)
         out = ten if whole else self._fill(ten, t, own[..., :4], 4.0)
@@ -112,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #274d1071
+# %% ../nbs/02d_guide.ipynb #79518762
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -150,7 +155,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #10f682a6
+# %% ../nbs/02d_guide.ipynb #bd5d4e22
 @dataclass(frozen=True)
 class Denoiser:
     """Local Wiener filter in principal components of noise-scaled bands.
@@ -181,7 +186,7 @@ class Denoiser:
         kept = np.clip(1 - share / np.maximum(variance, 1e-9), 0, 1)
         return ((mean + kept * (p - mean)) @ self.basis.T + self.mean) * self.noise
 
-# %% ../nbs/02d_guide.ipynb #c0c28a8d
+# %% ../nbs/02d_guide.ipynb #f2067453
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -230,7 +235,7 @@ def measure_blur20(tiles):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #85d53262
+# %% ../nbs/02d_guide.ipynb #547cfd76
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -260,7 +265,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #bd5d47ff
+# %% ../nbs/02d_guide.ipynb #5018ccd5
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #1544e603
+# %% ../nbs/02a_observation.ipynb #f6c74287
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #d8a0a0a1
+# %% ../nbs/02a_observation.ipynb #0b1c78d5
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +41,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #b10ab36c
+# %% ../nbs/02a_observation.ipynb #b4c989d8
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -101,23 +101,31 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #198e2431
+# %% ../nbs/02a_observation.ipynb #cd97e053
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 
-# %% ../nbs/02a_observation.ipynb #40407666
+# %% ../nbs/02a_observation.ipynb #80262c70
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
-    """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m]."""
+    """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
+    taps = weights.shape[1]
     for a in range(x.shape[0]):
         for i in range(start.size):
-            row = out[a, i]
-            row[:] = 0
-            for k in range(weights.shape[1]):
-                w = weights[i, k]
-                if w != 0:
-                    source = x[a, start[i] + k]
-                    for m in range(row.size):
-                        row[m] += w * source[m]
+            s, row = start[i], out[a, i]
+            for m in range(row.size):
+                row[m] = weights[i, 0] * x[a, s, m]
+            k = 1
+            while k + 4 <= taps:
+                w0, w1, w2, w3 = weights[i, k], weights[i, k + 1], weights[i, k + 2], weights[i, k + 3]
+                x0, x1, x2, x3 = x[a, s + k], x[a, s + k + 1], x[a, s + k + 2], x[a, s + k + 3]
+                for m in range(row.size):
+                    row[m] += w0 * x0[m] + w1 * x1[m] + w2 * x2[m] + w3 * x3[m]
+                k += 4
+            while k < taps:
+                w, source = weights[i, k], x[a, s + k]
+                for m in range(row.size):
+                    row[m] += w * source[m]
+                k += 1
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -131,7 +139,7 @@ def _apply_last(x, start, weights, out):
                 total += weights[i, k] * x[a, s + k]
             out[a, i] = total
 
-# %% ../nbs/02a_observation.ipynb #5c356512
+# %% ../nbs/02a_observation.ipynb #a42d025b
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -202,7 +210,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #8de1dc85
+# %% ../nbs/02a_observation.ipynb #93d0644a
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -241,7 +249,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #dba442f8
+# %% ../nbs/02a_observation.ipynb #0a6b9e9d
 def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
@@ -273,7 +281,7 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     weights = np.linalg.solve(S[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
     return Stencil(start, weights, len(S))
 
-# %% ../nbs/02a_observation.ipynb #4091fef1
+# %% ../nbs/02a_observation.ipynb #65692f11
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -359,7 +367,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #84da7cd0
+# %% ../nbs/02a_observation.ipynb #ae41aed5
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LocalRegression']
 
-# %% ../nbs/02c_regression.ipynb #b83b4d87
+# %% ../nbs/02c_regression.ipynb #9046f3ac
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numba import njit
 
 from .alignment import window_sum
 
-# %% ../nbs/02c_regression.ipynb #44e3aed7
+# %% ../nbs/02c_regression.ipynb #3e83a961
 @njit(nogil=True, cache=True)
 def _moments(guide, target, weight, out):
     """Weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'."""
@@ -38,7 +38,7 @@ def _moments(guide, target, weight, out):
                     at += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _solve(moments, n, r, prior, drawn, floor, out):
     """Coefficients (n, r) and intercept (r) for each pixel; `prior` = kG + diag n, `drawn` = kGW."""
     S, B = np.empty((n, n)), np.empty((n, r))
@@ -66,18 +66,27 @@ def _solve(moments, n, r, prior, drawn, floor, out):
             S[i, i] = np.sqrt(max(s, 1e-18))
         for i in range(n):
             for q in range(i):
-                B[i] -= S[i, q] * B[q]
-            B[i] /= S[i, i]
+                f = S[i, q]
+                for j in range(r):
+                    B[i, j] -= f * B[q, j]
+            f = 1 / S[i, i]
+            for j in range(r):
+                B[i, j] *= f
         for i in range(n - 1, -1, -1):
             for q in range(i + 1, n):
-                B[i] -= S[q, i] * B[q]
-            B[i] /= S[i, i]
-        out[p, :n] = B
+                f = S[q, i]
+                for j in range(r):
+                    B[i, j] -= f * B[q, j]
+            f = 1 / S[i, i]
+            for j in range(r):
+                B[i, j] *= f
         for j in range(r):
-            s = o[1 + n + j] / u
-            for i in range(n):
-                s -= B[i, j] * o[1 + i] / u
-            out[p, n, j] = s
+            out[p, n, j] = o[1 + n + j] / u
+        for i in range(n):
+            f = o[1 + i] / u
+            for j in range(r):
+                out[p, i, j] = B[i, j]
+                out[p, n, j] -= f * B[i, j]
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -104,7 +113,7 @@ def _predict(guide, maps, y0, wy, x0, wx, out):
                 for j in range(r):
                     o[j] += gu * left[i, j] + gv * right[i, j]
 
-# %% ../nbs/02c_regression.ipynb #a7d43b26
+# %% ../nbs/02c_regression.ipynb #f68a8d26
 @dataclass(frozen=True)
 class LocalRegression:
     """Ridge regression of target channels on guide channels in a moving window.

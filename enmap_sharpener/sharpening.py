@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #a77da950
+# %% ../nbs/05_sharpening.ipynb #672d5593
 import os
 import threading
 from collections import deque
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import subspace
-from .alignment import Pair, axes
 from .observation import Observation, Stencil, linear_stencil, window_stencil
+from .pair import Pair, axes
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #3196cd9a
+# %% ../nbs/05_sharpening.ipynb #594479c0
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -122,7 +122,7 @@ METHODS = {
 }
 """Methods by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`."""
 
-# %% ../nbs/05_sharpening.ipynb #04b8aebc
+# %% ../nbs/05_sharpening.ipynb #03b60da4
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -153,7 +153,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #f120557c
+# %% ../nbs/05_sharpening.ipynb #02eccb1a
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -276,7 +276,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #c20d58a5
+# %% ../nbs/05_sharpening.ipynb #e35f6ed2
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 
@@ -317,7 +317,9 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
         raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     threads = threads or available_threads()
     index = scene.bands.select(bands)
-    pair = Pair(scene, guide)
+    if progress:
+        progress("reading")
+    pair = Pair(scene, guide, threads)
     model = METHODS[method](pair, threads, progress)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))
