@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #7b671109
+# %% ../nbs/02d_guide.ipynb #ef6bfd7e
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from .observation import Axis, Grid, Observation, Stencil, linear_stencil
 from .pair import Pair, axes
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #1c8b8002
+# %% ../nbs/02d_guide.ipynb #d80cb841
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #218e7c2b
+# %% ../nbs/02d_guide.ipynb #a44f27f5
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -117,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #79518762
+# %% ../nbs/02d_guide.ipynb #ec2b7841
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,17 +155,35 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #bd5d4e22
+# %% ../nbs/02d_guide.ipynb #5fec11cc
+def _patches(image):
+    """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
+    h, w = image.shape[:2]
+    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    return np.concatenate([wide[i:i + h, j:j + w] for i in range(3) for j in range(3)], -1)
+
+
+def _unpatched(patches, channels):
+    """Mean of all values that the patches hold for a pixel, shape (y, x, channel); the reverse of `_patches`."""
+    h, w = patches.shape[:2]
+    total, count = np.zeros((h + 2, w + 2, channels), np.float32), np.zeros((h + 2, w + 2, 1), np.float32)
+    for k in range(9):
+        at = slice(k // 3, k // 3 + h), slice(k % 3, k % 3 + w)
+        total[at] += patches[..., k * channels:(k + 1) * channels]
+        count[at] += 1
+    return (total / count)[1:-1, 1:-1]
+
+
 @dataclass(frozen=True)
 class Denoiser:
-    """Local Wiener filter in principal components of noise-scaled bands.
+    """Local Wiener filter in principal components of noise-scaled patches.
 
     Parameters
     ----------
     noise
         Standard deviation of each band's noise, shape (channel,) [reflectance].
     mean, basis
-        Of the scaled bands; shapes (channel,) and (channel, channel).
+        Of the patches; shapes (9 channels,) and (9 channels, 9 channels).
     """
 
     noise: np.ndarray
@@ -173,20 +191,21 @@ class Denoiser:
     basis: np.ndarray
 
     @classmethod
-    def fit(cls, samples, noise):
-        """From sample pixels, shape (pixel, channel)."""
-        z = samples / noise
-        return cls(noise.astype(np.float32), z.mean(0).astype(np.float32), np.linalg.eigh(np.atleast_2d(np.cov(z.T)))[1].astype(np.float32))
+    def fit(cls, images, noise):
+        """From sample images, shape (y, x, channel)."""
+        z = np.concatenate([_patches(i / noise).reshape(-1, 9 * len(noise)) for i in images])
+        return cls(noise.astype(np.float32), z.mean(0).astype(np.float32), np.linalg.eigh(np.cov(z.T))[1].astype(np.float32))
 
-    def __call__(self, image, sigma=1.0, share=0.5):
+    def __call__(self, image, sigma=2.0, share=1.5):
         """Denoised image, shape (y, x, channel), float32."""
-        p = (image / self.noise - self.mean) @ self.basis
-        mean = window_mean(p, sigma)
-        variance = window_mean((p - mean) ** 2, sigma)
-        kept = np.clip(1 - share / np.maximum(variance, 1e-9), 0, 1)
-        return ((mean + kept * (p - mean)) @ self.basis.T + self.mean) * self.noise
+        c = (_patches((image / self.noise).astype(np.float32)) - self.mean) @ self.basis
+        mean = window_mean(c, sigma)
+        c -= mean
+        c *= np.clip(1 - share / np.maximum(window_mean(c**2, sigma), 1e-9), 0, 1)
+        c += mean
+        return _unpatched(c @ self.basis.T + self.mean, image.shape[2]) * self.noise
 
-# %% ../nbs/02d_guide.ipynb #f2067453
+# %% ../nbs/02d_guide.ipynb #6b6d2189
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -235,7 +254,7 @@ def measure_blur20(tiles):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #547cfd76
+# %% ../nbs/02d_guide.ipynb #55e69eea
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -265,7 +284,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #5018ccd5
+# %% ../nbs/02d_guide.ipynb #37a090e7
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
-           'kriging_stencil', 'Observation', 'band_responses']
+           'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #f6c74287
+# %% ../nbs/02a_observation.ipynb #3a195949
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #0b1c78d5
+# %% ../nbs/02a_observation.ipynb #b6e5a32c
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +41,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #b4c989d8
+# %% ../nbs/02a_observation.ipynb #d363cf49
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -101,10 +101,10 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #cd97e053
+# %% ../nbs/02a_observation.ipynb #cc9a7ca3
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 
-# %% ../nbs/02a_observation.ipynb #80262c70
+# %% ../nbs/02a_observation.ipynb #eed80f0f
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -139,7 +139,7 @@ def _apply_last(x, start, weights, out):
                 total += weights[i, k] * x[a, s + k]
             out[a, i] = total
 
-# %% ../nbs/02a_observation.ipynb #a42d025b
+# %% ../nbs/02a_observation.ipynb #ddc83def
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -210,7 +210,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #93d0644a
+# %% ../nbs/02a_observation.ipynb #38e84da5
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -249,8 +249,27 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #0a6b9e9d
-def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
+# %% ../nbs/02a_observation.ipynb #b8c10952
+def _covariances(gaussian, length):
+    """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
+    A, n = gaussian.matrix, gaussian.n_in
+    offsets = np.arange(-min(int(16 * length), n - 1), min(int(16 * length), n - 1) + 1)
+    C = sparse.diags([np.full(n - abs(d), np.exp(-abs(d) / length)) for d in offsets], offsets, format="csr")
+    cross = (C @ A.T).toarray()
+    return cross, A @ cross
+
+
+def _krige(cross, S, nugget, reach):
+    """Kriging weights of each row of `cross` in its neighbourhood of `reach` coarse pixels."""
+    noisy = S + nugget * np.mean(np.diag(S)) * np.eye(len(S))
+    taps = min(2 * reach + 1, len(S))
+    start = np.clip(np.abs(cross).argmax(1) - taps // 2, 0, len(S) - taps)
+    near = start[:, None] + np.arange(taps)
+    weights = np.linalg.solve(noisy[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
+    return Stencil(start, weights, len(S))
+
+
+def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=7):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
     Parameters
@@ -269,19 +288,15 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=8):
     Stencil
         K, from coarse to fine.
     """
-    A, n = gaussian.matrix, gaussian.n_in
-    offsets = np.arange(-min(int(16 * length), n - 1), min(int(16 * length), n - 1) + 1)
-    C = sparse.diags([np.full(n - abs(d), np.exp(-abs(d) / length)) for d in offsets], offsets, format="csr")
-    cross = (C @ A.T).toarray()
-    S = A @ cross
-    S[np.diag_indices_from(S)] += nugget * np.mean(np.diag(S))
-    taps = min(2 * reach + 1, len(S))
-    start = np.clip(np.abs(cross).argmax(1) - taps // 2, 0, len(S) - taps)
-    near = start[:, None] + np.arange(taps)
-    weights = np.linalg.solve(S[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
-    return Stencil(start, weights, len(S))
+    return _krige(*_covariances(gaussian, length), nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #65692f11
+
+def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
+    """What `kriging_stencil` believes of the coarse values themselves: AK, from coarse to coarse."""
+    S = _covariances(gaussian, length)[1]
+    return _krige(S, S, nugget, reach)
+
+# %% ../nbs/02a_observation.ipynb #c62f49d9
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -345,6 +360,10 @@ class Observation:
         """The kriging interpolator, an `Observation` from coarse to fine (`degrade` applies it)."""
         return Observation(kriging_stencil(self.rows, nugget, length), kriging_stencil(self.cols, nugget, length))
 
+    def smoother(self, nugget, length=2.0):
+        """Noise filter on the coarse grid, an `Observation` from coarse to coarse; see `smoothing_stencil`."""
+        return Observation(smoothing_stencil(self.rows, nugget, length), smoothing_stencil(self.cols, nugget, length))
+
     def consistent(self, x, y, nugget=1e-3, length=2.0):
         """`x` changed as little as makes it agree with the observation `y`.
 
@@ -367,7 +386,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #ae41aed5
+# %% ../nbs/02a_observation.ipynb #59f358aa
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),
