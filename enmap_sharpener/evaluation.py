@@ -6,7 +6,7 @@
 __all__ = ['LAND', 'read_cube', 'measure', 'compare', 'error_maps', 'agreement', 'evaluate_file', 'comparison_table',
            'table_text', 'mse', 'rmse', 'psnr', 'ssim', 'sam', 'ergas', 'uiqi', 'q2n', 'seed_scores']
 
-# %% ../nbs/07_evaluation.ipynb #c1657b68
+# %% ../nbs/07_evaluation.ipynb #975bd999
 import json
 import logging
 import os
@@ -28,11 +28,11 @@ from .observation import NOMINAL_SIGMA, Axis, Grid, Observation
 from .raster import SCALE, BandError, GridError, NoValidPixels, open_raster, windows
 from .scene import read_enmap
 
-# %% ../nbs/07_evaluation.ipynb #2f73438f
+# %% ../nbs/07_evaluation.ipynb #6cfd51e8
 _all_ = ["mse", "rmse", "psnr", "ssim", "sam", "ergas", "uiqi", "q2n", "seed_scores"]
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/07_evaluation.ipynb #25aeb254
+# %% ../nbs/07_evaluation.ipynb #c16508dd
 def _nanometres(values: list[str], units: str) -> np.ndarray:
     "Numbers as nm; without a unit, under 100 they must be micrometres."
     numbers = np.array([float(v) for v in values])
@@ -64,7 +64,7 @@ def _factor(file: rasterio.DatasetReader) -> float:
     sample = np.abs(np.ma.masked_invalid(sample).compressed())
     return SCALE if sample.any() and np.median(sample[sample > 0]) > 2 else 1.0
 
-# %% ../nbs/07_evaluation.ipynb #8c93ade6
+# %% ../nbs/07_evaluation.ipynb #920d623f
 def read_cube(path: str | os.PathLike) -> xr.DataArray:
     """Open a cube of reflectance: GeoTIFF, ENVI, or whatever else GDAL reads.
 
@@ -99,7 +99,7 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
     coords = {"wavelength": ("band", wavelength)} | ({} if fwhm is None else {"fwhm": ("band", fwhm)})
     return open_raster(path, gain=[factor] * count, offset=[0.0] * count).assign_coords(coords)
 
-# %% ../nbs/07_evaluation.ipynb #eac7dc8f
+# %% ../nbs/07_evaluation.ipynb #8fdea1a7
 _SIGMA = 15 / 2.3548     # nm, a Gaussian of 15 nm full width at half maximum
 
 
@@ -123,7 +123,7 @@ def _wavelengths(output: xr.DataArray, truth: xr.DataArray) -> tuple[np.ndarray,
                         "give both a `wavelength` coordinate [nm]")
     return 1000.0 * np.arange(n), 1000.0 * np.arange(n)
 
-# %% ../nbs/07_evaluation.ipynb #5fa177de
+# %% ../nbs/07_evaluation.ipynb #d14346f9
 @dataclass(frozen=True)
 class _Pair:
     "Output and truth, the output row and column under each of the truth's (-1: none), and the border not scored."
@@ -164,7 +164,7 @@ def _sample(cube: xr.DataArray, bands: slice, rows: np.ndarray, cols: np.ndarray
     sampled[:, (rows >= 0)[:, None] & (cols >= 0)] = window[:, r[:, None] - r0, c - c0].reshape(len(window), -1)
     return sampled
 
-# %% ../nbs/07_evaluation.ipynb #766f9dd6
+# %% ../nbs/07_evaluation.ipynb #bd2a659d
 def _cells(axis: Axis, wanted: Axis) -> np.ndarray:
     "Pixel of `axis` under each pixel centre of `wanted`, -1 outside; of two that share an edge the later one, whatever the rounding."
     index = np.floor(axis.index(wanted.centres) + 0.5 + 1e-6).astype(int)
@@ -191,7 +191,7 @@ def _pair(output, truth, border: int) -> _Pair:
         raise GridError(f"output {grid.bounds} and truth {wanted.bounds} do not overlap; check that they show the same ground")
     return _Pair(output, truth, rows, cols, wavelengths, border)
 
-# %% ../nbs/07_evaluation.ipynb #ce8041d4
+# %% ../nbs/07_evaluation.ipynb #4a6c53ad
 @dataclass
 class _Sums:
     "Sums over the valid pixels of a tile: numbers, and one entry for each band that is scored."
@@ -229,7 +229,7 @@ def _sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray) -> _Sums:
     angle, land = _angle(dot, oo, tt), mean > LAND
     return _Sums(n, angle.sum(), int(land.sum()), angle[land].sum(), _q2n_sum(o, t, ok)[0] if n else 0.0, *bands)
 
-# %% ../nbs/07_evaluation.ipynb #041c0dad
+# %% ../nbs/07_evaluation.ipynb #a10a601f
 LAND = 0.05
 "Pixels whose mean true reflectance is above this count in `sam_land`: below (water, shadow) angles are mostly noise."
 _TILE = 256    # truth pixels, a multiple of Q2n's block
@@ -262,7 +262,7 @@ def _measure_tile(pair: _Pair, window: tuple[slice, slice]) -> _Tile:
         sums = _sums(o, t[near], ok)
     return _Tile(window, have_o, have_t, asked, ok, sums)
 
-# %% ../nbs/07_evaluation.ipynb #cf1069b2
+# %% ../nbs/07_evaluation.ipynb #e65579f3
 def _parallel(function, items: list, threads: int | None, progress=None) -> list:
     "Results of `function` over `items`, in order, from a few threads; `progress(done, total)` is told."
     results = []
@@ -306,7 +306,7 @@ def _survey(pair: _Pair, threads: int | None, progress) -> _Survey:
     total = sum((t.sums for t in tiles[1:]), tiles[0].sums)
     return _Survey(total, ok, 1 - int(ok.sum()) / asked, np.flatnonzero(have_o), near, weights)
 
-# %% ../nbs/07_evaluation.ipynb #e0c35bc5
+# %% ../nbs/07_evaluation.ipynb #7c241674
 def _ssim_image(pair: _Pair, found: _Survey, b: int) -> float:
     "Mean SSIM of the `b`-th scored band, strip by strip over the whole image."
     weights = np.eye(len(found.output_bands))[b] if found.weights is None else found.weights[b]
@@ -331,10 +331,12 @@ def _band_table(pair: _Pair, found: _Survey) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = np.where(spread > 1e-12 * s.tt, 1 - s.dd / spread, np.nan)
     columns = {name: truth[name].values for name in ("wavelength", "detector") if name in truth.coords}
+    if found.weights is None and "detector" in pair.output.coords:
+        columns["detector"] = pair.output.detector.values[found.output_bands]
     columns |= {"rmse": np.sqrt(s.dd / n), "bias": s.d / n, "r2": r2, "psnr": _psnr(s.dd / n, s.peak)}
     return pd.DataFrame(columns, index)
 
-# %% ../nbs/07_evaluation.ipynb #745ece72
+# %% ../nbs/07_evaluation.ipynb #3b35c23c
 def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 4, threads: int | None = None,
             progress=None) -> tuple[pd.Series, pd.DataFrame]:
     """All metrics of a sharpened cube against the truth, tile by tile.
@@ -361,7 +363,7 @@ def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int 
         bands, pixels (scored), missing (share of pixels valid in the truth that the output leaves empty), mse [reflectance²], rmse [reflectance],
         psnr [dB], ssim, sam and sam_land [degrees], ergas, q2n. psnr and ssim are means over bands.
     bands : DataFrame, index: truth band number
-        wavelength [nm] and detector (where the truth has them), rmse and bias [reflectance], r2, psnr [dB], ssim (NaN where not computed).
+        wavelength [nm] and detector (where known), rmse and bias [reflectance], r2, psnr [dB], ssim (NaN where not computed).
 
     Raises
     ------
@@ -389,7 +391,7 @@ def compare(output, truth, ratio: float = 3, **options) -> pd.Series:
     "Scores of an output against the truth: the first result of `measure`, with its arguments."
     return measure(output, truth, ratio=ratio, **options)[0]
 
-# %% ../nbs/07_evaluation.ipynb #6069dfb3
+# %% ../nbs/07_evaluation.ipynb #d63174ae
 def _error_tile(pair: _Pair, window: tuple[slice, slice]) -> np.ndarray:
     "RMSE over the bands and spectral angle of one tile, (2, y, x), NaN where there is nothing to compare."
     o, t = pair.read(*window)
@@ -428,7 +430,7 @@ def error_maps(output, truth, *, threads: int | None = None, progress=None) -> x
     like = pair.truth.isel(band=0, drop=True)
     return xr.Dataset({"rmse": (("y", "x"), maps[0]), "sam": (("y", "x"), maps[1])}, like.coords)
 
-# %% ../nbs/07_evaluation.ipynb #5b219b71
+# %% ../nbs/07_evaluation.ipynb #ad5098c0
 def _geometry(path: str | os.PathLike) -> dict[str, dict]:
     "Shift and blur of each detector from the STAC item beside an output; empty where there is none."
     item = Path(path).with_suffix(".json")
@@ -451,7 +453,7 @@ def _between(coarse: Grid, fine: Grid, geometry: Mapping) -> tuple[Observation, 
         window.append(slice(int(inside[0]), int(inside[-1]) + 1))
     return Observation.between(coarse.part(*window), fine, sigma, shift), tuple(window)
 
-# %% ../nbs/07_evaluation.ipynb #f5f7adc9
+# %% ../nbs/07_evaluation.ipynb #b1f23a45
 def _disagreement(output: xr.DataArray, seen: xr.DataArray, operator: Observation) -> tuple[float, float, int]:
     "Sums of squares and of differences, degraded output minus EnMAP, in one band (y, x), and the number of EnMAP pixels."
     fine, seen = _values(output), _values(seen)
@@ -511,7 +513,7 @@ def agreement(output: xr.DataArray, cube: xr.DataArray, geometry: Mapping[str, M
         raise NoValidPixels("no EnMAP pixel sees only valid output; check the nodata of both")
     return pd.DataFrame(rows, columns=["band", "wavelength", "detector", "rmse", "bias", "pixels"]).set_index("band")
 
-# %% ../nbs/07_evaluation.ipynb #da193eb6
+# %% ../nbs/07_evaluation.ipynb #dff05d41
 def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = None,
                   scene: str | os.PathLike | None = None, *, ratio: float = 3, threads: int | None = None,
                   progress=None) -> dict[str, pd.Series | pd.DataFrame]:
@@ -549,7 +551,7 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
         result["agreement"] = agreement(cube, seen, _geometry(output), threads=threads, progress=progress)
     return result
 
-# %% ../nbs/07_evaluation.ipynb #b9325213
+# %% ../nbs/07_evaluation.ipynb #b4e04617
 _COLUMNS = {"psnr": ("PSNR (dB) ↑", ".2f", max), "ssim": ("SSIM ↑", ".4f", max),
             "sam_land": ("SAM (°) ↓", ".3f", min), "ergas": ("ERGAS ↓", ".3f", min)}
 

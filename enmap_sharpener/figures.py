@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLOURS', 'stretch', 'rgb', 'quicklook', 'before_after', 'spectra', 'band_curve', 'error_map']
 
-# %% ../nbs/09_figures.ipynb #ff6575e8
+# %% ../nbs/09_figures.ipynb #58a1d23d
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from .evaluation import error_maps
 from .observation import SENTINEL2_BANDS, Grid
 
-# %% ../nbs/09_figures.ipynb #91404c33
+# %% ../nbs/09_figures.ipynb #052a177d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}
 _LINES = {"before": "--", "after": "-", "truth": "-"}
 _CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -43,7 +43,7 @@ def _styled(draw):
             return draw(*args, **kwargs)
     return wrapper
 
-# %% ../nbs/09_figures.ipynb #5c6d349a
+# %% ../nbs/09_figures.ipynb #ded3cdbc
 _COMPOSITES = {"true colour": (640, 550, 470), "colour infrared": (860, 650, 550), "short-wave infrared": (2200, 1650, 1000)}
 _WATER_VAPOUR = ((1340, 1460), (1790, 1960))       # nm, where the air is opaque
 _OVERLAP = (902, 994)                              # nm, seen by both detectors
@@ -69,7 +69,7 @@ def _composite(cube: xr.DataArray) -> tuple[list[int], str]:
     shown = ", ".join(dict.fromkeys(f"{w[i]:.0f}" for i in nearest))
     return [int(good[i]) for i in nearest], f"{name.capitalize()} ({shown} nm)"
 
-# %% ../nbs/09_figures.ipynb #d783a4a8
+# %% ../nbs/09_figures.ipynb #54409f47
 def _cube(source) -> xr.DataArray:
     "The cube of a scene, or the cube itself."
     source = getattr(source, "cube", source)
@@ -108,7 +108,7 @@ def _mean(values: np.ndarray, step: int) -> np.ndarray:
         warnings.simplefilter("ignore", RuntimeWarning)     # a block without data is NaN, as it should be
         return np.nanmean(blocks, (-3, -1))
 
-# %% ../nbs/09_figures.ipynb #03224c9f
+# %% ../nbs/09_figures.ipynb #aed7dd29
 def stretch(*images) -> np.ndarray:
     """Limits that several pictures share.
 
@@ -161,7 +161,7 @@ def rgb(cube, bands: Sequence[int] | None = None, limits: np.ndarray | None = No
     image, _ = _read(cube, bands or _composite(cube)[0], limit=size)
     return _paint(image, stretch(image) if limits is None else limits)
 
-# %% ../nbs/09_figures.ipynb #f9ad9c63
+# %% ../nbs/09_figures.ipynb #99846abc
 def _scale_bar(axis, width: float) -> None:
     "A bar of a round length, about a quarter of the panel's `width` [m], in its lower left corner."
     length = 10.0 ** np.floor(np.log10(width / 4))
@@ -175,8 +175,8 @@ def _scale_bar(axis, width: float) -> None:
 
 
 def _panel(axis, colours: np.ndarray, extent, view=None, title: str | None = None, metres: bool = True, **options):
-    "Draw an image in its place, cut to `view`."
-    image = axis.imshow(colours, extent=extent, interpolation="nearest", **options)
+    "Draw an image in its place, cut to `view`; grey where it has no pixels."
+    image = axis.imshow(colours, extent=extent, interpolation="nearest", **options) if colours.size else None
     west, east, south, north = view or extent
     axis.set(xlim=(west, east), ylim=(south, north), xticks=[], yticks=[], title=title, facecolor=str(_NODATA))
     axis.set_aspect("equal" if metres else "auto")
@@ -198,7 +198,7 @@ def _resolution(cube: xr.DataArray) -> str:
     "Pixel size for a title."
     return f", {Grid.of(cube).cols.step:g} m" if cube.rio.crs else ""
 
-# %% ../nbs/09_figures.ipynb #fc3a2846
+# %% ../nbs/09_figures.ipynb #ecb0fd71
 @_styled
 def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None) -> Figure:
     """One cube as a picture.
@@ -223,7 +223,7 @@ def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None
     _panel(figure.subplots(), _paint(image, stretch(image)), extent, title="\n".join(filter(None, [title, composite])), metres=bool(cube.rio.crs))
     return figure
 
-# %% ../nbs/09_figures.ipynb #70753a9b
+# %% ../nbs/09_figures.ipynb #dae3c2e9
 def _busy(image: np.ndarray, extent, share: float) -> tuple[float, float, float, float]:
     "A square window (west, east, south, north) of colours (3, y, x) with more detail than three quarters of all; a side is `share` of the image's."
     ny, nx = image.shape[1:]
@@ -288,7 +288,7 @@ def before_after(before, after, truth=None, zoom=None, title: str | None = None)
 
 _NAMES = {"before": "EnMAP", "after": "Sharpened", "truth": "Truth"}
 
-# %% ../nbs/09_figures.ipynb #448ed9fa
+# %% ../nbs/09_figures.ipynb #1a1f5d7e
 def _shade(axis, text: bool = True) -> None:
     "Grey where the air is opaque, hatched where the two detectors overlap, as far as the axis goes there."
     low, high = axis.get_xlim()
@@ -313,7 +313,7 @@ def _lines(wavelength, values, detector=None):
             if piece.size:
                 yield wavelength[piece], values[piece]
 
-# %% ../nbs/09_figures.ipynb #82adeeaa
+# %% ../nbs/09_figures.ipynb #cd4f57b8
 def _spectrum(cube: xr.DataArray, point) -> np.ndarray:
     "All bands at a point (x, y) [CRS units], (band,); NaN outside. Without a CRS the point is (column, row)."
     if cube.rio.crs is None:
@@ -359,6 +359,7 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
             axis.plot([centre - width / 2, centre + width / 2], [value, value], color=COLOURS["guide"], lw=3.5, solid_capstyle="butt",
                       label=None if i else "Sentinel-2")
         axis.set_title(names[number] if names else f"({point[0]:.0f}, {point[1]:.0f})")
+        _fit(axis)
         _shade(axis, text=False)
     for axis in list(axes.flat)[len(points):]:
         axis.set_visible(False)
@@ -369,13 +370,23 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
     return figure
 
 
+def _fit(axis) -> None:
+    "Limits of reflectance that show all lines but where the air is opaque and values may be anything."
+    points = np.concatenate([np.column_stack(line.get_data()) for line in axis.lines] or [np.empty((0, 2))])
+    points = points[np.all([(points[:, 0] < a) | (points[:, 0] > b + 20) for a, b in _WATER_VAPOUR], 0)]
+    if len(points):
+        low, high = points[:, 1].min(), points[:, 1].max()
+        margin = 0.05 * max(high - low, 1e-3)
+        axis.set_ylim(low - margin, high + margin)
+
+
 def _guide_bars(guide, point) -> list[tuple[float, float, float]]:
     "Centre and width [nm] and value at a point of each Sentinel-2 band that is valid there."
     stacks = [] if guide is None else [s for s in (guide.bands10, guide.bands20) if s is not None]
     values = [(str(n), v) for s in stacks for n, v in zip(s.band.values, _spectrum(s, point))]
     return [(*SENTINEL2_BANDS[n], v) for n, v in values if n in SENTINEL2_BANDS and np.isfinite(v)]
 
-# %% ../nbs/09_figures.ipynb #96dde0c9
+# %% ../nbs/09_figures.ipynb #721ef994
 @_styled
 def band_curve(tables: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: Sequence[str] = ("rmse", "r2")) -> Figure:
     """Scores against wavelength, of one or more methods.
@@ -417,7 +428,7 @@ def _styles():
     dashes = ("-", "--", "-.", ":")
     return ({"color": _CYCLE[i % len(_CYCLE)], "linestyle": dashes[i % len(dashes)]} for i in range(1000))
 
-# %% ../nbs/09_figures.ipynb #2c397d12
+# %% ../nbs/09_figures.ipynb #5ede9e8e
 @_styled
 def error_map(output, truth, title: str | None = None) -> Figure:
     """Error of each pixel over all bands: RMSE and spectral angle, on the truth's grid.

@@ -111,6 +111,12 @@ def test_before_and_after_on_their_own_grids():
     assert axes[0].get_images()[0].get_extent()[0] < axes[1].get_images()[0].get_extent()[0]
 
 
+def test_cubes_that_cover_a_part_or_nothing_of_the_view():
+    after = cube(20, 90, 120)
+    for x0 in (366000.0, 366900.0, 999000.0):
+        drawn(before_after(cube(20, 8, 9, 30.0, x0=x0), after, cube(20, 5, 5, x0=x0)))
+
+
 def test_before_and_after_of_a_subset_without_visible_bands():
     figure = before_after(cube(100), cube(30, low=1500, high=2450))
     assert "False colour" in texts(figure) or "infrared" in texts(figure)
