@@ -13,8 +13,23 @@ from skimage.metrics import structural_similarity
 
 from enmap_sharpener import evaluation, metrics
 from enmap_sharpener.evaluation import (
-    agreement, compare, comparison_table, error_maps, ergas, evaluate_file, measure, mse, psnr, q2n, read_cube, rmse, sam, seed_scores, ssim,
-    table_text, uiqi,
+    agreement,
+    compare,
+    comparison_table,
+    ergas,
+    error_maps,
+    evaluate_file,
+    measure,
+    mse,
+    psnr,
+    q2n,
+    read_cube,
+    rmse,
+    sam,
+    seed_scores,
+    ssim,
+    table_text,
+    uiqi,
 )
 from enmap_sharpener.raster import BandError, GridError, NoValidPixels, ProductError
 
