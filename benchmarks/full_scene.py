@@ -20,14 +20,14 @@ COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli import ma
 
 
 def execute(*arguments):
-    """Run the command; wall time [s] and peak memory [GB]."""
+    """Run the command; wall time [s], processor time [s], peak memory [GB]."""
     start = time.perf_counter()
     child = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=Path(__file__).parents[1])
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"failed: {' '.join(map(str, arguments))}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - start, usage.ru_maxrss * unit / 1e9
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e9
 
 
 def scene(workdir, size):
@@ -35,17 +35,17 @@ def scene(workdir, size):
     folder = workdir / f"scene_{size}"
     if not (folder / "simulation.json").exists():
         print(f"simulating {size} x {size} ...", flush=True)
-        seconds, memory = execute("simulate", "--size", size, "--no-truth", "--output", folder)
+        seconds, _, memory = execute("simulate", "--size", size, "--no-truth", "--output", folder)
         print(f"  {seconds:.0f} s, {memory:.2f} GB", flush=True)
     return next(folder.glob("ENMAP*")), folder / "sentinel2"
 
 
 def measure(enmap, guide, method, extra):
-    """Sharpen once; wall time [s], peak memory [GB], size of the GeoTIFF [GB]."""
+    """Sharpen once; wall time [s], processor time [s], peak memory [GB], size of the GeoTIFF [GB]."""
     with tempfile.TemporaryDirectory(dir=enmap.parent) as place:
         output = Path(place) / "out.tif"
-        seconds, memory = execute("sharpen", enmap, "--sentinel2", guide, "--output", output, "--method", method, *extra)
-        return seconds, memory, output.stat().st_size / 1e9
+        used = execute("sharpen", enmap, "--sentinel2", guide, "--output", output, "--method", method, *extra)
+        return *used, output.stat().st_size / 1e9
 
 
 def main():
@@ -63,21 +63,19 @@ def main():
     if free < needed:
         sys.exit(f"{workdir}: {free:.0f} GB are free, {needed:.0f} GB wanted; choose another --workdir")
 
-    print(f"{'size':>5} {'method':10} {'wall [s]':>9} {'(all runs)':24} {'ratio':>6} {'peak memory [GB]':>17} {'output [GB]':>12}")
+    print(f"{'size':>5} {'method':10} {'wall [s]':>9} {'(every run)':24} {'ratio':>6} {'CPU [s]':>8} {'peak [GB]':>10} {'output [GB]':>12}")
     for size in options.sizes:
         enmap, guide = scene(workdir, size)
         runs = {method: [] for method in options.methods}
         for _ in range(options.repeats):
             for method in options.methods:
                 runs[method].append(measure(enmap, guide, method, options.options))
-        first = None
+        walls = {method: statistics.median(run[0] for run in found) for method, found in runs.items()}
         for method, found in runs.items():
-            times = [run[0] for run in found]
-            wall = statistics.median(times)
-            first = first or wall
-            every = ", ".join(f"{t:.1f}" for t in times)
-            memory, output = max(run[1] for run in found), found[0][2]
-            print(f"{size:5} {method:10} {wall:9.1f} {every:24} {wall / first:6.2f} {memory:17.2f} {output:12.2f}", flush=True)
+            every = ", ".join(f"{run[0]:.1f}" for run in found)
+            ratio, cpu = walls[method] / walls[options.methods[0]], statistics.median(run[1] for run in found)
+            memory, output = max(run[2] for run in found), found[0][3]
+            print(f"{size:5} {method:10} {walls[method]:9.1f} {every:24} {ratio:6.2f} {cpu:8.1f} {memory:10.2f} {output:12.2f}", flush=True)
 
 
 if __name__ == "__main__":

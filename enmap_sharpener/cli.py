@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Flag', 'app', 'UsageError', 'Session', 'Limits', 'sharpen', 'simulate', 'evaluate', 'demo', 'main']
 
-# %% ../nbs/11_cli.ipynb #dbd916a0
+# %% ../nbs/11_cli.ipynb #c55a29a4
 import logging
 import os
 import signal
@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__
 
-# %% ../nbs/11_cli.ipynb #08b0bd1f
+# %% ../nbs/11_cli.ipynb #ed1ba9bf
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -73,8 +73,8 @@ class Session:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-# %% ../nbs/11_cli.ipynb #8159d5aa
-_GB_FIXED, _GB_THREAD = 1.0, 0.6
+# %% ../nbs/11_cli.ipynb #3dec21b6
+_GB_FIXED, _GB_THREAD = 1.0, 0.4    # measured with benchmarks/full_scene.py: 224 bands, blocks of 512 pixels
 
 
 @Parameter(name="*")
@@ -118,7 +118,7 @@ def _ranges(numbers) -> str:
             parts.append([n, n])
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in parts)
 
-# %% ../nbs/11_cli.ipynb #64a74d3a
+# %% ../nbs/11_cli.ipynb #f384eebd
 _LIMITS, _SESSION = Limits(), Session()
 
 app = App(name="enmap-sharpener", version=__version__, help_format="markdown", help=f"""
@@ -173,7 +173,7 @@ def sharpen(
         files, sharpened = _sharpen(scene, guide, output, method, bands, threads, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
 
-# %% ../nbs/11_cli.ipynb #ce86324a
+# %% ../nbs/11_cli.ipynb #7ae7eb4a
 def _read(product: Path, sentinel2: Path):
     "Both sources."
     from enmap_sharpener.scene import read_enmap, read_sentinel2
@@ -208,7 +208,7 @@ def _flat(report: dict, prefix: str = ""):
             numbers = value if isinstance(value, list) else [value]
             yield prefix + key, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in numbers)
 
-# %% ../nbs/11_cli.ipynb #6811e04e
+# %% ../nbs/11_cli.ipynb #69f6e373
 @app.command
 def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
              session: Session = _SESSION) -> None:
@@ -260,7 +260,7 @@ def _describe(path: Path) -> str:
     with rasterio.open(path) as file:
         return f"{file.count} x {file.height} x {file.width} pixels of {file.res[0]:g} m, {file.dtypes[0]}, {size}"
 
-# %% ../nbs/11_cli.ipynb #5f1848d7
+# %% ../nbs/11_cli.ipynb #a0322fda
 @app.command
 def evaluate(output: Path, /, *, truth: Path | None = None, scene: Path | None = None,
              limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -302,7 +302,7 @@ def _scores(found: dict) -> str:
                   f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
     return "\n".join(lines)
 
-# %% ../nbs/11_cli.ipynb #22e3791e
+# %% ../nbs/11_cli.ipynb #b67d5eef
 @app.command
 def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrite: Flag = False,
          limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -346,7 +346,7 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     before_after(scene, read_cube(output / "sharpened.tif"), truth).savefig(output / "before_after.png", dpi=120)
     tell(f"3. See {output / 'before_after.png'}; the result is {output / 'sharpened.tif'}")
 
-# %% ../nbs/11_cli.ipynb #06481329
+# %% ../nbs/11_cli.ipynb #345e39ed
 class _Stopped(BaseException):
     "A signal asked the process to end."
 
@@ -383,7 +383,7 @@ def _own_stderr():
         os.close(keep)
         os.close(nowhere)
 
-# %% ../nbs/11_cli.ipynb #4878fbaf
+# %% ../nbs/11_cli.ipynb #130d83ed
 def _run(arguments: list[str]) -> int:
     "Run a command; its exit status."
     try:

@@ -248,7 +248,7 @@ def test_disk_full(inputs, tmp_path):
     resource = pytest.importorskip("resource")
     done = subprocess.run([*COMMAND, "sharpen", inputs / SCENE_ID, "--sentinel2", inputs / "s2", "--output", tmp_path / "out/out.tif", "--method", "cubic"],
                           capture_output=True, text=True, cwd=ROOT,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY)))
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY)))
     assert done.returncode == 2 and done.stdout == "" and "cannot be written" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
