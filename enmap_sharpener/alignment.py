@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Tile', 'Geometry', 'measure_geometry', 'Radiometry', 'weighted_line',
            'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #67141388
+# %% ../nbs/02b_alignment.ipynb #1f5a7cfa
 import logging
 from dataclasses import asdict, dataclass
 
@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 
 from .observation import NOMINAL_SIGMA, Grid, Observation, window_stencil
 
-# %% ../nbs/02b_alignment.ipynb #762a1120
+# %% ../nbs/02b_alignment.ipynb #d20c68c8
 logger = logging.getLogger(__name__)
 
 
@@ -27,10 +27,13 @@ def window_sum(x, sigma):
 
 def window_mean(x, sigma, weight=None):
     """Gaussian moving mean of `x`, shape (y, x, channel), weighted by `weight`, shape (y, x)."""
-    weight = np.ones(x.shape[:2], x.dtype) if weight is None else weight.astype(x.dtype)
+    if weight is None:
+        total = np.multiply.outer(*(window_stencil(n, sigma).weights.sum(1).astype(x.dtype) for n in x.shape[:2]))
+        return window_sum(x, sigma) / total[..., None]
+    weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #a4582e8c
+# %% ../nbs/02b_alignment.ipynb #d08d9200
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -85,7 +88,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #ea7f5647
+# %% ../nbs/02b_alignment.ipynb #3df2ca96
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -138,7 +141,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #990c9c96
+# %% ../nbs/02b_alignment.ipynb #7df05c1c
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -211,7 +214,7 @@ def _search(tiles, most=4):
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #9c04876c
+# %% ../nbs/02b_alignment.ipynb #3881adad
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -305,15 +308,16 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../nbs/02b_alignment.ipynb #31ab4c48
+# %% ../nbs/02b_alignment.ipynb #4e46cb1d
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
     w = weight
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
-    use = weight > 0.5
+    use = weight > 0.5 if (weight > 0.5).any() else weight > 0
+    few = max(1, int(use.sum()) // 50_000)
     for _ in range(3):
         r = seen - fit_radiometry(degraded, seen, w)(degraded)
-        mad = 1.4826 * np.median(np.abs(r[use] if use.any() else r.reshape(-1, r.shape[-1])), axis=0)
+        mad = 1.4826 * np.median(np.abs(r[use][::few]), axis=0)
         q2 = (r**2 / (mad**2 + (floor * np.maximum(level, np.abs(seen))) ** 2)).mean(-1)
         t = np.minimum(1 / (1 + (q2 / threshold**2) ** 4) / 0.95, 1)
         w = weight * t

@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #ef6bfd7e
+# %% ../nbs/02d_guide.ipynb #73876f78
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,11 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import chi2
 
 from .alignment import window_mean
-from .observation import Axis, Grid, Observation, Stencil, linear_stencil
+from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil
 from .pair import Pair, axes
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #d80cb841
+# %% ../nbs/02d_guide.ipynb #cb4a0f85
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #a44f27f5
+# %% ../nbs/02d_guide.ipynb #aeaf1e3d
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -117,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #ec2b7841
+# %% ../nbs/02d_guide.ipynb #7159d7dc
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,7 +155,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #5fec11cc
+# %% ../nbs/02d_guide.ipynb #3ad9cf06
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -182,30 +182,46 @@ class Denoiser:
     ----------
     noise
         Standard deviation of each band's noise, shape (channel,) [reflectance].
-    mean, basis
-        Of the patches; shapes (9 channels,) and (9 channels, 9 channels).
+    basis
+        Of patches less their local mean, shape (9 channels, components): those that hold more than noise.
     """
 
     noise: np.ndarray
-    mean: np.ndarray
     basis: np.ndarray
 
     @classmethod
     def fit(cls, images, noise):
         """From sample images, shape (y, x, channel)."""
-        z = np.concatenate([_patches(i / noise).reshape(-1, 9 * len(noise)) for i in images])
-        return cls(noise.astype(np.float32), z.mean(0).astype(np.float32), np.linalg.eigh(np.cov(z.T))[1].astype(np.float32))
+        noise = noise.astype(np.float32)
+        z = np.concatenate([_patches(_detail(i / noise)[1]).reshape(-1, 9 * len(noise)) for i in images])
+        variance, basis = np.linalg.eigh(z.T.astype(float) @ z / len(z))
+        return cls(noise, np.ascontiguousarray(basis[:, variance > 1.3].astype(np.float32)))
 
-    def __call__(self, image, sigma=2.0, share=1.5):
+    def __call__(self, image, share=1.5):
         """Denoised image, shape (y, x, channel), float32."""
-        c = (_patches((image / self.noise).astype(np.float32)) - self.mean) @ self.basis
-        mean = window_mean(c, sigma)
-        c -= mean
-        c *= np.clip(1 - share / np.maximum(window_mean(c**2, sigma), 1e-9), 0, 1)
-        c += mean
-        return _unpatched(c @ self.basis.T + self.mean, image.shape[2]) * self.noise
+        h, w, n = image.shape
+        mean, detail = _detail(image / self.noise)
+        c = (_patches(detail).reshape(h * w, -1) @ self.basis).reshape(h, w, -1)
+        c *= np.clip(1 - share / np.maximum(_local_mean(c**2), 1e-9), 0, 1)
+        return (mean + _unpatched((c.reshape(h * w, -1) @ self.basis.T).reshape(h, w, -1), n)) * self.noise
 
-# %% ../nbs/02d_guide.ipynb #6b6d2189
+
+_WINDOW = 2.0
+
+
+def _detail(image):
+    """Local mean of an image and what it leaves."""
+    mean = window_mean(image, _WINDOW)
+    return mean, image - mean
+
+
+def _local_mean(x):
+    """Local mean of many channels, by way of every third pixel."""
+    grids = [(Axis(0.0, 3.0, -(-n // 3)), Axis(0.0, 1.0, n)) for n in x.shape[:2]]
+    low = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(x, axes=(0, 1))
+    return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(low, axes=(0, 1))
+
+# %% ../nbs/02d_guide.ipynb #40594b34
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -254,7 +270,7 @@ def measure_blur20(tiles):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #55e69eea
+# %% ../nbs/02d_guide.ipynb #472baf6f
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -284,7 +300,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #37a090e7
+# %% ../nbs/02d_guide.ipynb #b72344b5
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #3a195949
+# %% ../nbs/02a_observation.ipynb #b80196eb
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #b6e5a32c
+# %% ../nbs/02a_observation.ipynb #f30cfc81
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +41,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #d363cf49
+# %% ../nbs/02a_observation.ipynb #96be4f5b
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -101,10 +101,10 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #cc9a7ca3
+# %% ../nbs/02a_observation.ipynb #3b707678
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 
-# %% ../nbs/02a_observation.ipynb #eed80f0f
+# %% ../nbs/02a_observation.ipynb #e9d9fbfb
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -139,7 +139,28 @@ def _apply_last(x, start, weights, out):
                 total += weights[i, k] * x[a, s + k]
             out[a, i] = total
 
-# %% ../nbs/02a_observation.ipynb #ddc83def
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _spread_last(x, start, weights, out):
+    """The same from few to many pixels: every input is spread over a run of outputs, which is quicker there."""
+    first, last = np.full(x.shape[1], start.size), np.full(x.shape[1], -1)
+    for i in range(start.size):
+        for k in range(weights.shape[1]):
+            first[start[i] + k] = min(first[start[i] + k], i)
+            last[start[i] + k] = i
+    table = np.zeros((x.shape[1], max(1, (last - first).max() + 1)), x.dtype)
+    for i in range(start.size):
+        for k in range(weights.shape[1]):
+            table[start[i] + k, i - first[start[i] + k]] = weights[i, k]
+    for a in range(x.shape[0]):
+        out[a] = 0
+        for j in range(x.shape[1]):
+            if last[j] >= 0:
+                v, run, w = x[a, j], out[a, first[j]:last[j] + 1], table[j]
+                for m in range(run.size):
+                    run[m] += v * w[m]
+
+# %% ../nbs/02a_observation.ipynb #1e11e6d4
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -176,7 +197,8 @@ class Stencil:
         if after and np.prod(after) > 1:
             _apply_inner(x.reshape(-1, self.n_in, int(np.prod(after))), self.start, w, out.reshape(-1, self.start.size, int(np.prod(after))))
         else:
-            _apply_last(x.reshape(-1, self.n_in), self.start, w, out.reshape(-1, self.start.size))
+            apply = _spread_last if self.start.size > self.n_in else _apply_last
+            apply(x.reshape(-1, self.n_in), self.start, w, out.reshape(-1, self.start.size))
         return out
 
     @cached_property
@@ -210,7 +232,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #38e84da5
+# %% ../nbs/02a_observation.ipynb #abd11fc3
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -249,7 +271,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #b8c10952
+# %% ../nbs/02a_observation.ipynb #64467637
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -296,7 +318,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #c62f49d9
+# %% ../nbs/02a_observation.ipynb #1d8e7277
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -386,7 +408,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #59f358aa
+# %% ../nbs/02a_observation.ipynb #4612091b
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

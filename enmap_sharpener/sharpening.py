@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #672d5593
+# %% ../nbs/05_sharpening.ipynb #9690d0e1
 import os
 import threading
 from collections import deque
@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from . import subspace
 from .observation import Observation, Stencil, linear_stencil, window_stencil
 from .pair import Pair, axes
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #594479c0
+# %% ../nbs/05_sharpening.ipynb #56cb6f19
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -122,7 +123,7 @@ METHODS = {
 }
 """Methods by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`."""
 
-# %% ../nbs/05_sharpening.ipynb #03b60da4
+# %% ../nbs/05_sharpening.ipynb #0320abf0
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -153,7 +154,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #02eccb1a
+# %% ../nbs/05_sharpening.ipynb #891d12dd
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -199,7 +200,7 @@ class Sharpened:
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""
         self._sums = []
-        with ThreadPoolExecutor(self._threads) as pool:
+        with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:
             waiting = deque()
             try:
                 for window in self.windows(size):
@@ -276,7 +277,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #e35f6ed2
+# %% ../nbs/05_sharpening.ipynb #0af18b27
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 
@@ -320,7 +321,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
     if progress:
         progress("reading")
     pair = Pair(scene, guide, threads)
-    model = METHODS[method](pair, threads, progress)
+    with threadpool_limits(1):
+        model = METHODS[method](pair, threads, progress)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))
     return Sharpened(model, scene.bands.take(index), target[scene.bands.good], method, threads)

@@ -7,7 +7,7 @@ __all__ = ['logger', 'RANK', 'COMPONENTS', 'split', 'windows', 'sample_windows',
            'measure_guide', 'GuideModel', 'model_guide', 'FineGuide', 'SwirGuide', 'guide_noise', 'band_noise',
            'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #81f084d8
+# %% ../nbs/03a_subspace.ipynb #827b1349
 import logging
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ from .regression import LocalRegression
 from .pair import Pair, Scratch, axes, complete, each
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/03a_subspace.ipynb #25cd3d68
+# %% ../nbs/03a_subspace.ipynb #78535cac
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +52,7 @@ def sample_windows(valid, size=48, most=6, whole=9216):
     full = [b for b in boxes if valid[b].mean() > 0.9] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../nbs/03a_subspace.ipynb #b2d82052
+# %% ../nbs/03a_subspace.ipynb #5e9b9941
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -98,7 +98,7 @@ def survey(pair, threads=1):
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
     return Survey(seen, valid)
 
-# %% ../nbs/03a_subspace.ipynb #785e1f84
+# %% ../nbs/03a_subspace.ipynb #a3807cf2
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -181,7 +181,7 @@ def measure_guide(pair, found, samples, threads=1):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/03a_subspace.ipynb #f493e1d0
+# %% ../nbs/03a_subspace.ipynb #e8b802dd
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -226,7 +226,7 @@ class GuideModel:
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/03a_subspace.ipynb #c668bb5d
+# %% ../nbs/03a_subspace.ipynb #a146a2da
 def model_guide(pair, found, whole, geometry, weight, samples):
     """`GuideModel` and the geometries (10 m bands, B11 and B12), from tiles.
 
@@ -262,7 +262,7 @@ def model_guide(pair, found, whole, geometry, weight, samples):
     swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir)
     return model, (vnir, swir)
 
-# %% ../nbs/03a_subspace.ipynb #383bd11a
+# %% ../nbs/03a_subspace.ipynb #e42f6fda
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -345,7 +345,7 @@ class SwirGuide:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
         return np.concatenate([self.mover(self.vnir(*wide))[inner], self.swir(rows, cols)], -1)
 
-# %% ../nbs/03a_subspace.ipynb #097458b2
+# %% ../nbs/03a_subspace.ipynb #b30eca6c
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 
@@ -402,7 +402,7 @@ def _down_error(prepared, noise, window, ridge, root):
     p += see.inverse(0.01).degrade(low_c - see.degrade(p, axes=(0, 1)), axes=(0, 1))
     return float(((((p - c) @ root) ** 2).sum(-1) * (weight > 0.5))[1:-1, 1:-1].sum())
 
-# %% ../nbs/03a_subspace.ipynb #fc2a7979
+# %% ../nbs/03a_subspace.ipynb #d11ac91b
 def band_noise(cubes, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles of shape (y, x, band)."""
     detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
@@ -413,7 +413,7 @@ def band_noise(cubes, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #aa0849fc
+# %% ../nbs/03a_subspace.ipynb #b2bb01dd
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -451,9 +451,10 @@ class DetectorModel:
 
     def coefficients(self, y):
         """Of EnMAP spectra, shape (…, band): noise-scaled coefficients, shape (…, components), and what they leave, shape (…, band)."""
-        z = (y - self.mean) / self.noise
+        z = ((y - self.mean) / self.noise).reshape(-1, len(self.mean))
         c = z @ self.basis
-        return c, z - c @ self.basis.T
+        z -= c @ self.basis.T
+        return c.reshape(*y.shape[:-1], -1), z.reshape(y.shape)
 
     def smooth(self, c, rest, inputs, window):
         """Filtered spectra [reflectance], shape (y, x, band), of a coarse window from coefficients and rest on the window `inputs`."""
@@ -462,7 +463,7 @@ class DetectorModel:
             part = smoother.part(*window, *inputs)
             held = [k for k in components if k >= 0]
             if held:
-                out = out + part.degrade(c[..., held], axes=(0, 1)) @ self.basis[:, held].T
+                out = out + np.tensordot(part.degrade(c[..., held], axes=(0, 1)), self.basis[:, held], (-1, 1))
             if -1 in components:
                 out = out + part.degrade(rest, axes=(0, 1))
         return out * self.noise
@@ -479,41 +480,43 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #eb148aa1
+# %% ../nbs/03a_subspace.ipynb #0bb65d11
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
     row = np.empty(out.shape[2], np.float32)
-    rank, taps = q.shape[0], weights.shape[1]
-    for b in range(target.size):
-        if target[b] < 0:
-            continue
-        for y in range(out.shape[1]):
-            row[:] = mean[b]
-            r = 0
-            while r + 4 <= rank:
-                v0, v1, v2, v3 = basis[b, r], basis[b, r + 1], basis[b, r + 2], basis[b, r + 3]
-                q0, q1, q2, q3 = q[r, y], q[r + 1, y], q[r + 2, y], q[r + 3, y]
+    rank, taps, height = q.shape[0], weights.shape[1], out.shape[1]
+    for y0 in range(0, height, 8):  # a few rows at a time, so that their coefficients stay in the cache
+        for b in range(target.size):
+            if target[b] < 0:
+                continue
+            for y in range(y0, min(y0 + 8, height)):
+                row[:] = mean[b]
+                r = 0
+                while r + 4 <= rank:
+                    v0, v1, v2, v3 = basis[b, r], basis[b, r + 1], basis[b, r + 2], basis[b, r + 3]
+                    q0, q1, q2, q3 = q[r, y], q[r + 1, y], q[r + 2, y], q[r + 3, y]
+                    for x in range(row.size):
+                        row[x] += v0 * q0[x] + v1 * q1[x] + v2 * q2[x] + v3 * q3[x]
+                    r += 4
+                while r < rank:
+                    for x in range(row.size):
+                        row[x] += basis[b, r] * q[r, y, x]
+                    r += 1
+                s, k = start[y], 0
+                while k + 4 <= taps:
+                    w0, w1, w2, w3 = weights[y, k], weights[y, k + 1], weights[y, k + 2], weights[y, k + 3]
+                    x0, x1, x2, x3 = rest[b, s + k], rest[b, s + k + 1], rest[b, s + k + 2], rest[b, s + k + 3]
+                    for x in range(row.size):
+                        row[x] += w0 * x0[x] + w1 * x1[x] + w2 * x2[x] + w3 * x3[x]
+                    k += 4
+                while k < taps:
+                    for x in range(row.size):
+                        row[x] += weights[y, k] * rest[b, s + k, x]
+                    k += 1
+                values = out[target[b], y]
                 for x in range(row.size):
-                    row[x] += v0 * q0[x] + v1 * q1[x] + v2 * q2[x] + v3 * q3[x]
-                r += 4
-            while r < rank:
-                for x in range(row.size):
-                    row[x] += basis[b, r] * q[r, y, x]
-                r += 1
-            s, k = start[y], 0
-            while k + 4 <= taps:
-                w0, w1, w2, w3 = weights[y, k], weights[y, k + 1], weights[y, k + 2], weights[y, k + 3]
-                x0, x1, x2, x3 = rest[b, s + k], rest[b, s + k + 1], rest[b, s + k + 2], rest[b, s + k + 3]
-                for x in range(row.size):
-                    row[x] += w0 * x0[x] + w1 * x1[x] + w2 * x2[x] + w3 * x3[x]
-                k += 4
-            while k < taps:
-                for x in range(row.size):
-                    row[x] += weights[y, k] * rest[b, s + k, x]
-                k += 1
-            for x in range(row.size):
-                out[target[b], y, x] = np.int16(np.rint(min(max(row[x] * np.float32(1e4), np.float32(-32767)), np.float32(32767))))
+                    values[x] = np.int16(np.rint(min(max(row[x] * np.float32(1e4), np.float32(-32767)), np.float32(32767))))
 
 
 def expand(q, basis, mean, rest, rows, target, out):
@@ -534,7 +537,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #78977a22
+# %% ../nbs/03a_subspace.ipynb #3fc9b1b6
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -627,7 +630,7 @@ class SubspaceModel:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(near, wide, strict=True))
         return LocalRegression.predict(guide, maps, *spread), c[inner], rest[inner], raw[inner]
 
-# %% ../nbs/03a_subspace.ipynb #f60c6a82
+# %% ../nbs/03a_subspace.ipynb #3d3f46c6
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
 
 
