@@ -5,15 +5,18 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 PROJECT := settings.ini setup.py pyproject.toml
 
-.PHONY: demo test clean
+.PHONY: demo test readme clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
-	$(BIN)/enmap-sharpener demo --output demo
+	$(BIN)/enmap-sharpener demo --output demo --overwrite
 
 test: $(VENV)/.installed-dev
 	$(BIN)/nbdev_test --n_workers 2
 	$(BIN)/pytest -n 2
+
+readme: $(VENV)/.installed-dev
+	$(BIN)/python tests/readme.py
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, and python3 is none of them; name one: make PYTHON=/path/to/python"; exit 1; }
