@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #73876f78
+# %% ../nbs/02d_guide.ipynb #d94a0211
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,10 @@ from scipy.stats import chi2
 
 from .alignment import window_mean
 from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil
-from .pair import Pair, axes
+from .pair import Pair, axes, each
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #cb4a0f85
+# %% ../nbs/02d_guide.ipynb #653408ce
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #aeaf1e3d
+# %% ../nbs/02d_guide.ipynb #eab45109
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -117,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #7159d7dc
+# %% ../nbs/02d_guide.ipynb #349f5f71
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,7 +155,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #3ad9cf06
+# %% ../nbs/02d_guide.ipynb #db434399
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -221,7 +221,7 @@ def _local_mean(x):
     low = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(x, axes=(0, 1))
     return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(low, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #40594b34
+# %% ../nbs/02d_guide.ipynb #da43acf2
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -259,10 +259,10 @@ def _unexplained(ten, twenty, fine, fine20, sigma):
     return LocalRegression.fit(low.reshape(-1, n), twenty.reshape(-1, twenty.shape[-1]), 2.0, 0.1).residual(low, twenty)[2:-2, 2:-2]
 
 
-def measure_blur20(tiles):
+def measure_blur20(tiles, threads=1):
     """Blur of the 20 m bands [20 m pixels] from tiles (10 m bands, 20 m bands, fine grid, 20 m grid)."""
     def cost(sigma):
-        left = [_unexplained(m, z[..., 1:4], g, g20, sigma) for m, z, g, g20 in tiles]
+        left = each(lambda t: _unexplained(t[0], t[1][..., 1:4], t[2], t[3], sigma), tiles, threads)
         total = np.mean([(e**2).mean((0, 1)) for e in left], axis=0)
         return float((total / np.mean([z[..., 1:4].var((0, 1)) for _, z, _, _ in tiles], axis=0)).sum())
 
@@ -270,7 +270,7 @@ def measure_blur20(tiles):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #472baf6f
+# %% ../nbs/02d_guide.ipynb #acb4136d
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -300,7 +300,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #b72344b5
+# %% ../nbs/02d_guide.ipynb #533385ec
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 
@@ -325,7 +325,7 @@ def _detail_error(sigma, low, twenty, grid20):
     return (model(low, z40, grid, grid40) - z)[3:-3, 3:-3]
 
 
-def measure_swir_geometry(tiles, sigma):
+def measure_swir_geometry(tiles, sigma, threads=1):
     """`Mover` that lets the 10 m bands predict B11 and B12 best, from tiles (10 m bands, 20 m bands, fine grid, 20 m grid).
 
     `sigma` is the blur of the 20 m bands [20 m pixels].
@@ -333,7 +333,7 @@ def measure_swir_geometry(tiles, sigma):
     tiles = [(m, z[..., 4:], g, g20) for m, z, g, g20 in tiles]
     spread = np.mean([z.std((0, 1)) for _, z, _, _ in tiles], axis=0) + 1e-9
     flat = lambda parts: np.concatenate([(p / spread).reshape(-1, 2) for p in parts])
-    left = lambda t: flat([_unexplained(Mover((t[0], t[1]), max(t[2], 0))(m), z, g, g20, sigma) for m, z, g, g20 in tiles])
+    left = lambda t: flat(each(lambda p: _unexplained(Mover((t[0], t[1]), max(t[2], 0))(p[0]), *p[1:], sigma), tiles, threads))
     quiet = np.median(np.abs(left([0, 0, 0])), axis=0) + 1e-9
     robust = lambda e: float((quiet**2 * (np.sqrt(1 + (e / quiet) ** 2) - 1)).mean() / (quiet**2).mean())
     start = [[0, 0, 0.05], [0.15, 0, 0.05], [0, 0.15, 0.05], [0, 0, 0.15]]

@@ -6,11 +6,12 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #b80196eb
+# %% ../nbs/02a_observation.ipynb #447e250c
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from affine import Affine
 from numba import njit
@@ -19,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #f30cfc81
+# %% ../nbs/02a_observation.ipynb #ecf39712
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -41,7 +42,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #96be4f5b
+# %% ../nbs/02a_observation.ipynb #597473cc
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -76,6 +77,16 @@ class Grid:
         return cls(CRS.from_user_input(crs), Axis(-t.f, -t.e, ny), Axis(t.c, t.a, nx))
 
     @property
+    def ny(self):
+        """Number of rows."""
+        return self.rows.n
+
+    @property
+    def nx(self):
+        """Number of columns."""
+        return self.cols.n
+
+    @property
     def shape(self):
         """(rows, columns)."""
         return self.rows.n, self.cols.n
@@ -101,10 +112,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #3b707678
-import rioxarray  # noqa: F401  (registers the .rio accessor)
-
-# %% ../nbs/02a_observation.ipynb #e9d9fbfb
+# %% ../nbs/02a_observation.ipynb #5836e3e6
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -160,7 +168,7 @@ def _spread_last(x, start, weights, out):
                 for m in range(run.size):
                     run[m] += v * w[m]
 
-# %% ../nbs/02a_observation.ipynb #1e11e6d4
+# %% ../nbs/02a_observation.ipynb #00e106be
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -232,7 +240,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #abd11fc3
+# %% ../nbs/02a_observation.ipynb #fc60bfbc
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -271,7 +279,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #64467637
+# %% ../nbs/02a_observation.ipynb #bd690ef6
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -318,7 +326,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #1d8e7277
+# %% ../nbs/02a_observation.ipynb #672c9f2e
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -408,7 +416,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #4612091b
+# %% ../nbs/02a_observation.ipynb #83ee702c
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'Scratch', 'Pair', 'each', 'complete', 'axes']
 
-# %% ../nbs/02aa_pair.ipynb #080c4e03
+# %% ../nbs/02aa_pair.ipynb #a39eb621
 import logging
 import os
 import tempfile
@@ -18,10 +18,10 @@ from numba import njit
 from .observation import SENTINEL2_BANDS, Grid
 from .raster import NODATA, GridError, NoValidPixels
 
-# %% ../nbs/02aa_pair.ipynb #b6e52df2
+# %% ../nbs/02aa_pair.ipynb #c551c052
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02aa_pair.ipynb #7e4883e4
+# %% ../nbs/02aa_pair.ipynb #a0126c7e
 def _overlap(coarse, fine):
     """Slices of both axes: coarse pixels whose centre the fine axis covers, and the fine pixels under them."""
     inside = np.flatnonzero((coarse.centres > fine.start) & (coarse.centres < fine.start + fine.step * fine.n))
@@ -38,7 +38,7 @@ def _distance_km(a, b):
     gap = [max(0.0, max(a[i], b[i]) - min(a[i + 2], b[i + 2])) for i in (0, 1)]
     return float(np.hypot(*gap)) / 1000
 
-# %% ../nbs/02aa_pair.ipynb #c0ca35a4
+# %% ../nbs/02aa_pair.ipynb #d9ad8e01
 class Scratch:
     """A stack of channels in a temporary file, shape (y, x, channel), read and written by windows; it vanishes with the object."""
 
@@ -83,7 +83,7 @@ def _unpack(numbers, bands, out):
                 n = numbers[y, x, bands[b]]
                 out[y, x, b] = np.float32(n) * np.float32(1e-4) if n != NODATA else np.float32(np.nan)
 
-# %% ../nbs/02aa_pair.ipynb #93f35571
+# %% ../nbs/02aa_pair.ipynb #9d98e788
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
 
@@ -132,7 +132,9 @@ class Pair:
         self.covered = np.prod(self.coarse.shape) / np.prod(full.shape)
         self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads)
         self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads)
-        self.fine20 = None
+        self._scl, self.fine20 = None, None
+        if guide.scl is not None:
+            self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(1e-4), threads)
         if guide.bands20 is not None:
             self._open_twenty(Grid.of(guide.bands20), threads)
 
@@ -174,14 +176,11 @@ class Pair:
 
     def classes(self, rows, cols):
         """Scene classification at the centres of the fine pixels of a window, uint8, shape (y, x); None where there is none."""
-        if self.guide.scl is None:
+        if self._scl is None:
             return None
-        grid, window = Grid.of(self.guide.scl), self.fine.part(rows, cols)
-        iy, ix = (np.floor(g.index(w.centres) + 0.5).astype(int) for g, w in ((grid.rows, window.rows), (grid.cols, window.cols)))
-        y, x = np.clip(iy, 0, grid.rows.n - 1), np.clip(ix, 0, grid.cols.n - 1)
-        with dask.config.set(scheduler="synchronous"):
-            part = self.guide.scl[y.min():y.max() + 1, x.min():x.max() + 1].values[np.ix_(y - y.min(), x - x.min())]
-        return np.where(((iy == y)[:, None] & (ix == x)), part, 0).astype(np.uint8)
+        (y, inside_y), (x, inside_x) = (_nearest(a, b.part(w)) for a, b, w in zip(axes(self._scl_grid), axes(self.fine), (rows, cols), strict=True))
+        part = self._scl.read(slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1))[..., 0][np.ix_(y - y.min(), x - x.min())]
+        return np.where(inside_y[:, None] & inside_x, part, 0).astype(np.uint8)
 
     def under(self, rows, cols):
         """Window of `coarse` that lies under a window of `fine`, and for each fine row and column its index in there."""
@@ -225,7 +224,7 @@ class Pair:
         """Slices of `fine20` pixels whose centre lies in a window of `fine`."""
         return tuple(_under(a, b.part(w), 0) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True))
 
-# %% ../nbs/02aa_pair.ipynb #e0c8ad01
+# %% ../nbs/02aa_pair.ipynb #695384c8
 def _spooled(image, threads, size=256):
     """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a slice of a lazy image is decoded chunk by chunk."""
     bands, h, w = image.shape
@@ -251,7 +250,7 @@ def each(function, items, threads):
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
-# %% ../nbs/02aa_pair.ipynb #2e387486
+# %% ../nbs/02aa_pair.ipynb #ca988217
 def complete(spectra):
     """Spectra without gaps, and where there are any: pixels that lack some bands are interpolated along the bands.
 
@@ -279,6 +278,13 @@ def complete(spectra):
 def axes(grid):
     """(rows, cols) of a grid."""
     return grid.rows, grid.cols
+
+
+def _nearest(axis, window):
+    """Index of the pixel of `axis` nearest to each pixel of `window`, and whether it lies on it."""
+    index = np.floor(axis.index(window.centres) + 0.5).astype(int)
+    held = np.clip(index, 0, axis.n - 1)
+    return held, held == index
 
 
 def _under(axis, window, margin):
