@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #d94a0211
+# %% ../nbs/02d_guide.ipynb #644c5d8e
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #653408ce
+# %% ../nbs/02d_guide.ipynb #7f53e498
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #eab45109
+# %% ../nbs/02d_guide.ipynb #4d1745e8
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -117,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #349f5f71
+# %% ../nbs/02d_guide.ipynb #c1a2bf2b
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,7 +155,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #db434399
+# %% ../nbs/02d_guide.ipynb #a8a96455
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -221,7 +221,7 @@ def _local_mean(x):
     low = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(x, axes=(0, 1))
     return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(low, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #da43acf2
+# %% ../nbs/02d_guide.ipynb #ffa3d3a0
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -270,7 +270,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #acb4136d
+# %% ../nbs/02d_guide.ipynb #4f28d20e
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -300,7 +300,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #533385ec
+# %% ../nbs/02d_guide.ipynb #b6420834
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 
@@ -344,6 +344,6 @@ def measure_swir_geometry(tiles, sigma, threads=1):
     low = [s.degrade(m, axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)]
     errors = lambda guides: flat([_detail_error(sigma, low, z, g20) for low, (_, z, _, g20) in zip(guides, tiles, strict=True)])
     blurred = [np.sqrt(errors([Mover(blur=v)(x) for x in low]) ** 2 + quiet**2).mean() for v in _BLURS / 2]
-    blur = float(min(max(t[2], 0) + 0.1, 2 * _BLURS[int(np.argmin(blurred))]))
+    blur = float(min(max(t[2], 0) + 0.1, 2 * _BLURS[int(np.argmin(blurred))], 0.2))
     helps = np.abs(errors([s.degrade(moved(m), axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)])).mean() < np.abs(errors(low)).mean()
     return Mover(moved.shift if helps else (0.0, 0.0), blur)

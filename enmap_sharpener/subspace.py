@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #48714776
+# %% ../nbs/03a_subspace.ipynb #7b6f0f2d
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from .pair import Pair, Scratch, axes, complete, each
 from .regression import LocalRegression
 from .survey import Survey, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #f35d8561
+# %% ../nbs/03a_subspace.ipynb #d62756bc
 def band_noise(cubes, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles of shape (y, x, band)."""
     detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
@@ -29,7 +29,7 @@ def band_noise(cubes, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #0c19d987
+# %% ../nbs/03a_subspace.ipynb #9f2e89ce
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -48,8 +48,8 @@ class DetectorModel:
         The guide on the coarse grid, shape (y, x, channel), or None: degrade the fine one.
     regression : LocalRegression
         From guide to the leading coefficients.
-    see, back : Observation
-        The observation and its kriging inverse.
+    see, back, own : Observation
+        The observation, its kriging inverse, and a smoother one for ground on which the guide is distrusted.
     smoothers
         Pairs (components, noise filter on the coarse grid); component -1 is what the basis does not hold.
     """
@@ -63,6 +63,7 @@ class DetectorModel:
     regression: LocalRegression
     see: Observation
     back: Observation
+    own: Observation
     smoothers: list = ()
 
     def coefficients(self, y):
@@ -96,7 +97,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #b484ea43
+# %% ../nbs/03a_subspace.ipynb #3f0ae810
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -153,7 +154,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #c71443c9
+# %% ../nbs/03a_subspace.ipynb #1aa69fc0
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -229,8 +230,8 @@ class SubspaceModel:
         spread = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(pair.coarse), axes(pair.fine), fine, strict=True)]
         need = tuple(s.inputs(slice(None)) for s in spread)
         reach = int(round(4 * d.regression.sigma))
-        wide = tuple(slice(max(0, min(w.start - reach, n.start)), min(a.n, max(w.stop + reach, n.stop)))
-                     for w, n, a in zip(need, near, axes(pair.coarse), strict=True))
+        wide = tuple(slice(max(0, min(w.start - reach, n.start, o.start)), min(a.n, max(w.stop + reach, n.stop, o.stop)))
+                     for w, n, o, a in zip(need, near, d.own.inputs(*fine), axes(pair.coarse), strict=True))
         raw = pair.enmap(*wide, bands=d.bands)
         c, rest = d.coefficients(complete(raw)[0])
         if d.trained is None:
@@ -244,13 +245,24 @@ class SubspaceModel:
         maps = d.regression.maps(low, c[..., :RANK], self.found.valid[wide])
         spread = [s.part(slice(None), w) for s, w in zip(spread, wide, strict=True)]
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(near, wide, strict=True))
-        return LocalRegression.predict(guide, maps, *spread), c[inner], rest[inner], raw[inner]
+        predicted = self._trusted(d, LocalRegression.predict(guide, maps, *spread), c[..., :RANK], fine, wide, spread)
+        return predicted, c[inner], rest[inner], raw[inner]
 
-# %% ../nbs/03a_subspace.ipynb #3479725e
+    def _trusted(self, d, predicted, c, fine, wide, spread):
+        """Prediction where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""
+        trust = Observation(*spread).degrade(np.ascontiguousarray(self.whole.trust[wide][..., None]), axes=(0, 1))
+        share = np.clip(trust / 0.3, 0, 1)
+        if share.min() == 1:
+            return predicted
+        share = share**2 * (3 - 2 * share)
+        own = d.own.part(*fine, *wide).degrade(np.ascontiguousarray(c * self.found.valid[wide][..., None]), axes=(0, 1))
+        return share * predicted + (1 - share) * own
+
+# %% ../nbs/03a_subspace.ipynb #83ac32d6
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
 
 
-def _fit_detector(pair, found, samples, bands, guide, trained, geometry, noise, ridge):
+def _fit_detector(pair, found, whole, samples, bands, guide, trained, geometry, noise, ridge):
     """`DetectorModel` of one detector; the noise filters come from what the guide leaves on the tiles."""
     tiles, ok = zip(*(complete(pair.enmap(*s, bands=bands)) for s in samples), strict=True)
     sigma = band_noise(tiles)
@@ -266,8 +278,9 @@ def _fit_detector(pair, found, samples, bands, guide, trained, geometry, noise, 
 
     c = [((t - mean) / sigma) @ basis[:, :RANK] for t in tiles]
     regression = LocalRegression.fit(pick([low(s) for s in samples]), pick(c), 2.0, ridge, noise)
-    model = DetectorModel(bands, mean, sigma, basis, guide, trained, regression, see, see.inverse(0.0015, length=1.5))
-    return _with_smoothers(model, SubspaceModel(pair, found, None, [model], {}), samples)
+    model = DetectorModel(bands, mean, sigma, basis, guide, trained, regression, see,
+                          see.inverse(0.0015, length=1.5), see.inverse(0.005, length=2.5))
+    return _with_smoothers(model, SubspaceModel(pair, found, whole, [model], {}), samples)
 
 
 def _with_smoothers(d, fitted, samples):
@@ -333,14 +346,14 @@ def _fit_spectra(pair, found, samples, model, raw, weight, vnir, swir, threads):
     detectors = []
     if n == 4:
         noise = (4 * ratio * mean) ** 2
-        plan = [(is_vnir, guide, found.seen, vnir, noise, 0.2), (~is_vnir, guide, found.seen, vnir, noise, 0.2)]
+        plan = [(is_vnir, guide, found.seen, vnir, noise, 0.1), (~is_vnir, guide, found.seen, vnir, noise, 0.1)]
     else:
         ten = SwirGuide(guide, FineGuide.fit(pair, raw, slice(8, 10), found, weight, swir, threads), model.mover)
         plan = [(is_vnir, guide, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
                 (~is_vnir, ten, None, swir, (max(model.noise, 0.005) * mean) ** 2, 0.1)]
     for mask, fine, trained, geometry, noise, ridge in plan:
         if mask.any():
-            detectors.append(_fit_detector(pair, found, samples, np.flatnonzero(mask), fine, trained, geometry, noise, ridge))
+            detectors.append(_fit_detector(pair, found, model.whole, samples, np.flatnonzero(mask), fine, trained, geometry, noise, ridge))
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},
