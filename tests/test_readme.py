@@ -1,0 +1,61 @@
+"README.md is what its notebook gives, and what it tells people to type works."
+import re
+import shlex
+
+import pytest
+from readme import ROOT, render
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^ {4}(enmap-sharpener .+)$|`(enmap-sharpener [^`]+)`", README, re.MULTILINE)
+
+
+def test_made_from_notebook():
+    pytest.importorskip("nbconvert")
+    assert render() == README, "make readme brings it up to date"
+
+
+def test_small_and_without_embedded_pictures():
+    assert "base64" not in README and "data:image" not in README
+    assert len(README) < 15_000
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)", README))
+def test_link(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "output/figures").glob("*.*")), ids=lambda p: p.name)
+def test_pictures_are_small(picture):
+    assert picture.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("command", [a or b for a, b in COMMANDS])
+def test_command_exists(command, capsys):
+    from enmap_sharpener.cli import main
+    _, name, *arguments = shlex.split(command, comments=True)
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(a in text for a in arguments if a.startswith("--"))
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)[^`]*`", README)) - {"--help"}))
+def test_option_exists(option, capsys):
+    from enmap_sharpener.cli import main
+    assert main(["sharpen", "--help"]) == 0
+    assert option in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z]+)", README)) & {"demo", "test", "readme"}))
+def test_make_target_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_python_example(tmp_path, monkeypatch):
+    from enmap_sharpener.simulate import simulate
+    paths = simulate(tmp_path, size=30, truth=False)
+    paths.enmap.rename(tmp_path / "enmap")
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    exec(compile(example, "README.md", "exec"), {})
+    for name in re.findall(r"`(potsdam[^`]*)`", README.split("## What is written")[1].split("##")[0]):
+        assert (tmp_path / name).is_file()
