@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMPRESSIONS', 'TILE', 'output_files', 'tag_bands', 'stac_item', 'write_scene']
 
-# %% ../nbs/06_reconstruction.ipynb #768a831e
+# %% ../nbs/06_reconstruction.ipynb #ca4a4349
 import json
 import logging
 import os
@@ -24,16 +24,16 @@ from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from . import __version__
-from .evaluation import read_cube
+from .cubes import read_cube
 from .figures import before_after
 from .metadata import metadata_xml
 from .raster import NODATA, SCALE, NoValidPixels, OutputError, create_raster
 from .sharpening import QUALITY_CLASSES
 
-# %% ../nbs/06_reconstruction.ipynb #9ca899dc
+# %% ../nbs/06_reconstruction.ipynb #6ecf8439
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/06_reconstruction.ipynb #7b77276a
+# %% ../nbs/06_reconstruction.ipynb #1319492a
 COMPRESSIONS = {
     "zstd": {"compress": "zstd", "zstd_level": 1, "predictor": 2},
     "deflate": {"compress": "deflate", "zlevel": 1, "predictor": 2},
@@ -44,10 +44,10 @@ COMPRESSIONS = {
 
 TILE = 512  # side of a tile of the GeoTIFF, and of the blocks that are asked for [pixels]
 
-# %% ../nbs/06_reconstruction.ipynb #a692a3a6
+# %% ../nbs/06_reconstruction.ipynb #cb67204e
 _CLASS_COLOURS = {0: "000000", 1: "2a7f62", 2: "e9a23b", 3: "d8dee9"}
 
-# %% ../nbs/06_reconstruction.ipynb #ca9dc5db
+# %% ../nbs/06_reconstruction.ipynb #804f6a54
 def output_files(path, overwrite=False) -> dict[str, Path]:
     """The files that belong to one output, after a check that nothing stands in their way.
 
@@ -98,7 +98,7 @@ def _staging(folder: Path):
             with suppress(OSError):
                 parent.rmdir()
 
-# %% ../nbs/06_reconstruction.ipynb #127a2877
+# %% ../nbs/06_reconstruction.ipynb #41ea01ae
 def _publish(stage: Path, files: dict) -> None:
     "Move finished files from the stage to their places; if that fails, take away what was not there before."
     fresh = []
@@ -112,7 +112,7 @@ def _publish(stage: Path, files: dict) -> None:
             place.unlink(missing_ok=True)
         raise
 
-# %% ../nbs/06_reconstruction.ipynb #8373f4ec
+# %% ../nbs/06_reconstruction.ipynb #4e5e6c9f
 def tag_bands(file, bands) -> None:
     """Write the wavelengths of a cube into a GeoTIFF, for GDAL and for EnMAP-Box.
 
@@ -136,7 +136,7 @@ def _tag_quality(file) -> None:
     file.descriptions = ["class", "trust in Sentinel-2 [%]"]
     file.update_tags(1, **{f"class_{value}": meaning for value, meaning in QUALITY_CLASSES.items()})
 
-# %% ../nbs/06_reconstruction.ipynb #8893d95f
+# %% ../nbs/06_reconstruction.ipynb #213ca010
 def _check_room(folder: Path, needed: float) -> None:
     "Raise unless `needed` bytes are free."
     free = shutil.disk_usage(folder).free
@@ -164,7 +164,7 @@ class _Moments:
         n = np.maximum(n, 1)
         return total / n, np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
 
-# %% ../nbs/06_reconstruction.ipynb #f97d987e
+# %% ../nbs/06_reconstruction.ipynb #ad8ead46
 def _write_rasters(sharpened, data: Path, quality: Path, compress: str, progress) -> _Moments:
     "Stream the blocks into the two GeoTIFFs."
     grid, count = sharpened.grid, len(sharpened.bands)
@@ -195,7 +195,7 @@ def _software() -> str:
     "Name and version of this package."
     return f"enmap_sharpener {__version__}"
 
-# %% ../nbs/06_reconstruction.ipynb #1d149bac
+# %% ../nbs/06_reconstruction.ipynb #fe670ef9
 def _optimise(data: Path, compress: str) -> None:
     "Turn a GeoTIFF into a cloud-optimised one, band-interleaved, in place."
     plain = data.with_name("plain.tif")
@@ -208,13 +208,13 @@ def _optimise(data: Path, compress: str) -> None:
                          num_threads="all_cpus", **tile, **COMPRESSIONS[compress])
     plain.unlink()
 
-# %% ../nbs/06_reconstruction.ipynb #3cc22724
+# %% ../nbs/06_reconstruction.ipynb #bb402881
 def _draw(scene, data: Path, picture: Path) -> None:
     "Before and after, as PNG."
     figure = before_after(scene, read_cube(data))
     figure.savefig(picture, format="png", dpi=120)
 
-# %% ../nbs/06_reconstruction.ipynb #d1053f52
+# %% ../nbs/06_reconstruction.ipynb #73813458
 _EXTENSIONS = [f"https://stac-extensions.github.io/{name}/schema.json" for name in
                ("eo/v2.0.0", "raster/v2.0.0", "projection/v2.0.0", "processing/v1.2.0", "view/v1.0.0", "scientific/v1.0.0", "classification/v2.0.0")]
 
@@ -248,7 +248,7 @@ def _plain(value):
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
-# %% ../nbs/06_reconstruction.ipynb #4aa58c33
+# %% ../nbs/06_reconstruction.ipynb #0521a9ba
 def _properties(sharpened, scene, guide) -> dict:
     "What the item says of the whole scene."
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -280,7 +280,7 @@ def _assets(bands, files: dict) -> dict:
         "thumbnail": asset("picture", "Before and after", None, pystac.MediaType.PNG, ["thumbnail"]),
     }
 
-# %% ../nbs/06_reconstruction.ipynb #91253151
+# %% ../nbs/06_reconstruction.ipynb #c806e6a9
 def stac_item(sharpened, files: dict, scene, guide) -> pystac.Item:
     """The STAC item of an output.
 
@@ -307,7 +307,7 @@ def stac_item(sharpened, files: dict, scene, guide) -> pystac.Item:
         item.add_link(pystac.Link("derived_from", os.path.relpath(source, files["data"].parent), title=title))
     return item
 
-# %% ../nbs/06_reconstruction.ipynb #0887724c
+# %% ../nbs/06_reconstruction.ipynb #c95430d8
 def write_scene(sharpened, path, *, scene, guide, compress="zstd", cog=False, overwrite=False, progress=None) -> dict[str, Path]:
     """Compute a sharpened scene and write everything that belongs to it.
 
