@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Tile', 'Geometry', 'measure_geometry', 'Radiometry', 'weighted_line',
            'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #00ad0ebf
+# %% ../nbs/02b_alignment.ipynb #82fb1d2a
 import logging
 from dataclasses import asdict, dataclass
 
@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 
 from .observation import NOMINAL_SIGMA, Grid, Observation, window_stencil
 
-# %% ../nbs/02b_alignment.ipynb #e8dae1f8
+# %% ../nbs/02b_alignment.ipynb #8c35391e
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ def window_mean(x, sigma, weight=None):
     weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #f6d295ad
+# %% ../nbs/02b_alignment.ipynb #936da8b3
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -88,7 +88,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #138299e5
+# %% ../nbs/02b_alignment.ipynb #d7bf2492
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -141,7 +141,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #9ff6c0ee
+# %% ../nbs/02b_alignment.ipynb #fe0db7f8
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -163,13 +163,15 @@ def _standard_errors(misfit, t, step=0.01, block=6):
     return np.sqrt(np.diag(inverse @ scatter @ inverse))
 
 
-def measure_geometry(tiles, start=None):
+def measure_geometry(tiles, start=None, systematic=0.003):
     """Shift and blur width that make the degraded guide look like EnMAP.
 
     Parameters
     ----------
     tiles
         List of `Tile`.
+    systematic
+        Error that no number of pixels averages away, added to the standard errors in quadrature [EnMAP pixels].
     start
         A `Geometry` to start from; without one, shifts up to 2.4 EnMAP pixels are searched.
 
@@ -180,7 +182,7 @@ def measure_geometry(tiles, start=None):
     """
     misfit = _Misfit(tiles)
     usable = sum(int((w > 0.5).sum()) for w in misfit.weight)
-    if usable < 30 or not np.isfinite(misfit.scale).all():
+    if usable < 30 or not (misfit.scale > 1e-5).all():
         logger.info("alignment: %d usable pixels, nominal geometry kept", usable)
         return Geometry()
     base = [w.copy() for w in misfit.weight]
@@ -195,7 +197,7 @@ def measure_geometry(tiles, start=None):
         middle = np.median(np.concatenate([x[b > 0.5] for x, b in zip(r, base, strict=True)]))
         misfit.weight = [b * (0.999 * _tukey(x, 2.5 * middle) + 0.001) for x, b in zip(r, base, strict=True)]
     t = np.r_[t[:2], np.clip(np.resize(t[2:], 2), *_SIGMA_RANGE)]
-    errors = _standard_errors(misfit, t)
+    errors = np.hypot(_standard_errors(misfit, t), systematic)
     sharp = (errors[:2] < 0.15).all() and np.abs(t[:2]).max() < _SEARCH[-1] + 0.5 and misfit.explained(t) > 0.05
     if not sharp:
         logger.info("alignment: shift %s +- %s pixels is not sharp, nominal geometry kept", t[:2], errors[:2])
@@ -214,7 +216,7 @@ def _search(tiles, most=4):
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #15db579e
+# %% ../nbs/02b_alignment.ipynb #d093b454
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -308,7 +310,7 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../nbs/02b_alignment.ipynb #b3f4ba20
+# %% ../nbs/02b_alignment.ipynb #fbc46813
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
     w = weight

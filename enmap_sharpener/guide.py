@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #644c5d8e
+# %% ../nbs/02d_guide.ipynb #b1ed79da
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #7f53e498
+# %% ../nbs/02d_guide.ipynb #9cb9692e
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
     return good
 
-# %% ../nbs/02d_guide.ipynb #4d1745e8
+# %% ../nbs/02d_guide.ipynb #c43e9730
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -117,7 +117,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[crop]
 
-# %% ../nbs/02d_guide.ipynb #c1a2bf2b
+# %% ../nbs/02d_guide.ipynb #7e878662
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,7 +155,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #a8a96455
+# %% ../nbs/02d_guide.ipynb #62d8073e
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -202,7 +202,7 @@ class Denoiser:
         h, w, n = image.shape
         mean, detail = _detail(image / self.noise)
         c = (_patches(detail).reshape(h * w, -1) @ self.basis).reshape(h, w, -1)
-        c *= np.clip(1 - share / np.maximum(_local_mean(c**2), 1e-9), 0, 1)
+        c *= _kept(c, share)
         return (mean + _unpatched((c.reshape(h * w, -1) @ self.basis.T).reshape(h, w, -1), n)) * self.noise
 
 
@@ -215,13 +215,14 @@ def _detail(image):
     return mean, image - mean
 
 
-def _local_mean(x):
-    """Local mean of many channels, by way of every third pixel."""
-    grids = [(Axis(0.0, 3.0, -(-n // 3)), Axis(0.0, 1.0, n)) for n in x.shape[:2]]
-    low = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(x, axes=(0, 1))
-    return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(low, axes=(0, 1))
+def _kept(c, share):
+    """Wiener gain of many channels from their local power, measured at every third pixel."""
+    grids = [(Axis(0.0, 3.0, max(1, n // 3)), Axis(0.0, 1.0, n)) for n in c.shape[:2]]
+    power = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(c * c, axes=(0, 1))
+    gain = np.clip(1 - share / np.maximum(power, np.float32(1e-9)), 0, 1)
+    return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(gain, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #ffa3d3a0
+# %% ../nbs/02d_guide.ipynb #69426ad5
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -270,7 +271,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #4f28d20e
+# %% ../nbs/02d_guide.ipynb #9a595046
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -300,7 +301,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #b6420834
+# %% ../nbs/02d_guide.ipynb #00c577fe
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FineGuide', 'SwirGuide', 'guide_noise']
 
-# %% ../nbs/02f_harmonise.ipynb #15065904
+# %% ../nbs/02f_harmonise.ipynb #d08a612d
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from .pair import Pair, Scratch, axes, each
 from .regression import LocalRegression
 from .survey import windows
 
-# %% ../nbs/02f_harmonise.ipynb #209c3332
+# %% ../nbs/02f_harmonise.ipynb #aaa9ed2c
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -100,7 +100,7 @@ class SwirGuide:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
         return np.concatenate([self.mover(self.vnir(*wide))[inner], self.swir(rows, cols)], -1)
 
-# %% ../nbs/02f_harmonise.ipynb #8128666d
+# %% ../nbs/02f_harmonise.ipynb #ead5f041
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #447e250c
+# %% ../nbs/02a_observation.ipynb #228f7220
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #ecf39712
+# %% ../nbs/02a_observation.ipynb #d1bd9f93
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -42,7 +42,7 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #597473cc
+# %% ../nbs/02a_observation.ipynb #182b4805
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -112,7 +112,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #5836e3e6
+# %% ../nbs/02a_observation.ipynb #c4609351
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -163,12 +163,11 @@ def _spread_last(x, start, weights, out):
     for a in range(x.shape[0]):
         out[a] = 0
         for j in range(x.shape[1]):
-            if last[j] >= 0:
-                v, run, w = x[a, j], out[a, first[j]:last[j] + 1], table[j]
-                for m in range(run.size):
-                    run[m] += v * w[m]
+            v, f = x[a, j], first[j]
+            for m in range(last[j] - f + 1):
+                out[a, f + m] += v * table[j, m]
 
-# %% ../nbs/02a_observation.ipynb #00e106be
+# %% ../nbs/02a_observation.ipynb #4506d95f
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -240,7 +239,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #fc60bfbc
+# %% ../nbs/02a_observation.ipynb #e3ae3346
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -253,18 +252,20 @@ def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     shift
         True position of the coarse pixels relative to where their georeference puts them [coarse pixels].
 
+    A coarse pixel that its shift moves beyond the fine axis sees the outermost fine pixels.
+
     Raises
     ------
     GridError
-        A coarse pixel lies outside the fine axis.
+        By their georeference, coarse pixels lie outside the fine axis.
     """
-    centre = fine.index(coarse.centres + shift * coarse.step)
+    outside = np.abs(fine.index(coarse.centres) - (fine.n - 1) / 2) > fine.n / 2 + 1e-6
+    if outside.any():
+        raise GridError(f"{int(outside.sum())} of {coarse.n} coarse pixels lie outside the {fine.n} fine ones; crop to the overlap first")
+    centre = np.clip(fine.index(coarse.centres + shift * coarse.step), 0, fine.n - 1)
     s = sigma * coarse.step / fine.step
     stencil = Stencil.around(centre, 4 * s + 0.5, fine.n, lambda d: np.exp(-0.5 * (d / s) ** 2))
-    total = stencil.weights.sum(1, keepdims=True)
-    if (total <= 0).any():
-        raise GridError(f"{int((total <= 0).sum())} coarse pixels see none of the {fine.n} fine ones; crop to the overlap first")
-    return replace(stencil, weights=stencil.weights / total)
+    return replace(stencil, weights=stencil.weights / stencil.weights.sum(1, keepdims=True))
 
 
 def linear_stencil(coarse, fine, shift=0.0):
@@ -279,7 +280,7 @@ def window_stencil(n, sigma):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
     return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #bd690ef6
+# %% ../nbs/02a_observation.ipynb #e072d241
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -326,7 +327,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #672c9f2e
+# %% ../nbs/02a_observation.ipynb #d6d8fdc6
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -416,7 +417,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #83ee702c
+# %% ../nbs/02a_observation.ipynb #45e79d12
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

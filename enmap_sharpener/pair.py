@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'Scratch', 'Pair', 'each', 'complete', 'axes']
 
-# %% ../nbs/02aa_pair.ipynb #a39eb621
+# %% ../nbs/02aa_pair.ipynb #39f74a91
 import logging
 import os
 import tempfile
@@ -18,10 +18,10 @@ from numba import njit
 from .observation import SENTINEL2_BANDS, Grid
 from .raster import NODATA, GridError, NoValidPixels
 
-# %% ../nbs/02aa_pair.ipynb #c551c052
+# %% ../nbs/02aa_pair.ipynb #3db10615
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02aa_pair.ipynb #a0126c7e
+# %% ../nbs/02aa_pair.ipynb #9e75463b
 def _overlap(coarse, fine):
     """Slices of both axes: coarse pixels whose centre the fine axis covers, and the fine pixels under them."""
     inside = np.flatnonzero((coarse.centres > fine.start) & (coarse.centres < fine.start + fine.step * fine.n))
@@ -38,7 +38,7 @@ def _distance_km(a, b):
     gap = [max(0.0, max(a[i], b[i]) - min(a[i + 2], b[i + 2])) for i in (0, 1)]
     return float(np.hypot(*gap)) / 1000
 
-# %% ../nbs/02aa_pair.ipynb #d9ad8e01
+# %% ../nbs/02aa_pair.ipynb #54b722f9
 class Scratch:
     """A stack of channels in a temporary file, shape (y, x, channel), read and written by windows; it vanishes with the object."""
 
@@ -83,7 +83,7 @@ def _unpack(numbers, bands, out):
                 n = numbers[y, x, bands[b]]
                 out[y, x, b] = np.float32(n) * np.float32(1e-4) if n != NODATA else np.float32(np.nan)
 
-# %% ../nbs/02aa_pair.ipynb #9d98e788
+# %% ../nbs/02aa_pair.ipynb #5f39f2ad
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
 
@@ -224,7 +224,7 @@ class Pair:
         """Slices of `fine20` pixels whose centre lies in a window of `fine`."""
         return tuple(_under(a, b.part(w), 0) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True))
 
-# %% ../nbs/02aa_pair.ipynb #695384c8
+# %% ../nbs/02aa_pair.ipynb #52623a4a
 def _spooled(image, threads, size=256):
     """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a slice of a lazy image is decoded chunk by chunk."""
     bands, h, w = image.shape
@@ -250,7 +250,7 @@ def each(function, items, threads):
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
-# %% ../nbs/02aa_pair.ipynb #ca988217
+# %% ../nbs/02aa_pair.ipynb #1fcb253b
 def complete(spectra):
     """Spectra without gaps, and where there are any: pixels that lack some bands are interpolated along the bands.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LocalRegression']
 
-# %% ../nbs/02c_regression.ipynb #a15a568f
+# %% ../nbs/02c_regression.ipynb #8f18bfe8
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numba import njit
 
 from .alignment import window_sum
 
-# %% ../nbs/02c_regression.ipynb #a2b09316
+# %% ../nbs/02c_regression.ipynb #1e6aaf9c
 @njit(nogil=True, cache=True)
 def _moments(guide, target, weight, out):
     """Weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'."""
@@ -113,7 +113,7 @@ def _predict(guide, maps, y0, wy, x0, wx, out):
                 for j in range(r):
                     o[j] += gu * left[i, j] + gv * right[i, j]
 
-# %% ../nbs/02c_regression.ipynb #6f5da3a6
+# %% ../nbs/02c_regression.ipynb #1f89ac1f
 @dataclass(frozen=True)
 class LocalRegression:
     """Ridge regression of target channels on guide channels in a moving window.

@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #27c6fc1d
+# %% ../nbs/05_sharpening.ipynb #af07de29
 import os
 import threading
 from collections import deque
@@ -21,7 +21,7 @@ from .observation import Observation, Stencil, linear_stencil, window_stencil
 from .pair import Pair, axes
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #a6b0fbbf
+# %% ../nbs/05_sharpening.ipynb #11d8cfd1
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -121,9 +121,9 @@ METHODS = {
     "cubic": _interpolate(cubic_stencil),
     "unsharp": _interpolate(linear_stencil, unsharp=1.0),
 }
-"""Methods by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`."""
+# by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`
 
-# %% ../nbs/05_sharpening.ipynb #9de024b4
+# %% ../nbs/05_sharpening.ipynb #bae8a8f5
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -154,7 +154,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #14acf28c
+# %% ../nbs/05_sharpening.ipynb #567edcea
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -277,7 +277,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #429601e3
+# %% ../nbs/05_sharpening.ipynb #62b336f8
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #7b6f0f2d
+# %% ../nbs/03a_subspace.ipynb #047248a1
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from .pair import Pair, Scratch, axes, complete, each
 from .regression import LocalRegression
 from .survey import Survey, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #d62756bc
+# %% ../nbs/03a_subspace.ipynb #e9530e6c
 def band_noise(cubes, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles of shape (y, x, band)."""
     detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
@@ -29,7 +29,7 @@ def band_noise(cubes, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #9f2e89ce
+# %% ../nbs/03a_subspace.ipynb #f788376a
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -97,7 +97,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #3f0ae810
+# %% ../nbs/03a_subspace.ipynb #f6b7acdc
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -154,7 +154,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #1aa69fc0
+# %% ../nbs/03a_subspace.ipynb #e6a72ec0
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -258,7 +258,7 @@ class SubspaceModel:
         own = d.own.part(*fine, *wide).degrade(np.ascontiguousarray(c * self.found.valid[wide][..., None]), axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #83ac32d6
+# %% ../nbs/03a_subspace.ipynb #d34dd329
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
 
 
