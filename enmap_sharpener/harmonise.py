@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FineGuide', 'SwirGuide', 'guide_noise']
 
-# %% ../nbs/02f_harmonise.ipynb #d08a612d
+# %% ../nbs/02f_harmonise.ipynb #10e7349f
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from .pair import Pair, Scratch, axes, each
 from .regression import LocalRegression
 from .survey import windows
 
-# %% ../nbs/02f_harmonise.ipynb #aaa9ed2c
+# %% ../nbs/02f_harmonise.ipynb #5b6f857a
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -100,7 +100,7 @@ class SwirGuide:
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
         return np.concatenate([self.mover(self.vnir(*wide))[inner], self.swir(rows, cols)], -1)
 
-# %% ../nbs/02f_harmonise.ipynb #ead5f041
+# %% ../nbs/02f_harmonise.ipynb #618a52e5
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 
@@ -128,7 +128,7 @@ def guide_noise(tiles, sigma, mean, metric, window=2.0, ridge=0.2):
         return 0.005
     prepared = [_one_scale_down(*t, sigma) for t in usable]
     root = np.linalg.cholesky(metric @ metric.T + 1e-9 * np.eye(len(metric))).astype(np.float32)
-    error = np.log([sum(_down_error(p, (q * mean) ** 2, window, ridge, root) for p in prepared) for q in _TRIALS])
+    error = np.log([sum(_down_error(p, (q * mean) ** 2, window, ridge, root) for p in prepared) + 1e-12 for q in _TRIALS])
     i = int(np.clip(error.argmin(), 1, len(error) - 2))
     fit = np.polyfit(np.log(_TRIALS[i - 1:i + 2]), error[i - 1:i + 2], 2)
     if fit[0] <= 0:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'Scratch', 'Pair', 'each', 'complete', 'axes']
 
-# %% ../nbs/02aa_pair.ipynb #39f74a91
+# %% ../nbs/02aa_pair.ipynb #a08f48b3
 import logging
 import os
 import tempfile
@@ -18,10 +18,10 @@ from numba import njit
 from .observation import SENTINEL2_BANDS, Grid
 from .raster import NODATA, GridError, NoValidPixels
 
-# %% ../nbs/02aa_pair.ipynb #3db10615
+# %% ../nbs/02aa_pair.ipynb #3e9fce01
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02aa_pair.ipynb #9e75463b
+# %% ../nbs/02aa_pair.ipynb #f6810e96
 def _overlap(coarse, fine):
     """Slices of both axes: coarse pixels whose centre the fine axis covers, and the fine pixels under them."""
     inside = np.flatnonzero((coarse.centres > fine.start) & (coarse.centres < fine.start + fine.step * fine.n))
@@ -38,7 +38,7 @@ def _distance_km(a, b):
     gap = [max(0.0, max(a[i], b[i]) - min(a[i + 2], b[i + 2])) for i in (0, 1)]
     return float(np.hypot(*gap)) / 1000
 
-# %% ../nbs/02aa_pair.ipynb #54b722f9
+# %% ../nbs/02aa_pair.ipynb #48d01c52
 class Scratch:
     """A stack of channels in a temporary file, shape (y, x, channel), read and written by windows; it vanishes with the object."""
 
@@ -83,7 +83,7 @@ def _unpack(numbers, bands, out):
                 n = numbers[y, x, bands[b]]
                 out[y, x, b] = np.float32(n) * np.float32(1e-4) if n != NODATA else np.float32(np.nan)
 
-# %% ../nbs/02aa_pair.ipynb #5f39f2ad
+# %% ../nbs/02aa_pair.ipynb #b69b0e6d
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
 
@@ -110,7 +110,7 @@ class Pair:
     GridError
         Different coordinate systems, or no overlap.
     NoValidPixels
-        Every band of the scene is nodata.
+        Every band of the scene, or every pixel of the overlap of either sensor, is nodata.
     """
 
     def __init__(self, scene, guide, threads=1):
@@ -130,11 +130,13 @@ class Pair:
         self._coarse0 = rows[0].start, cols[0].start
         self.coarse, self.fine = full.part(rows[0], cols[0]), fine.part(rows[1], cols[1])
         self.covered = np.prod(self.coarse.shape) / np.prod(full.shape)
-        self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads)
-        self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads)
+        self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where Sentinel-2 covers it")
+        self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"Sentinel-2 in {guide.source}, where it covers EnMAP")
+        if self.covered < 0.999:
+            logger.warning("Sentinel-2 covers %.0f %% of the EnMAP scene; only that part is sharpened", 100 * self.covered)
         self._scl, self.fine20 = None, None
         if guide.scl is not None:
-            self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(1e-4), threads)
+            self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(1e-4), threads, "scene classification")
         if guide.bands20 is not None:
             self._open_twenty(Grid.of(guide.bands20), threads)
 
@@ -144,7 +146,7 @@ class Pair:
         whole = lambda part, axis: part is not None and (part[1].stop - part[1].start) >= axis.n - grid.cols.step / self.fine.cols.step
         if grid.crs == self.fine.crs and whole(rows, self.fine.rows) and whole(cols, self.fine.cols):
             self.fine20 = grid.part(rows[0], cols[0])
-            self._twenty = _spooled(self.guide.bands20[:, rows[0], cols[0]], threads)
+            self._twenty = _spooled(self.guide.bands20[:, rows[0], cols[0]], threads, "20 m bands")
         else:
             logger.warning("the 20 m bands do not cover the 10 m bands; they are left out")
 
@@ -212,7 +214,8 @@ class Pair:
         under, index = self.under(rows, cols)
         at = [i + u.start - n.start for i, u, n in zip(index, under, near, strict=True)]
         alike = missing.all(0)
-        cube[:, alike[at[0][:, None], at[1]]] = NODATA
+        rows_off, cols_off = np.nonzero(alike[at[0][:, None], at[1]])
+        cube[target[target >= 0][:, None], rows_off, cols_off] = NODATA
         for b in np.flatnonzero((target >= 0) & (missing & ~alike).any((1, 2))):
             cube[target[b], missing[b][at[0][:, None], at[1]]] = NODATA
 
@@ -224,9 +227,9 @@ class Pair:
         """Slices of `fine20` pixels whose centre lies in a window of `fine`."""
         return tuple(_under(a, b.part(w), 0) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True))
 
-# %% ../nbs/02aa_pair.ipynb #52623a4a
-def _spooled(image, threads, size=256):
-    """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a slice of a lazy image is decoded chunk by chunk."""
+# %% ../nbs/02aa_pair.ipynb #6f41feaf
+def _spooled(image, threads, name, size=256):
+    """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a lazy image is decoded chunk by chunk. NoValidPixels if it is empty."""
     bands, h, w = image.shape
     out = Scratch((h, w, bands), np.int16)
     cut = lambda axis, n: np.cumsum((0, *image.chunks[axis])) if image.chunks else np.append(np.arange(0, n, size), n)
@@ -238,8 +241,10 @@ def _spooled(image, threads, size=256):
         packed = np.empty((*values.shape[1:], bands), np.int16)
         _pack(values, packed)
         out.write(*window, packed)
+        return bool((packed != NODATA).any())
 
-    each(one, [(r, c) for r in edges[0] for c in edges[1]], threads)
+    if not any(each(one, [(r, c) for r in edges[0] for c in edges[1]], threads)):
+        raise NoValidPixels(f"{name}: every pixel is nodata")
     return out
 
 
@@ -250,7 +255,7 @@ def each(function, items, threads):
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
-# %% ../nbs/02aa_pair.ipynb #1fcb253b
+# %% ../nbs/02aa_pair.ipynb #4efa8b1b
 def complete(spectra):
     """Spectra without gaps, and where there are any: pixels that lack some bands are interpolated along the bands.
 

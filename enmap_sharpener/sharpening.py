@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #af07de29
+# %% ../nbs/05_sharpening.ipynb #ced0bec2
 import os
 import threading
 from collections import deque
@@ -21,7 +21,7 @@ from .observation import Observation, Stencil, linear_stencil, window_stencil
 from .pair import Pair, axes
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #11d8cfd1
+# %% ../nbs/05_sharpening.ipynb #12f020ad
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -71,7 +71,7 @@ class InterpolationModel:
         halo = int(np.ceil(4 * self.ratio)) if self.unsharp else 0
         wide = tuple(slice(max(0, w.start - halo), min(a.n, w.stop + halo)) for w, a in zip((rows, cols), axes(fine), strict=True))
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        near = self.spread.inputs(*wide)
+        near = tuple(slice(max(0, n.start - 2), min(a.n, n.stop + 2)) for n, a in zip(self.spread.inputs(*wide), axes(self.pair.coarse), strict=True))
         raw = np.moveaxis(self.pair.enmap(*near), -1, 0)
         y, part = _continued(raw), self.spread.part(*wide, *near)
         if self.unsharp:
@@ -123,7 +123,7 @@ METHODS = {
 }
 # by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`
 
-# %% ../nbs/05_sharpening.ipynb #bae8a8f5
+# %% ../nbs/05_sharpening.ipynb #9feb92c8
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -154,7 +154,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #567edcea
+# %% ../nbs/05_sharpening.ipynb #4a6de6d6
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -277,7 +277,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #62b336f8
+# %% ../nbs/05_sharpening.ipynb #dafe83f0
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 
