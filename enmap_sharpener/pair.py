@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'Scratch', 'Pair', 'each', 'complete', 'axes']
 
-# %% ../nbs/02aa_pair.ipynb #a08f48b3
+# %% ../nbs/02aa_pair.ipynb #77ac086b
 import logging
 import os
 import tempfile
@@ -18,10 +18,10 @@ from numba import njit
 from .observation import SENTINEL2_BANDS, Grid
 from .raster import NODATA, GridError, NoValidPixels
 
-# %% ../nbs/02aa_pair.ipynb #3e9fce01
+# %% ../nbs/02aa_pair.ipynb #19b530f2
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02aa_pair.ipynb #f6810e96
+# %% ../nbs/02aa_pair.ipynb #2114679a
 def _overlap(coarse, fine):
     """Slices of both axes: coarse pixels whose centre the fine axis covers, and the fine pixels under them."""
     inside = np.flatnonzero((coarse.centres > fine.start) & (coarse.centres < fine.start + fine.step * fine.n))
@@ -38,7 +38,7 @@ def _distance_km(a, b):
     gap = [max(0.0, max(a[i], b[i]) - min(a[i + 2], b[i + 2])) for i in (0, 1)]
     return float(np.hypot(*gap)) / 1000
 
-# %% ../nbs/02aa_pair.ipynb #48d01c52
+# %% ../nbs/02aa_pair.ipynb #66ad246c
 class Scratch:
     """A stack of channels in a temporary file, shape (y, x, channel), read and written by windows; it vanishes with the object."""
 
@@ -83,7 +83,7 @@ def _unpack(numbers, bands, out):
                 n = numbers[y, x, bands[b]]
                 out[y, x, b] = np.float32(n) * np.float32(1e-4) if n != NODATA else np.float32(np.nan)
 
-# %% ../nbs/02aa_pair.ipynb #b69b0e6d
+# %% ../nbs/02aa_pair.ipynb #565ad0be
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
 
@@ -186,7 +186,7 @@ class Pair:
 
     def under(self, rows, cols):
         """Window of `coarse` that lies under a window of `fine`, and for each fine row and column its index in there."""
-        index = [np.clip(np.floor(a.index(b.part(w).centres) + 0.5).astype(int), 0, a.n - 1)
+        index = [np.clip(np.floor(a.index(b.part(w).centres) + 0.5 + 1e-6).astype(int), 0, a.n - 1)
                  for a, b, w in zip(axes(self.coarse), axes(self.fine), (rows, cols), strict=True)]
         return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in index), tuple(i - i[0] for i in index)
 
@@ -227,7 +227,7 @@ class Pair:
         """Slices of `fine20` pixels whose centre lies in a window of `fine`."""
         return tuple(_under(a, b.part(w), 0) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True))
 
-# %% ../nbs/02aa_pair.ipynb #6f41feaf
+# %% ../nbs/02aa_pair.ipynb #c3d71b76
 def _spooled(image, threads, name, size=256):
     """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a lazy image is decoded chunk by chunk. NoValidPixels if it is empty."""
     bands, h, w = image.shape
@@ -255,7 +255,7 @@ def each(function, items, threads):
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
-# %% ../nbs/02aa_pair.ipynb #4efa8b1b
+# %% ../nbs/02aa_pair.ipynb #fb61bbc7
 def complete(spectra):
     """Spectra without gaps, and where there are any: pixels that lack some bands are interpolated along the bands.
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #047248a1
+# %% ../nbs/03a_subspace.ipynb #00c56659
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
+from scipy.ndimage import minimum_filter
 
 from .guide import WholeGuide, highpass
 from .harmonise import FineGuide, SwirGuide, guide_noise
@@ -18,10 +19,13 @@ from .pair import Pair, Scratch, axes, complete, each
 from .regression import LocalRegression
 from .survey import Survey, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #e9530e6c
-def band_noise(cubes, neighbours=3):
-    """Standard deviation of the noise of each band [reflectance], float32, from tiles of shape (y, x, band)."""
-    detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
+# %% ../nbs/03a_subspace.ipynb #c4fe5a9d
+def band_noise(cubes, held, neighbours=3):
+    """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
+    whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
+    detail = np.concatenate([highpass(c)[w] for c, w in zip(cubes, whole, strict=True)])
+    if len(detail) < 50:
+        detail = np.concatenate([highpass(c).reshape(-1, c.shape[-1]) for c in cubes])
     out = np.zeros(detail.shape[1])
     for b in range(len(out)):
         other = [i for i in range(max(0, b - neighbours), min(len(out), b + neighbours + 1)) if i != b]
@@ -29,7 +33,7 @@ def band_noise(cubes, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #f788376a
+# %% ../nbs/03a_subspace.ipynb #35004206
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -97,7 +101,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #f6b7acdc
+# %% ../nbs/03a_subspace.ipynb #c72e356b
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -154,7 +158,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #e6a72ec0
+# %% ../nbs/03a_subspace.ipynb #21a868ba
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -210,19 +214,19 @@ class SubspaceModel:
         near = d.smoothers[0][1].inputs(*inner)
         fine = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(d.see.inputs(*near), (rows, cols), strict=True))
         predicted, c, rest, raw = self._predict(d, fine, near)
-        c, rest = self._left(d, fine, near, predicted, c, rest)
+        c, rest = self._left(d, fine, near, predicted, c, rest, raw)
         left = np.ascontiguousarray(np.moveaxis(d.smooth(c, rest, near, inner), -1, 0))
         back = d.back.part(rows, cols, *inner)
         q = predicted[tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), fine, strict=True))]
         expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis[:, :RANK] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
         self.pair.mask_missing(out, target, rows, cols, near, np.moveaxis(raw, -1, 0))
 
-    def _left(self, d, fine, near, predicted, c, rest):
+    def _left(self, d, fine, near, predicted, c, rest, raw):
         """What the prediction leaves of EnMAP's coefficients and remainder; nothing where EnMAP holds no data."""
         c = c.copy()
         c[..., :RANK] -= d.see.part(*near, *fine).degrade(predicted, axes=(0, 1))
-        valid = self.found.valid[near][..., None]
-        return c * valid, rest * valid
+        valid = self.found.valid[near] & ~np.isnan(raw).all(-1)
+        return c * valid[..., None], rest * valid[..., None]
 
     def _predict(self, d, fine, near):
         """Predicted coefficients on a fine window; EnMAP's coefficients, remainder and spectra on the coarse window `near`."""
@@ -233,7 +237,9 @@ class SubspaceModel:
         wide = tuple(slice(max(0, min(w.start - reach, n.start, o.start)), min(a.n, max(w.stop + reach, n.stop, o.stop)))
                      for w, n, o, a in zip(need, near, d.own.inputs(*fine), axes(pair.coarse), strict=True))
         raw = pair.enmap(*wide, bands=d.bands)
-        c, rest = d.coefficients(complete(raw)[0])
+        y, held = complete(raw)
+        held &= self.found.valid[wide]
+        c, rest = d.coefficients(y)
         if d.trained is None:
             around = d.see.inputs(*wide)
             around = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(around, fine, strict=True))
@@ -242,10 +248,10 @@ class SubspaceModel:
             guide = guide[tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(fine, around, strict=True))]
         else:
             guide, low = d.guide(*fine), d.trained[wide]
-        maps = d.regression.maps(low, c[..., :RANK], self.found.valid[wide])
+        maps = d.regression.maps(low, c[..., :RANK], held)
         spread = [s.part(slice(None), w) for s, w in zip(spread, wide, strict=True)]
         inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(near, wide, strict=True))
-        predicted = self._trusted(d, LocalRegression.predict(guide, maps, *spread), c[..., :RANK], fine, wide, spread)
+        predicted = self._trusted(d, LocalRegression.predict(guide, maps, *spread), c[..., :RANK] * held[..., None], fine, wide, spread)
         return predicted, c[inner], rest[inner], raw[inner]
 
     def _trusted(self, d, predicted, c, fine, wide, spread):
@@ -255,17 +261,17 @@ class SubspaceModel:
         if share.min() == 1:
             return predicted
         share = share**2 * (3 - 2 * share)
-        own = d.own.part(*fine, *wide).degrade(np.ascontiguousarray(c * self.found.valid[wide][..., None]), axes=(0, 1))
+        own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #d34dd329
-_NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0])
+# %% ../nbs/03a_subspace.ipynb #bddce7ce
+_NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 
 def _fit_detector(pair, found, whole, samples, bands, guide, trained, geometry, noise, ridge):
     """`DetectorModel` of one detector; the noise filters come from what the guide leaves on the tiles."""
     tiles, ok = zip(*(complete(pair.enmap(*s, bands=bands)) for s in samples), strict=True)
-    sigma = band_noise(tiles)
+    sigma = band_noise(tiles, ok)
     pick = lambda parts: np.concatenate([p[v] for p, v in zip(parts, ok, strict=True)])
     mean, basis = _basis(pick(tiles), sigma)
     see = geometry.between(pair.coarse, pair.fine)
@@ -288,7 +294,7 @@ def _with_smoothers(d, fitted, samples):
     power, count = np.zeros(d.basis.shape[1] + 1), 0
     for s in samples:
         need = d.see.inputs(*s)
-        c, rest = fitted._left(d, need, s, *fitted._predict(d, need, s)[:3])
+        c, rest = fitted._left(d, need, s, *fitted._predict(d, need, s))
         power += np.append((c.astype(float) ** 2).sum((0, 1)), (rest.astype(float) ** 2).sum() / max(len(d.bands) - d.basis.shape[1], 1))
         count += int(fitted.found.valid[s].sum())
     power /= max(count, 1)

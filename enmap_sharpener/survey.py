@@ -6,22 +6,22 @@
 __all__ = ['logger', 'QUIET', 'split', 'windows', 'sample_windows', 'Survey', 'survey', 'continued', 'degrade_guide',
            'measure_guide', 'GuideModel', 'model_guide']
 
-# %% ../nbs/02e_survey.ipynb #bf58ea4d
+# %% ../nbs/02e_survey.ipynb #27e66813
 import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .alignment import Geometry, Tile, measure_geometry, measure_trust, weighted_line, window_mean
+from .alignment import Geometry, Tile, fit_radiometry, measure_geometry, measure_trust, weighted_line, window_mean
 from .guide import Denoiser, Mover, Sharpen20, WholeGuide, measure_blur20, measure_swir_geometry, relative_noise
 from .observation import Observation, band_responses
 from .pair import axes, complete, each
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/02e_survey.ipynb #09632d71
+# %% ../nbs/02e_survey.ipynb #38776d02
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02e_survey.ipynb #70f980bd
+# %% ../nbs/02e_survey.ipynb #6d6c6529
 def split(n, size):
     """Slices that cut `n` pixels into parts of `size`, the last ones alike in length."""
     edges = np.linspace(0, n, max(1, round(n / size)) + 1).astype(int)
@@ -48,7 +48,7 @@ def sample_windows(valid, size=48, most=6, whole=9216):
     full = [b for b in boxes if valid[b].mean() > 0.9] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../nbs/02e_survey.ipynb #e307ed69
+# %% ../nbs/02e_survey.ipynb #b653aeb0
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -59,10 +59,13 @@ class Survey:
         Shape (y, x, channel), float32 [reflectance]; continued smoothly where there is no data.
     valid
         Where there is data, bool, shape (y, x).
+    missing
+        Channels of valid pixels that EnMAP lacks (at the rim of one detector, say), bool, shape (y, x, channel).
     """
 
     seen: np.ndarray
     valid: np.ndarray
+    missing: np.ndarray
 
 
 def survey(pair, threads=1):
@@ -84,22 +87,26 @@ def survey(pair, threads=1):
         pair.fine20, R = None, R[:4]
     used = np.flatnonzero(R.any(0))
     seen, valid = np.zeros((*pair.coarse.shape, len(R)), np.float32), np.zeros(pair.coarse.shape, bool)
+    missing = np.zeros(seen.shape, bool)
 
     def one(window):
-        y, valid[window] = complete(pair.enmap(*window, bands=used))
+        raw = pair.enmap(*window, bands=used)
+        y, valid[window] = complete(raw)
         seen[window] = y @ R[:, used].T.astype(np.float32)
+        if np.isnan(raw[valid[window]]).any():
+            missing[window] = (np.isnan(raw) @ (R[:, used].T > 0)) & valid[window][..., None]
 
     each(one, windows(pair.coarse, 128), threads)
     if not valid.any():
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
-    return Survey(continued(seen, valid), valid)
+    return Survey(continued(seen, valid), valid, missing)
 
 
 def continued(image, valid, sigma=1.5):
     """`image`, shape (y, x, channel), with the local mean of valid pixels around where it is not valid."""
     return np.where(valid[..., None], image, window_mean(image, sigma, valid))
 
-# %% ../nbs/02e_survey.ipynb #33f8f5d5
+# %% ../nbs/02e_survey.ipynb #4db16c5a
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -158,6 +165,8 @@ def _tiles(pair, found, whole, samples, geometry, trust):
 def measure_guide(pair, found, samples, threads=1):
     """Whole guide, geometry and weights of the coarse pixels.
 
+    Channels that EnMAP lacks are filled in `found.seen` with the guide at EnMAP's level.
+
     Returns
     -------
     whole : WholeGuide
@@ -177,12 +186,15 @@ def measure_guide(pair, found, samples, threads=1):
         start = geometry = measure_geometry(tiles, start)
         degraded, share = degrade_guide(pair, replace(whole, trust=ones), geometry, threads)
         use = np.where(share > 0.98, 1.0, 1e-3).astype(np.float32) * found.valid
+        if found.missing.any():
+            whole_pixels = use * ~found.missing.any(-1)
+            found.seen[found.missing] = fit_radiometry(degraded, found.seen, whole_pixels)(degraded)[found.missing]
         trust = continued(measure_trust(degraded, found.seen, use).astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
         gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/02e_survey.ipynb #4f5b1741
+# %% ../nbs/02e_survey.ipynb #04e32fcb
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -227,7 +239,7 @@ class GuideModel:
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/02e_survey.ipynb #7d0f72ac
+# %% ../nbs/02e_survey.ipynb #18737945
 QUIET = 0.0025
 """Relative noise of the guide below which denoising would cost more detail than it gains."""
 
@@ -266,5 +278,5 @@ def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
     tile = lambda guide, channels: [
         Tile(pair.coarse.part(r, c), p[2], found.seen[r, c][..., channels], guide(p), weight[r, c]) for (r, c), p in zip(samples, parts, strict=True)]
     vnir = measure_geometry(tile(lambda p: p[0], slice(0, 4)), geometry)
-    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir, systematic=0.01)
+    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir, systematic=0.008)
     return model, (vnir, swir)
