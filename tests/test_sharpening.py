@@ -234,6 +234,16 @@ def test_holes_inside_the_footprint_are_kept_and_nothing_else():
     assert rmse(values(cube), truth, near) < 1.6 * rmse(values(cube), truth, ~hole & ~near)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nodata_corners_do_not_change_what_is_measured(seed):
+    """Noise and trust in the guide come from ground that was seen: a full frame of the same place tells the same."""
+    turned, full = plan(size=40, seed=seed), plan(size=40, seed=seed, rotation=0.0)
+    ratio = [p.report["guide_noise"]["one_scale_down"] for p in (turned, full)]
+    assert 1 / 4 < ratio[0] / ratio[1] < 4
+    for a, b in zip(turned._model.detectors, full._model.detectors):
+        assert 0.85 < np.median(a.noise / b.noise) < 1.15
+
+
 # --------------------------------------------------------------------------- bands
 def only(scene, keep):
     """A scene with some bands."""
