@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #00c56659
+# %% ../nbs/03a_subspace.ipynb #5062d4fa
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ from .harmonise import FineGuide, SwirGuide, guide_noise
 from .observation import Observation, linear_stencil
 from .pair import Pair, Scratch, axes, complete, each
 from .regression import LocalRegression
-from .survey import Survey, measure_guide, model_guide, sample_windows, survey, windows
+from .survey import Survey, continued, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #c4fe5a9d
+# %% ../nbs/03a_subspace.ipynb #719bc705
 def band_noise(cubes, held, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
     whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
@@ -33,7 +33,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #35004206
+# %% ../nbs/03a_subspace.ipynb #957bcb98
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -101,7 +101,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #c72e356b
+# %% ../nbs/03a_subspace.ipynb #ce3eb4d3
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -158,7 +158,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #21a868ba
+# %% ../nbs/03a_subspace.ipynb #1768f5c0
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -264,7 +264,7 @@ class SubspaceModel:
         own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #bddce7ce
+# %% ../nbs/03a_subspace.ipynb #417ae81f
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 
@@ -369,8 +369,9 @@ def _fit_spectra(pair, found, samples, model, raw, weight, vnir, swir, threads):
 
 def _noise_below(pair, found, samples, bands, guide, weight, geometry, mean):
     """`guide_noise` of the first detector, on the samples."""
-    tiles = [complete(pair.enmap(*s, bands=bands))[0] for s in samples]
-    pixels = np.concatenate([t[found.valid[s]] for s, t in zip(samples, tiles, strict=True)])
+    tiles, held = zip(*(complete(pair.enmap(*s, bands=bands)) for s in samples), strict=True)
+    pixels = np.concatenate([t[h] for t, h in zip(tiles, held, strict=True)])
+    tiles = [continued(t, h) for t, h in zip(tiles, held, strict=True)]
     centre, basis = _basis(pixels, np.ones(pixels.shape[1], np.float32))
     basis = basis[:, :RANK]
     parts = []
