@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #b1ed79da
+# %% ../nbs/02d_guide.ipynb #0728c9f4
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,25 +16,24 @@ from scipy.stats import chi2
 
 from .alignment import window_mean
 from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil
-from .pair import Pair, axes, each
+from .pair import Pair, axes, each, inside, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #9cb9692e
+# %% ../nbs/02d_guide.ipynb #7fa0fb0b
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
 
 def usable(pair, ten, rows, cols):
     """True where the 10 m bands `ten` are measured and the classification allows them, shape (y, x), in a window of `pair.fine`."""
-    wide = slice(max(0, rows.start - 1), min(pair.fine.rows.n, rows.stop + 1)), slice(max(0, cols.start - 1), min(pair.fine.cols.n, cols.stop + 1))
-    crop = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
+    wide = widened((rows, cols), 1, pair.fine)
     good = np.isfinite(ten).all(-1)
     classes = pair.classes(*wide)
     if classes is not None:
-        good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[crop]
+        good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #c43e9730
+# %% ../nbs/02d_guide.ipynb #44faa4c7
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -89,9 +88,8 @@ class WholeGuide:
 
     def __call__(self, rows, cols):
         """(10 m bands, 20 m bands or None, trust) of a window of `pair.fine`; shapes (y, x, 4), (y20, x20, 6), (y, x), float32."""
-        n = axes(self.pair.fine)
-        wide = [slice(max(0, w.start - self.margin), min(a.n, w.stop + self.margin)) for w, a in zip((rows, cols), n, strict=True)]
-        crop = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
+        wide = widened((rows, cols), self.margin, self.pair.fine)
+        crop = inside((rows, cols), wide)
         ten = self.pair.ten(*wide)
         t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
@@ -105,8 +103,6 @@ class WholeGuide:
         if pair.fine20 is None:
             return None
         rows, cols = pair.twenty_window(*wide)
-        inner = pair.twenty_window(*window)
-        crop = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(inner, (rows, cols), strict=True))
         image = pair.twenty(rows, cols)
         down = Observation.between(pair.fine20.part(rows, cols), pair.fine.part(*wide), sigma=0.3)
         measured = np.isfinite(image).all(-1)
@@ -115,9 +111,9 @@ class WholeGuide:
         if own is not None or not measured.all():
             own = self._own(*wide).astype(np.float32) if own is None else own
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
-        return image[crop]
+        return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #7e878662
+# %% ../nbs/02d_guide.ipynb #9b351323
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -155,7 +151,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #62d8073e
+# %% ../nbs/02d_guide.ipynb #66ced6b5
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -222,7 +218,7 @@ def _kept(c, share):
     gain = np.clip(1 - share / np.maximum(power, np.float32(1e-9)), 0, 1)
     return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(gain, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #69426ad5
+# %% ../nbs/02d_guide.ipynb #f4f0923e
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -271,7 +267,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #9a595046
+# %% ../nbs/02d_guide.ipynb #3dba1e1a
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -301,7 +297,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #00c577fe
+# %% ../nbs/02d_guide.ipynb #6fbad445
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

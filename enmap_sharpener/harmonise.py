@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FineGuide', 'SwirGuide', 'guide_noise']
 
-# %% ../nbs/02f_harmonise.ipynb #10e7349f
+# %% ../nbs/02f_harmonise.ipynb #9d0981f6
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from .alignment import fit_radiometry, window_sum
 from .guide import Mover
 from .observation import Axis, Grid, Observation, linear_stencil
-from .pair import Pair, Scratch, axes, each
+from .pair import Pair, Scratch, axes, each, inside, joined, widened
 from .regression import LocalRegression
 from .survey import windows
 
-# %% ../nbs/02f_harmonise.ipynb #5b6f857a
+# %% ../nbs/02f_harmonise.ipynb #0333a93e
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -78,11 +78,10 @@ class FineGuide:
     def __call__(self, rows, cols):
         """The consistent guide in a window of the fine grid, shape (y, x, channel), float32."""
         coarse = self.back.inputs(rows, cols)
-        wide = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.see.inputs(*coarse), (rows, cols), strict=True))
+        wide = joined(self.see.inputs(*coarse), (rows, cols))
         guide = self.level(*wide)
         left = (self.seen[coarse] - self.see.part(*coarse, *wide).degrade(guide, axes=(0, 1))) * self.valid[coarse]
-        inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        return guide[inner] + self.back.part(rows, cols, *coarse).degrade(left, axes=(0, 1))
+        return guide[inside((rows, cols), wide)] + self.back.part(rows, cols, *coarse).degrade(left, axes=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,10 @@ class SwirGuide:
 
     def __call__(self, rows, cols):
         """Shape (y, x, 10), float32, in a window of the fine grid."""
-        reach = self.mover.reach
-        wide = tuple(slice(max(0, w.start - reach), min(a.n, w.stop + reach)) for w, a in zip((rows, cols), axes(self.vnir.pair.fine), strict=True))
-        inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        return np.concatenate([self.mover(self.vnir(*wide))[inner], self.swir(rows, cols)], -1)
+        wide = widened((rows, cols), self.mover.reach, self.vnir.pair.fine)
+        return np.concatenate([self.mover(self.vnir(*wide))[inside((rows, cols), wide)], self.swir(rows, cols)], -1)
 
-# %% ../nbs/02f_harmonise.ipynb #618a52e5
+# %% ../nbs/02f_harmonise.ipynb #8cbacdbc
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 

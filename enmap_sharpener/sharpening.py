@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'QUALITY_CLASSES', 'cubic_stencil', 'InterpolationModel', 'Block', 'available_threads', 'Sharpened',
            'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #ced0bec2
+# %% ../nbs/05_sharpening.ipynb #fd60fb7d
 import os
 import threading
 from collections import deque
@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from . import subspace
 from .observation import Observation, Stencil, linear_stencil, window_stencil
-from .pair import Pair, axes
+from .pair import Pair, inside, widened
 from .raster import NODATA
 
-# %% ../nbs/05_sharpening.ipynb #12f020ad
+# %% ../nbs/05_sharpening.ipynb #ae9b8c33
 def cubic_stencil(coarse, fine):
     """Keys' cubic convolution from coarse to fine pixels; the border repeats."""
     centre = np.clip(coarse.index(fine.centres), 0, coarse.n - 1)
@@ -67,11 +67,10 @@ class InterpolationModel:
 
     def block(self, rows, cols, target, out):
         """Good bands in a window of the output grid into int16 `out`, shape (band, y, x) [reflectance × 10 000]; see `SubspaceModel.block`."""
-        fine = self.pair.fine
         halo = int(np.ceil(4 * self.ratio)) if self.unsharp else 0
-        wide = tuple(slice(max(0, w.start - halo), min(a.n, w.stop + halo)) for w, a in zip((rows, cols), axes(fine), strict=True))
-        inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))
-        near = tuple(slice(max(0, n.start - 2), min(a.n, n.stop + 2)) for n, a in zip(self.spread.inputs(*wide), axes(self.pair.coarse), strict=True))
+        wide = widened((rows, cols), halo, self.pair.fine)
+        inner = inside((rows, cols), wide)
+        near = widened(self.spread.inputs(*wide), 2, self.pair.coarse)
         raw = np.moveaxis(self.pair.enmap(*near), -1, 0)
         y, part = _continued(raw), self.spread.part(*wide, *near)
         if self.unsharp:
@@ -123,7 +122,7 @@ METHODS = {
 }
 # by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`
 
-# %% ../nbs/05_sharpening.ipynb #9feb92c8
+# %% ../nbs/05_sharpening.ipynb #4c198283
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -154,7 +153,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #4a6de6d6
+# %% ../nbs/05_sharpening.ipynb #4e7bff24
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -223,7 +222,7 @@ class Sharpened:
             if not len(bands) or any(m is None for m in middle):
                 continue
             need = see.inputs(*middle)
-            x = cube[(self._target[bands], *(slice(n.start - w.start, n.stop - w.start) for n, w in zip(need, (rows, cols), strict=True)))]
+            x = cube[(self._target[bands], *inside(need, (rows, cols)))]
             x = np.where(x == NODATA, np.float32(np.nan), x * np.float32(1e-4))
             d = (see.part(*middle, *need).degrade(x) - np.moveaxis(pair.enmap(*middle, bands=bands), -1, 0)).reshape(len(bands), -1).astype(float)
             with self._lock:
@@ -277,7 +276,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #dafe83f0
+# %% ../nbs/05_sharpening.ipynb #8a46b292
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None):
     """Sharpen an EnMAP scene with Sentinel-2.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #5062d4fa
+# %% ../nbs/03a_subspace.ipynb #c2bcd6a7
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +15,11 @@ from scipy.ndimage import minimum_filter
 from .guide import WholeGuide, highpass
 from .harmonise import FineGuide, SwirGuide, guide_noise
 from .observation import Observation, linear_stencil
-from .pair import Pair, Scratch, axes, complete, each
+from .pair import Pair, Scratch, axes, complete, each, inside, joined, widened
 from .regression import LocalRegression
 from .survey import Survey, continued, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #719bc705
+# %% ../nbs/03a_subspace.ipynb #48e6f523
 def band_noise(cubes, held, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
     whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
@@ -33,7 +33,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #957bcb98
+# %% ../nbs/03a_subspace.ipynb #1b0f5874
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -101,7 +101,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #ce3eb4d3
+# %% ../nbs/03a_subspace.ipynb #cd67512a
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -158,7 +158,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #1768f5c0
+# %% ../nbs/03a_subspace.ipynb #5e99aae2
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -212,12 +212,12 @@ class SubspaceModel:
         """One detector's bands in a window."""
         inner = d.back.inputs(rows, cols)
         near = d.smoothers[0][1].inputs(*inner)
-        fine = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(d.see.inputs(*near), (rows, cols), strict=True))
+        fine = joined(d.see.inputs(*near), (rows, cols))
         predicted, c, rest, raw = self._predict(d, fine, near)
         c, rest = self._left(d, fine, near, predicted, c, rest, raw)
         left = np.ascontiguousarray(np.moveaxis(d.smooth(c, rest, near, inner), -1, 0))
         back = d.back.part(rows, cols, *inner)
-        q = predicted[tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), fine, strict=True))]
+        q = predicted[inside((rows, cols), fine)]
         expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis[:, :RANK] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
         self.pair.mask_missing(out, target, rows, cols, near, np.moveaxis(raw, -1, 0))
 
@@ -234,23 +234,21 @@ class SubspaceModel:
         spread = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(pair.coarse), axes(pair.fine), fine, strict=True)]
         need = tuple(s.inputs(slice(None)) for s in spread)
         reach = int(round(4 * d.regression.sigma))
-        wide = tuple(slice(max(0, min(w.start - reach, n.start, o.start)), min(a.n, max(w.stop + reach, n.stop, o.stop)))
-                     for w, n, o, a in zip(need, near, d.own.inputs(*fine), axes(pair.coarse), strict=True))
+        wide = joined(widened(need, reach, pair.coarse), near, d.own.inputs(*fine))
         raw = pair.enmap(*wide, bands=d.bands)
         y, held = complete(raw)
         held &= self.found.valid[wide]
         c, rest = d.coefficients(y)
         if d.trained is None:
-            around = d.see.inputs(*wide)
-            around = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(around, fine, strict=True))
+            around = joined(d.see.inputs(*wide), fine)
             guide = d.guide(*around)
             low = d.see.part(*wide, *around).degrade(guide, axes=(0, 1))
-            guide = guide[tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(fine, around, strict=True))]
+            guide = guide[inside(fine, around)]
         else:
             guide, low = d.guide(*fine), d.trained[wide]
         maps = d.regression.maps(low, c[..., :RANK], held)
         spread = [s.part(slice(None), w) for s, w in zip(spread, wide, strict=True)]
-        inner = tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(near, wide, strict=True))
+        inner = inside(near, wide)
         predicted = self._trusted(d, LocalRegression.predict(guide, maps, *spread), c[..., :RANK] * held[..., None], fine, wide, spread)
         return predicted, c[inner], rest[inner], raw[inner]
 
@@ -264,7 +262,7 @@ class SubspaceModel:
         own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #417ae81f
+# %% ../nbs/03a_subspace.ipynb #09e18275
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 

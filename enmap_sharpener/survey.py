@@ -6,7 +6,7 @@
 __all__ = ['logger', 'QUIET', 'split', 'windows', 'sample_windows', 'Survey', 'survey', 'continued', 'degrade_guide',
            'measure_guide', 'GuideModel', 'model_guide']
 
-# %% ../nbs/02e_survey.ipynb #27e66813
+# %% ../nbs/02e_survey.ipynb #2e85b01b
 import logging
 from dataclasses import dataclass, replace
 
@@ -15,13 +15,13 @@ import numpy as np
 from .alignment import Geometry, Tile, fit_radiometry, measure_geometry, measure_trust, weighted_line, window_mean
 from .guide import Denoiser, Mover, Sharpen20, WholeGuide, measure_blur20, measure_swir_geometry, relative_noise
 from .observation import Observation, band_responses
-from .pair import axes, complete, each
+from .pair import complete, each, inside, widened
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/02e_survey.ipynb #38776d02
+# %% ../nbs/02e_survey.ipynb #d1b991ab
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02e_survey.ipynb #6d6c6529
+# %% ../nbs/02e_survey.ipynb #a4f4607f
 def split(n, size):
     """Slices that cut `n` pixels into parts of `size`, the last ones alike in length."""
     edges = np.linspace(0, n, max(1, round(n / size)) + 1).astype(int)
@@ -48,7 +48,7 @@ def sample_windows(valid, size=48, most=6, whole=9216):
     full = [b for b in boxes if valid[b].mean() > 0.9] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../nbs/02e_survey.ipynb #b653aeb0
+# %% ../nbs/02e_survey.ipynb #d1b6db5f
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -106,7 +106,7 @@ def continued(image, valid, sigma=1.5):
     """`image`, shape (y, x, channel), with the local mean of valid pixels around where it is not valid."""
     return np.where(valid[..., None], image, window_mean(image, sigma, valid))
 
-# %% ../nbs/02e_survey.ipynb #4db16c5a
+# %% ../nbs/02e_survey.ipynb #c8b19c07
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -137,7 +137,7 @@ def degrade_guide(pair, whole, geometry, threads=1):
 
     def one(window):
         need = see.inputs(*window)
-        wide = tuple(slice(max(0, s.start - 6), min(a.n, s.stop + 6)) for s, a in zip(need, axes(pair.fine), strict=True))
+        wide = widened(need, 6, pair.fine)
         ten, twenty, t = whole(*wide)
         part = see.part(*window, *wide)
         out[window][..., :4] = part.degrade(ten, axes=(0, 1))
@@ -194,7 +194,7 @@ def measure_guide(pair, found, samples, threads=1):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/02e_survey.ipynb #04e32fcb
+# %% ../nbs/02e_survey.ipynb #22a0dfe1
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -228,18 +228,18 @@ class GuideModel:
         pair = self.whole.pair
         if pair.fine20 is None:
             return self.whole(rows, cols)[0]
-        wide = tuple(slice(max(0, w.start - self.halo), min(a.n, w.stop + self.halo)) for w, a in zip((rows, cols), axes(pair.fine), strict=True))
+        wide = widened((rows, cols), self.halo, pair.fine)
         ten, twenty, _ = self.whole(*wide)
         fine, fine20 = pair.fine.part(*wide), pair.fine20.part(*pair.twenty_window(*wide))
         out = self.stack(ten, twenty, fine, fine20)
-        return out[tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip((rows, cols), wide, strict=True))]
+        return out[inside((rows, cols), wide)]
 
     def stack(self, ten, twenty, fine, fine20):
         """The same from arrays."""
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/02e_survey.ipynb #18737945
+# %% ../nbs/02e_survey.ipynb #6c0f4d2d
 QUIET = 0.0025
 """Relative noise of the guide below which denoising would cost more detail than it gains."""
 
