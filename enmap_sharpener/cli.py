@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Flag', 'app', 'UsageError', 'Session', 'Limits', 'sharpen', 'simulate', 'evaluate', 'demo', 'main']
 
-# %% ../nbs/11_cli.ipynb #c55a29a4
+# %% ../nbs/11_cli.ipynb #b5814c47
 import logging
 import os
 import signal
@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__
 
-# %% ../nbs/11_cli.ipynb #ed1ba9bf
+# %% ../nbs/11_cli.ipynb #9c046a62
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -73,7 +73,7 @@ class Session:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-# %% ../nbs/11_cli.ipynb #3dec21b6
+# %% ../nbs/11_cli.ipynb #51919e70
 _GB_FIXED, _GB_THREAD = 1.0, 0.4    # measured with benchmarks/full_scene.py: 224 bands, blocks of 512 pixels
 
 
@@ -118,7 +118,7 @@ def _ranges(numbers) -> str:
             parts.append([n, n])
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in parts)
 
-# %% ../nbs/11_cli.ipynb #f384eebd
+# %% ../nbs/11_cli.ipynb #5ccc4526
 _LIMITS, _SESSION = Limits(), Session()
 
 app = App(name="enmap-sharpener", version=__version__, help_format="markdown", help=f"""
@@ -173,7 +173,7 @@ def sharpen(
         files, sharpened = _sharpen(scene, guide, output, method, bands, threads, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
 
-# %% ../nbs/11_cli.ipynb #7ae7eb4a
+# %% ../nbs/11_cli.ipynb #739dc597
 def _read(product: Path, sentinel2: Path):
     "Both sources."
     from enmap_sharpener.scene import read_enmap, read_sentinel2
@@ -208,7 +208,7 @@ def _flat(report: dict, prefix: str = ""):
             numbers = value if isinstance(value, list) else [value]
             yield prefix + key, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in numbers)
 
-# %% ../nbs/11_cli.ipynb #69f6e373
+# %% ../nbs/11_cli.ipynb #dc5f21ad
 @app.command
 def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
              session: Session = _SESSION) -> None:
@@ -260,7 +260,7 @@ def _describe(path: Path) -> str:
     with rasterio.open(path) as file:
         return f"{file.count} x {file.height} x {file.width} pixels of {file.res[0]:g} m, {file.dtypes[0]}, {size}"
 
-# %% ../nbs/11_cli.ipynb #a0322fda
+# %% ../nbs/11_cli.ipynb #e35d138d
 @app.command
 def evaluate(output: Path, /, *, truth: Path | None = None, scene: Path | None = None,
              limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -302,7 +302,7 @@ def _scores(found: dict) -> str:
                   f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
     return "\n".join(lines)
 
-# %% ../nbs/11_cli.ipynb #b67d5eef
+# %% ../nbs/11_cli.ipynb #ff6dfd8a
 @app.command
 def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrite: Flag = False,
          limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -346,7 +346,7 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     before_after(scene, read_cube(output / "sharpened.tif"), truth).savefig(output / "before_after.png", dpi=120)
     tell(f"3. See {output / 'before_after.png'}; the result is {output / 'sharpened.tif'}")
 
-# %% ../nbs/11_cli.ipynb #345e39ed
+# %% ../nbs/11_cli.ipynb #2f6305bc
 class _Stopped(BaseException):
     "A signal asked the process to end."
 
@@ -365,7 +365,8 @@ def _stoppable():
         yield
     finally:
         for s, handler in old.items():
-            signal.signal(s, handler)
+            if signal.getsignal(s) is stop:    # once stopped, a second signal must not cut the exit short either
+                signal.signal(s, handler)
 
 
 @contextmanager
@@ -383,7 +384,7 @@ def _own_stderr():
         os.close(keep)
         os.close(nowhere)
 
-# %% ../nbs/11_cli.ipynb #130d83ed
+# %% ../nbs/11_cli.ipynb #5ed0007f
 def _run(arguments: list[str]) -> int:
     "Run a command; its exit status."
     try:

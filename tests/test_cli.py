@@ -26,7 +26,7 @@ def originals(tmp_path_factory):
     """A tiny EnMAP product and a Sentinel-2 folder, not to be changed."""
     folder = tmp_path_factory.mktemp("originals")
     product(folder, bands=80)
-    write_sentinel2(folder / "s2", sentinel2())
+    write_sentinel2(folder / "s2", sentinel2(shape=(78, 114)))
     return folder
 
 
@@ -185,7 +185,7 @@ def test_no_overlap_says_how_far(refused, inputs):
 def test_partial_overlap_is_sharpened_and_said(run, inputs, tmp_path):
     write_sentinel2(inputs / "s2", sentinel2(shape=(72, 54)))
     status, out, err = run()
-    assert status == 0 and out == ""
+    assert status == 0 and out == "" and "covers 4" in err and err.count("\n") == 1
     with rasterio.open(tmp_path / "out/out.tif") as file:
         assert file.width <= 54
 
