@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #0728c9f4
+# %% ../nbs/02d_guide.ipynb #a8c80bf0
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each, inside, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #7fa0fb0b
+# %% ../nbs/02d_guide.ipynb #913dfb3f
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -33,7 +33,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #44faa4c7
+# %% ../nbs/02d_guide.ipynb #fcec8365
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -113,7 +113,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #9b351323
+# %% ../nbs/02d_guide.ipynb #ce08174d
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -151,7 +151,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #66ced6b5
+# %% ../nbs/02d_guide.ipynb #14d69e1e
 def _patches(image):
     """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
     h, w = image.shape[:2]
@@ -188,13 +188,23 @@ class Denoiser:
     @classmethod
     def fit(cls, images, noise):
         """From sample images, shape (y, x, channel)."""
-        noise = noise.astype(np.float32)
+        noise = np.maximum(noise, 1e-5).astype(np.float32)
         z = np.concatenate([_patches(_detail(i / noise)[1]).reshape(-1, 9 * len(noise)) for i in images])
         variance, basis = np.linalg.eigh(z.T.astype(float) @ z / len(z))
         return cls(noise, np.ascontiguousarray(basis[:, variance > 1.3].astype(np.float32)))
 
-    def __call__(self, image, share=1.5):
-        """Denoised image, shape (y, x, channel), float32."""
+    def __call__(self, image, rows=96):
+        """Denoised image, shape (y, x, channel), float32; in strips of `rows`, since patches take nine times the memory."""
+        grid = Grid(None, *(Axis(0.0, 1.0, n) for n in image.shape[:2]))
+        out, every = np.empty(image.shape, np.float32), slice(0, image.shape[1])
+        for start in range(0, image.shape[0], rows):
+            strip = slice(start, min(start + rows, image.shape[0])), every
+            wide = widened(strip, 16, grid)
+            out[strip] = self._strip(image[wide])[inside(strip, wide)]
+        return out
+
+    def _strip(self, image, share=1.5):
+        """Denoised image of a strip."""
         h, w, n = image.shape
         mean, detail = _detail(image / self.noise)
         c = (_patches(detail).reshape(h * w, -1) @ self.basis).reshape(h, w, -1)
@@ -218,7 +228,7 @@ def _kept(c, share):
     gain = np.clip(1 - share / np.maximum(power, np.float32(1e-9)), 0, 1)
     return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(gain, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #f4f0923e
+# %% ../nbs/02d_guide.ipynb #1aa3a6be
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -267,7 +277,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #3dba1e1a
+# %% ../nbs/02d_guide.ipynb #432c3eab
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -297,7 +307,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #6fbad445
+# %% ../nbs/02d_guide.ipynb #451ce5da
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -552,3 +552,13 @@ def test_cubic_stencil_repeats_the_border(n):
     at_border = Axis(0.0, 10.0, 1)
     want = [cubic_stencil(wide, replace(at_border, start=c - 5))(np.pad(y, 5, mode="edge"), 0)[0] for c in centre]
     np.testing.assert_allclose(got(y, 0), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (6, 20)])
+def test_too_small_to_measure_on_is_refused_and_interpolation_is_not(shape):
+    scene, guide, _ = simulate_pair(30, 3, rotation=0.0)
+    part = (slice(None), slice(4, 4 + shape[0]), slice(5, 5 + shape[1]))
+    scene = replace(scene, cube=scene.cube[part], quality={name: layer[(..., *part[1:])] for name, layer in scene.quality.items()})
+    with pytest.raises(GridError, match=f"{shape[0]} x {shape[1]} EnMAP pixels"):
+        sharpen(scene, guide, threads=1)
+    assert np.isfinite(sharpen(scene, guide, "cubic", threads=1).to_dataarray().values[scene.bands.good]).all()
