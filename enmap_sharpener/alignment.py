@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Tile', 'Geometry', 'measure_geometry', 'Radiometry', 'weighted_line',
            'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #c437e1d8
+# %% ../nbs/02b_alignment.ipynb #bf9c1385
 import logging
 from dataclasses import asdict, dataclass
 
@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 
 from .observation import NOMINAL_SIGMA, Grid, Observation, window_stencil
 
-# %% ../nbs/02b_alignment.ipynb #df3157bd
+# %% ../nbs/02b_alignment.ipynb #2a46ede5
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ def window_mean(x, sigma, weight=None):
     weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #4afe6d36
+# %% ../nbs/02b_alignment.ipynb #9ee663b5
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -88,7 +88,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #b77cc2ad
+# %% ../nbs/02b_alignment.ipynb #2507d954
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -141,7 +141,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #f2a4e630
+# %% ../nbs/02b_alignment.ipynb #d79f0a32
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -207,7 +207,7 @@ def measure_geometry(tiles, start=None, systematic=0.002):
     return Geometry(*plain, measured=True)
 
 
-def _search(tiles, most=4):
+def _search(tiles, most=3):
     """Starting point (dy, dx, sigma): the best shift of a coarse, then a finer raster."""
     misfit = _Misfit(tiles[:: max(1, len(tiles) // most)][:most])
     best, step = np.zeros(2), _SEARCH[1] - _SEARCH[0]
@@ -216,7 +216,7 @@ def _search(tiles, most=4):
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #78fe0487
+# %% ../nbs/02b_alignment.ipynb #a3ddca37
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -305,12 +305,12 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         gain, offset, variance = (a.astype(np.float32) for a in weighted_line(degraded, seen, weight, field))
         _field_sums(degraded, seen, weight, gain, offset, 1 / (variance + np.float32(1e-9)), sums)
         num, den = np.moveaxis(window_sum(sums, sigma), -1, 0)
-        small = 1e-3 * den.mean()
+        small = 1e-3 * den.mean() + 1e-12    # a guide of zeros has no field
         field = (num + small) / (den + small)
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../nbs/02b_alignment.ipynb #dbfbd648
+# %% ../nbs/02b_alignment.ipynb #3f38ffbd
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
     w = weight
