@@ -1,0 +1,85 @@
+"Servers on the loopback address: what the services of the network do, seen by the real clients."
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+
+class Request(NamedTuple):
+    """What a client asked for: `query` and `headers` as dicts (header names in lower case), `body` as bytes."""
+
+    method: str
+    path: str
+    query: dict
+    headers: dict
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Loopback:
+    """A server on 127.0.0.1 for the length of a with block.
+
+    Subclasses answer in `respond(request, handler)`: they call `self.send(handler, …)`, or write to the handler by
+    themselves where a fault is wanted (a stall, a body cut short). `self.log` keeps every request.
+    """
+
+    def __init__(self):
+        self.log, self._lock = [], threading.Lock()
+
+    def __enter__(self):
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def handle_one(self):
+                url = urlsplit(self.path)
+                length = int(self.headers.get("Content-Length") or 0)
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, self.rfile.read(length))
+                with server._lock:
+                    server.log.append(request)
+                try:
+                    server.respond(request, self)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            do_GET = do_HEAD = do_POST = handle_one
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Address of the server, without a slash at the end."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def respond(self, request: Request, handler) -> None:
+        """Answer one request."""
+        raise NotImplementedError
+
+    @staticmethod
+    def send(handler, body=b"", status=200, content_type="application/json", headers=None):
+        """Send a whole answer; a dict or a list goes as JSON, text as UTF-8."""
+        body = json.dumps(body).encode() if isinstance(body, dict | list) else body.encode() if isinstance(body, str) else body
+        handler.send_response(status)
+        for name, value in {"Content-Type": content_type, "Content-Length": str(len(body)), **(headers or {})}.items():
+            for one in value if isinstance(value, list) else [value]:
+                handler.send_header(name, one)
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
