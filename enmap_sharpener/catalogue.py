@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['STAC_URL', 'COLLECTION', 'search', 'scenes_table']
 
-# %% ../nbs/01a_catalogue.ipynb #6a965bb1
+# %% ../nbs/01a_catalogue.ipynb #30c739ce
+import json
 import logging
 import math
 import re
@@ -26,13 +27,13 @@ from urllib3.util import Retry
 from .records import Catalogue, Found, Skipped, read_record, to_number
 from .request import RequestError, ServiceError, one_line, parse_box, parse_interval, read_area, to_area  # noqa: F401
 
-# %% ../nbs/01a_catalogue.ipynb #71809dda
+# %% ../nbs/01a_catalogue.ipynb #637a118e
 _log = logging.getLogger(__name__)
 
 STAC_URL = "https://geoservice.dlr.de/eoc/ogc/stac/v1"
 COLLECTION = "ENMAP_HSI_L2A"
 
-# %% ../nbs/01a_catalogue.ipynb #8fac11a0
+# %% ../nbs/01a_catalogue.ipynb #73d5d94c
 _PAGE = 100                             # scenes a page; DLR refuses more than 500
 _TRIES, _TIMEOUT = 5, 60.0              # how often, and how long [s] an answer may be silent
 _FILTER_TRIES, _FILTER_TIMEOUT = 2, 30.0
@@ -54,12 +55,12 @@ def _is_passing(error: BaseException) -> bool:
     "Whether asking again may help: no answer at all, one cut short, or one that is no JSON."
     return isinstance(error, ValueError) or isinstance(error, APIError) and getattr(error, "status_code", None) is None
 
-# %% ../nbs/01a_catalogue.ipynb #b7d3ae61
+# %% ../nbs/01a_catalogue.ipynb #3c060b6c
 class _Api(StacApiIO):
     "The connection to a catalogue."
 
     def __init__(self, tries: int, timeout: float):
-        retries = _Status(total=tries - 1, connect=0, read=0, other=0, status_forcelist=_BUSY, allowed_methods=None,
+        retries = _Status(total=tries - 1, connect=0, read=False, other=0, status_forcelist=_BUSY, allowed_methods=None,
                           backoff_factor=_PAUSE, backoff_jitter=_PAUSE, raise_on_status=False)
         super().__init__(timeout=timeout, max_retries=retries)
         self.session.auth = lambda request: request                     # keeps ~/.netrc out, a search needs no login
@@ -97,7 +98,7 @@ def _next_position(page: dict, asked: dict) -> dict | None:
     body = link.get("body") if isinstance(link.get("body"), dict) else dict(parse_qsl(urlsplit(str(link.get("href"))).query))
     return {k: int(v) if str(v).isdecimal() else v for k, v in body.items() if k not in asked} or None
 
-# %% ../nbs/01a_catalogue.ipynb #59ad7253
+# %% ../nbs/01a_catalogue.ipynb #352062e7
 def _ask(url: str, query: dict, api: _Api, method: str, read, progress) -> tuple[list, int]:
     "What answers a query, every record read, and how many the service says there are."
     scenes, matched = [], 0
@@ -134,7 +135,17 @@ def _scenes(url: str, query: dict, max_cloud_cover: float, read, progress) -> tu
             raise
         return _ask(url, query, api, "GET", read, progress)
 
-# %% ../nbs/01a_catalogue.ipynb #9dc839c4
+# %% ../nbs/01a_catalogue.ipynb #f0808557
+def _reason(error: APIError) -> str:
+    "What a service says of an error, without its braces and tags."
+    try:
+        answer = json.loads(str(error))
+        text = next(str(answer[key]) for key in ("description", "detail", "message", "title") if answer.get(key))
+    except (ValueError, AttributeError, StopIteration, RecursionError):
+        text = re.sub(r"<[^>]*>", " ", str(error)[:1000])
+    return one_line(text.rstrip(". ")) or "no reason given"
+
+
 def _service_error(url: str, error: Exception) -> ServiceError:
     "What went wrong with a service, in one line that names its host."
     host, cause, status = _host(url), error.__context__, getattr(error, "status_code", None)
@@ -143,7 +154,7 @@ def _service_error(url: str, error: Exception) -> ServiceError:
     if status is not None and 300 <= status < 400:
         return ServiceError(f"{host}: the catalogue has moved (status {status}); give its new address.")
     if status is not None:
-        return ServiceError(f"{host}: the catalogue refused the search (status {status}: {one_line(error)}); check its address and the request.")
+        return ServiceError(f"{host}: the catalogue refused the search (status {status}: {_reason(error)}); check its address and the request.")
     if isinstance(cause, requests.Timeout):
         return ServiceError(f"{host}: no answer within {_TIMEOUT:g} s, {_TRIES} times; check the network, or try again later.")
     if isinstance(cause, requests.exceptions.SSLError):
@@ -152,15 +163,15 @@ def _service_error(url: str, error: Exception) -> ServiceError:
         return ServiceError(f"{host}: cannot be reached, {_TRIES} times; check the network and the address, or try again later.")
     return ServiceError(f"{host}: answers, but not as a catalogue does (not the JSON of a list of scenes); check the address, or try again later.")
 
-# %% ../nbs/01a_catalogue.ipynb #f2eb0386
+# %% ../nbs/01a_catalogue.ipynb #bb1d5233
 def _objection(scene: Found, interval, max_cloud_cover: float) -> str:
     "Why a scene is not wanted, or ''."
     if scene.quality >= 2:
         return "its overall quality is low"
-    cover = min(100.0, scene.cloud + (0.0 if math.isnan(scene.cirrus) else scene.cirrus))
+    cover = scene.cloud + (0.0 if math.isnan(scene.cirrus) else scene.cirrus)
     if max_cloud_cover < 100 and math.isnan(cover):
         return f"its cloud cover is not known, {max_cloud_cover:g} % at most is wanted"
-    if cover > max_cloud_cover:
+    if min(cover, 100.0) > max_cloud_cover:
         return f"its cover with clouds and cirrus is {cover:g} %, {max_cloud_cover:g} % at most is wanted"
     if not interval[0] - timedelta(minutes=1) <= scene.start <= interval[1]:
         return f"it was acquired at {scene.start:%Y-%m-%d %H:%M} UTC, outside the span"
@@ -184,10 +195,10 @@ def _choose(scenes: list, interval, max_cloud_cover: float) -> tuple[list[Found]
         skipped |= {Skipped(scene.id, f"it was processed again: {newest.id}") for scene in older}
     return sorted(found, key=lambda scene: (scene.start, scene.id)), sorted(skipped)
 
-# %% ../nbs/01a_catalogue.ipynb #ae19b077
+# %% ../nbs/01a_catalogue.ipynb #3db4ac53
 def search(area, interval, *, max_cloud_cover: float = 100.0, max_scenes: int | None = None, start_index: int = 0,
            url: str = STAC_URL, collection: str = COLLECTION, progress=None) -> Catalogue:
-    """EnMAP scenes over an area in a span of time.
+    """EnMAP scenes over an area in a span of time, in the order of acquisition.
 
     Parameters
     ----------
@@ -196,25 +207,16 @@ def search(area, interval, *, max_cloud_cover: float = 100.0, max_scenes: int | 
     interval : str, or (datetime, datetime)
         What `parse_interval` reads, or what it returns.
     max_cloud_cover : float
-        Largest cover with clouds and cirrus together [%]; below 100 it also leaves out scenes whose cover is not known.
+        Of clouds and cirrus together [%]; below 100 it also leaves out scenes whose cover is not known.
     max_scenes, start_index : int
-        How many scenes to keep of the list by time, and from which on.
-    url, collection : str
-        The catalogue and the collection in it.
+        How many scenes to keep, from which on.
     progress : callable, optional
         Called as `progress(listed, matched)` after every page.
 
-    Returns
-    -------
-    Catalogue
-        By time of acquisition; the same request gives the same order.
-
     Raises
     ------
-    RequestError
-        What was asked cannot be asked.
-    ServiceError
-        The catalogue cannot be reached, or does not answer as one.
+    RequestError, ServiceError
+        What was asked cannot be asked; the catalogue cannot be reached, or does not answer as one.
     """
     area, interval, url = to_area(area), _span(interval), _address(url)
     if not (0 <= max_cloud_cover <= 100 and start_index >= 0 and (max_scenes is None or max_scenes > 0)):
@@ -225,16 +227,16 @@ def search(area, interval, *, max_cloud_cover: float = 100.0, max_scenes: int | 
         query = {"collections": [collection], "bbox": box, "datetime": list(interval)}
         try:
             more, count = _scenes(url, query, max_cloud_cover, lambda record: read_record(record, area), progress)
-            if not more:
-                _check_collection(url, collection)
         except (APIError, ValueError, RecursionError) as error:
             raise _service_error(url, error) from None
         scenes, matched = scenes + more, matched + count
+    if not scenes:
+        _check_collection(url, collection)
     found, skipped = _choose(scenes, interval, max_cloud_cover)
     stop = None if max_scenes is None else start_index + max_scenes
     return Catalogue(tuple(found[start_index:stop]), tuple(skipped), matched)
 
-# %% ../nbs/01a_catalogue.ipynb #0b6bd224
+# %% ../nbs/01a_catalogue.ipynb #6d0ee471
 def _span(interval) -> tuple[datetime, datetime]:
     "Two aware datetimes from text or two datetimes."
     if isinstance(interval, str):
@@ -265,13 +267,11 @@ def _check_collection(url: str, collection: str) -> None:
     "RequestError where nothing was found because the collection does not exist."
     try:
         _Api(1, _FILTER_TIMEOUT).read_json(f"{url}/collections/{quote(collection, safe='')}")
-    except APIError as error:
+    except (APIError, ValueError, RecursionError) as error:
         if getattr(error, "status_code", None) == 404:
             raise RequestError(f"{_host(url)}: has no collection '{one_line(collection)}'; {COLLECTION} is EnMAP's.") from None
-    except ValueError:
-        pass
 
-# %% ../nbs/01a_catalogue.ipynb #a66e49ec
+# %% ../nbs/01a_catalogue.ipynb #170be7d7
 def scenes_table(found, sizes: dict | None = None) -> pd.DataFrame:
     """Scenes as a table.
 

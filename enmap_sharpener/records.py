@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Found', 'Skipped', 'Catalogue', 'to_number', 'read_record']
 
-# %% ../nbs/01aa_records.ipynb #3444739c
+# %% ../nbs/01aa_records.ipynb #ce8e0d97
 import math
 import re
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from .metadata import parse_time
 from .request import RequestError, nested_floats, one_line, polygons
 
-# %% ../nbs/01aa_records.ipynb #fdfd0fdc
+# %% ../nbs/01aa_records.ipynb #a01b286a
 @dataclass(frozen=True)
 class Found:
     """A scene of the catalogue, its numbers coerced, NaN where the catalogue has none.
@@ -49,7 +49,7 @@ class Found:
     assets: dict[str, str] = field(default_factory=dict)
     citation: str = ""
 
-# %% ../nbs/01aa_records.ipynb #427ae409
+# %% ../nbs/01aa_records.ipynb #000e079b
 class Skipped(NamedTuple):
     """A scene that was left out, and why."""
 
@@ -65,7 +65,7 @@ class Catalogue:
     skipped: tuple[Skipped, ...]
     matched: int
 
-# %% ../nbs/01aa_records.ipynb #3f09d32f
+# %% ../nbs/01aa_records.ipynb #3221784c
 def to_number(value) -> float:
     """A number of whatever type as float.
 
@@ -99,7 +99,7 @@ def _is_missing(value) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
 
-# %% ../nbs/01aa_records.ipynb #8611501b
+# %% ../nbs/01aa_records.ipynb #e4ad5cfe
 class _Unusable(Exception):
     "Why a scene is left out."
 
@@ -116,7 +116,7 @@ def _footprint(geometry) -> BaseGeometry:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, RequestError, shapely.errors.ShapelyError):
         raise _Unusable("its footprint is missing or malformed") from None
 
-# %% ../nbs/01aa_records.ipynb #6bd4e94a
+# %% ../nbs/01aa_records.ipynb #e29635c7
 def _epsg(*records) -> int | None:
     "The CRS, in the words of either version of STAC's projection extension."
     for value in (record.get(key) for record in records for key in ("proj:epsg", "proj:code")):
@@ -136,7 +136,7 @@ def _grid(image: dict) -> tuple[Affine, tuple[int, int]] | None:
     whole = all(map(math.isfinite, transform)) and transform.determinant != 0 and 0 < min(rows, cols) <= max(rows, cols) < 100_000
     return (transform, (rows, cols)) if whole else None
 
-# %% ../nbs/01aa_records.ipynb #b1d7e8e9
+# %% ../nbs/01aa_records.ipynb #0aa623a2
 def _assets(record: dict) -> dict[str, str]:
     "Addresses of the files of a scene."
     assets = record["assets"] if isinstance(record.get("assets"), dict) else {}
@@ -154,7 +154,7 @@ def _off_nadir(properties: dict) -> float:
     along = 0.0 if math.isnan(along) else along
     return math.degrees(math.atan(math.hypot(math.tan(math.radians(across)), math.tan(math.radians(along)))))
 
-# %% ../nbs/01aa_records.ipynb #a7a47c9b
+# %% ../nbs/01aa_records.ipynb #f319c34d
 _NAME = re.compile(r"ENMAP\d\d-____L\w{1,3}-DT(\d{10})_(\d{8}T\d{6}Z)_(\d{3})_V(\d\d)(\d\d)(\d\d)_(\d{8}T\d{6}Z)", re.ASCII)
 
 
@@ -179,7 +179,7 @@ def read_record(record, area: BaseGeometry) -> Found | Skipped:
     except _Unusable as reason:
         return Skipped(one_line(record.get("id")), str(reason))
 
-# %% ../nbs/01aa_records.ipynb #853d3536
+# %% ../nbs/01aa_records.ipynb #08bc175f
 def _time(value, name: str) -> datetime:
     "A time of the record, or that in the scene's name."
     try:

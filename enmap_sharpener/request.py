@@ -6,7 +6,7 @@
 __all__ = ['MISSION_START', 'RequestError', 'ServiceError', 'one_line', 'parse_interval', 'parse_box', 'to_area', 'read_area',
            'nested_floats', 'polygons']
 
-# %% ../nbs/00h_request.ipynb #9fa87121
+# %% ../nbs/00h_request.ipynb #b0c11f22
 import calendar
 import json
 import math
@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from .raster import EnmapError, file_name
 
-# %% ../nbs/00h_request.ipynb #154fee5b
+# %% ../nbs/00h_request.ipynb #fae4db84
 MISSION_START = datetime(2022, 4, 1, tzinfo=timezone.utc)       # EnMAP's launch: nothing is older
 
 
@@ -30,7 +30,7 @@ class RequestError(EnmapError):
 class ServiceError(EnmapError):
     "A service cannot be reached, fails again and again, or answers with something else than it should."
 
-# %% ../nbs/00h_request.ipynb #2711212e
+# %% ../nbs/00h_request.ipynb #ff992c71
 def one_line(text, length: int = 120) -> str:
     """Text from elsewhere as one short line, fit for a message.
 
@@ -48,7 +48,7 @@ def one_line(text, length: int = 120) -> str:
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[:4 * length]).split())
     return line if len(line) <= length else line[:length - 1] + "…"
 
-# %% ../nbs/00h_request.ipynb #ff41ca06
+# %% ../nbs/00h_request.ipynb #dbbf6cb1
 _MOMENT = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?)?)?)?")
 
 
@@ -73,7 +73,7 @@ def _moment(text: str, last: bool) -> datetime:
     except (ValueError, OverflowError):
         raise RequestError(f"{text}: there is no such time of day; hours go to 23, minutes and seconds to 59.") from None
 
-# %% ../nbs/00h_request.ipynb #4035fd7c
+# %% ../nbs/00h_request.ipynb #b9e28681
 def parse_interval(text: str) -> tuple[datetime, datetime]:
     """A span of time from 'START/STOP', '../STOP', 'START/..' or one date.
 
@@ -103,7 +103,7 @@ def parse_interval(text: str) -> tuple[datetime, datetime]:
                            "write START/STOP.")
     return start, stop
 
-# %% ../nbs/00h_request.ipynb #d4b4cb40
+# %% ../nbs/00h_request.ipynb #a1546e2b
 _ORDER = "the order is west south east north, in degrees"
 
 
@@ -125,21 +125,19 @@ def parse_box(numbers) -> tuple[float, float, float, float]:
     RequestError
         They are not four finite numbers, are out of range, or in another order.
     """
-    if isinstance(numbers, str):
-        numbers = numbers.replace(",", " ").split()
-    shown = "box " + " ".join(one_line(n, 20) for n in list(numbers)[:7])
+    values = numbers.replace(",", " ").split() if isinstance(numbers, str) else numbers
     try:
-        box = tuple(float(n) for n in numbers)
+        box = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         box = ()
     if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise RequestError(f"{shown}: a box is four numbers; {_ORDER}.")
+        raise RequestError(f"box {one_line(numbers, 60)}: a box is four numbers; {_ORDER}.")
     problem = _box_problem(*box)
     if problem:
-        raise RequestError(f"{shown}: {problem}; {_ORDER}.")
+        raise RequestError(f"box {' '.join(f'{v:.10g}' for v in box)}: {problem}; {_ORDER}.")
     return box
 
-# %% ../nbs/00h_request.ipynb #2c9e1020
+# %% ../nbs/00h_request.ipynb #f4fcbc54
 def _box_problem(west, south, east, north) -> str:
     "What is wrong with a box, or ''."
     lon, lat = max(abs(west), abs(east)), max(abs(south), abs(north))
@@ -155,7 +153,7 @@ def _box_problem(west, south, east, north) -> str:
         return f"west {west:g} is not left of east {east:g}"
     return ""
 
-# %% ../nbs/00h_request.ipynb #84cb4e87
+# %% ../nbs/00h_request.ipynb #2b4a2d7d
 def to_area(area) -> BaseGeometry:
     """A box or a geometry as a geometry; a box across the antimeridian as its two halves.
 
@@ -176,7 +174,7 @@ def to_area(area) -> BaseGeometry:
         return shapely.box(west, south, east, north)
     return shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])
 
-# %% ../nbs/00h_request.ipynb #f73a0e0d
+# %% ../nbs/00h_request.ipynb #f2ada5d5
 _AREA_BYTES = 20_000_000
 _LONLAT = re.compile(r"(urn:ogc:def:crs:)?(OGC:.*:?CRS84|EPSG::?.*4326)", re.IGNORECASE)
 
@@ -203,7 +201,7 @@ def read_area(path) -> BaseGeometry:
     crs = data.get("crs")
     if crs is not None and not _LONLAT.fullmatch(_crs_name(crs)):
         raise RequestError(f"{name}: its CRS is {one_line(_crs_name(crs), 60)}, longitude and latitude are wanted; "
-                           "reproject it: ogr2ogr -t_srs EPSG:4326 area.geojson " + name)
+                           "reproject it to EPSG:4326.")
     geometries = list(_geometries(data, name))
     if not geometries:
         raise RequestError(f"{name}: there is no polygon in it; draw the area as a Polygon.")
@@ -211,9 +209,14 @@ def read_area(path) -> BaseGeometry:
         shapes = [shapely.geometry.shape({"type": g["type"], "coordinates": nested_floats(g["coordinates"])}) for g in geometries]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, shapely.errors.ShapelyError):
         raise RequestError(f"{name}: a polygon in it is malformed; write the file again.") from None
-    return polygons(shapely.union_all([polygons(shape, name) for shape in shapes]), name)
+    area = shapely.union_all([polygons(shape, name) for shape in shapes])
+    width = max(part.bounds[2] - part.bounds[0] for part in shapely.get_parts(area))
+    if width > 180:
+        raise RequestError(f"{name}: a polygon in it is {width:.0f} degrees wide, more than half the globe; "
+                           "if it crosses the antimeridian, cut it there, as GeoJSON wants it (RFC 7946, section 3.1.9).")
+    return area
 
-# %% ../nbs/00h_request.ipynb #5920c4da
+# %% ../nbs/00h_request.ipynb #5a34b313
 def _read_json(path: Path, name: str) -> dict:
     "The object in a JSON file that somebody else wrote."
     try:
@@ -235,7 +238,7 @@ def _crs_name(crs) -> str:
     properties = crs.get("properties") if isinstance(crs, dict) else None
     return str(properties.get("name")) if isinstance(properties, dict) else str(crs)
 
-# %% ../nbs/00h_request.ipynb #4f697360
+# %% ../nbs/00h_request.ipynb #c3bd24b5
 def _geometries(data, name: str):
     "Polygons in a GeoJSON object, as dicts; RequestError for anything that is no polygon."
     kind = data.get("type") if isinstance(data, dict) else None
@@ -271,7 +274,7 @@ def nested_floats(value):
     """
     return [nested_floats(v) for v in value] if isinstance(value, list) else float(value)
 
-# %% ../nbs/00h_request.ipynb #a23e6f75
+# %% ../nbs/00h_request.ipynb #f322814c
 def polygons(shape: BaseGeometry, name: str) -> BaseGeometry:
     """A shape as a valid area in longitude and latitude.
 

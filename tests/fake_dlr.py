@@ -78,7 +78,7 @@ def item(datatake=44371, tile=33, start="2023-09-29T10:47:11Z", lon=11.13, lat=4
     ring = [[round((lon + x + 180) % 360 - 180, 6), round(lat + y, 6)] for x, y in corners]
     record["geometry"] = {"type": "Polygon", "coordinates": [ring]}
     record["bbox"] = [min(x for x, _ in ring), min(y for _, y in ring), max(x for x, _ in ring), max(y for _, y in ring)]
-    epsg, grid = _grid(lon, lat)
+    epsg, grid = _grid(lon, ring)
     record["properties"].update({
         "version": version, "proj:epsg": epsg, "datetime": _text(began + timedelta(seconds=2.25)),
         "start_datetime": _text(began + timedelta(seconds=0.445922)), "end_datetime": _text(began + timedelta(seconds=4.9)),
@@ -96,12 +96,13 @@ def _text(time):
     return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _grid(lon, lat):
-    """EPSG code and proj: fields of the UTM grid around a scene, its origin 15 m off the multiples of 30."""
-    epsg = (32600 if lat >= 0 else 32700) + int((lon + 180) // 6) + 1
-    x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
-    x, y = round((x - 18000) / 30) * 30 + 15.0, round((y + 17700) / 30) * 30 + 15.0
-    return epsg, {"proj:epsg": epsg, "proj:shape": [1178, 1204], "proj:transform": [30.0, 0.0, x, 0.0, -30.0, y, 0.0, 0.0, 1.0]}
+def _grid(lon, ring):
+    """EPSG code and proj: fields of the UTM grid around a footprint, its edges 15 m off the multiples of 30."""
+    epsg = (32600 if ring[0][1] >= 0 else 32700) + int((lon + 180) % 360 // 6) + 1
+    x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(*zip(*ring))
+    west, north = (min(x) - 15) // 30 * 30 + 15, -((-max(y) - 15) // 30 * 30 + 15)
+    shape = [int((north - min(y)) // 30) + 1, int((max(x) - west) // 30) + 1]
+    return epsg, {"proj:epsg": epsg, "proj:shape": shape, "proj:transform": [30.0, 0.0, west, 0.0, -30.0, north, 0.0, 0.0, 1.0]}
 
 
 def strip(datatake, start, lon, lat, clouds, **properties):
