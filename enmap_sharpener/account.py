@@ -6,11 +6,12 @@
 __all__ = ['HOST', 'SSO', 'CHUNK', 'DownloadError', 'NotFound', 'LoginError', 'Again', 'Login', 'bare', 'origin', 'safe',
            'Answer', 'Entrance']
 
-# %% ../nbs/01bb_account.ipynb #dd0eafab
+# %% ../nbs/01bb_account.ipynb #14f04dcd
 import logging
 import netrc
 import re
 import threading
+import weakref
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -25,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from .raster import EnmapError
 
-# %% ../nbs/01bb_account.ipynb #64bec19f
+# %% ../nbs/01bb_account.ipynb #b03a3568
 _log = logging.getLogger(__name__)
 
 HOST = "https://download.geoservice.dlr.de"
@@ -52,7 +53,7 @@ class Again(Exception):
         super().__init__(reason)
         self.reason, self.after = reason, after
 
-# %% ../nbs/01bb_account.ipynb #ee06083d
+# %% ../nbs/01bb_account.ipynb #e1bc75a0
 @dataclass(frozen=True, repr=False)
 class Login:
     """What lets a `Client` in; its text never shows it.
@@ -103,7 +104,7 @@ class Login:
                              "set ENMAP_USERNAME and ENMAP_PASSWORD, both.")
         return cls(username, password, _token(env.get("ENMAP_SESSION_TOKEN", "")))
 
-# %% ../nbs/01bb_account.ipynb #ec32edd8
+# %% ../nbs/01bb_account.ipynb #44a91644
 def _from_netrc(path, host: str) -> tuple:
     "User name and password for a host, or two None."
     try:
@@ -125,7 +126,7 @@ def _token(text: str) -> str | None:
         raise LoginError("The session token holds characters that no cookie has; paste only the value of the cookie 'session'.")
     return token or None
 
-# %% ../nbs/01bb_account.ipynb #12d3d68f
+# %% ../nbs/01bb_account.ipynb #0083c5e8
 class _Bare(logging.Filter):
     "Takes the queries out of addresses in log records."
 
@@ -165,7 +166,7 @@ def safe(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
 
-# %% ../nbs/01bb_account.ipynb #a3b88395
+# %% ../nbs/01bb_account.ipynb #cad50e55
 @dataclass
 class _Form:
     "A form of a web page."
@@ -218,7 +219,7 @@ class _Page(HTMLParser):
         words = " ".join(self.words)
         return bool(self.forms and re.search(r"usage policy|terms (of use|and conditions)|acceptable use|licen[cs]e", words, re.I))
 
-# %% ../nbs/01bb_account.ipynb #adf808df
+# %% ../nbs/01bb_account.ipynb #f3975d09
 CHUNK = 1 << 16
 
 
@@ -276,13 +277,20 @@ class Answer:
     def close(self):
         self._close()
 
+    def interrupt(self):
+        "End a read that another thread waits in."
+        try:
+            self._raw.shutdown()
+        except (AttributeError, ValueError, OSError):
+            pass
+
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
         self.close()
 
-# %% ../nbs/01bb_account.ipynb #53325620
+# %% ../nbs/01bb_account.ipynb #c4617bbe
 class _Way:
     "A way in that is being used: a new object for each login, so that a thread sees that another one has logged in."
 
@@ -360,7 +368,7 @@ def _cause(error: Exception) -> str:
     inner = getattr(error.args[0], "reason", None) if error.args else None
     return f"no answer, {type(inner or error).__name__}"
 
-# %% ../nbs/01bb_account.ipynb #d43b7f73
+# %% ../nbs/01bb_account.ipynb #fc307b1e
 class Entrance:
     """Asks for files, and logs in where that is wanted.
 
@@ -378,9 +386,12 @@ class Entrance:
         basic = ["basic"] if login.username and ":" not in login.username else ["nobody"]
         self._ways = [*basic, *(["form"] if login.username else []), *(["cookie"] if login.session_token else [])]
         self._way, self._lock, self._tried, self._failure = _Way(basic[0]), threading.Lock(), [], None
+        self._answers = weakref.WeakSet()
 
     def close(self):
-        "Close all connections."
+        "Close all connections, also those that other threads read from."
+        for answer in list(self._answers):
+            answer.interrupt()
         for session in (*self._hosts.sessions.values(), self._hosts.stranger):
             session.close()
 
@@ -410,6 +421,7 @@ class Entrance:
             refusal = self._refusal(answer)
             if not refusal:
                 way.worked = True
+                self._answers.add(answer)
                 return answer
             answer.close()
             if origin(url) != self._hosts.host:
@@ -457,7 +469,7 @@ class Entrance:
             return _sign_on(self._hosts, url)
         cookies.set("session", self._login.session_token, domain=urlsplit(self._hosts.host).hostname, path="/")
 
-# %% ../nbs/01bb_account.ipynb #b9f9fd3f
+# %% ../nbs/01bb_account.ipynb #32466f5b
 def _sign_on(hosts: _Hosts, url: str) -> str | None:
     "Log in with the form that the way to a file leads to; why that did not work, or None."
     way = _Way("form")

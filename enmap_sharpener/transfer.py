@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FileRecord', 'Client', 'RemoteFile']
 
-# %% ../nbs/01b_transfer.ipynb #2be47faf
+# %% ../nbs/01b_transfer.ipynb #c8990134
 import hashlib
 import io
 import json
@@ -21,10 +21,10 @@ from typing import NamedTuple
 from .account import HOST, SSO, Again, Answer, DownloadError, Entrance, Login, bare, origin
 from .raster import EnmapError, OutputError
 
-# %% ../nbs/01b_transfer.ipynb #a0858acc
+# %% ../nbs/01b_transfer.ipynb #591bf4de
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01b_transfer.ipynb #d38f531a
+# %% ../nbs/01b_transfer.ipynb #1d999591
 class FileRecord(NamedTuple):
     """A file that was fetched whole: name, size [bytes], and checksum."""
 
@@ -95,7 +95,7 @@ class _Part:
         self.note.unlink(missing_ok=True)
         return record
 
-# %% ../nbs/01b_transfer.ipynb #39914c1d
+# %% ../nbs/01b_transfer.ipynb #29102392
 class _Patience:
     "Tries again and again; `stop` ends it from another thread."
 
@@ -132,7 +132,7 @@ class _Patience:
         if self.stop.wait(max(0.0, seconds)):
             raise DownloadError("Stopped; what has arrived is kept.")
 
-# %% ../nbs/01b_transfer.ipynb #925c7abe
+# %% ../nbs/01b_transfer.ipynb #fb270bcc
 class Client:
     """Fetches files; may be used from several threads.
 
@@ -235,7 +235,7 @@ class Client:
         "Open a file for reading in place: only what is read is fetched."
         return RemoteFile(self, url)
 
-# %% ../nbs/01b_transfer.ipynb #20b45103
+# %% ../nbs/01b_transfer.ipynb #48f64bd1
 def _passes(check, part: _Part, last: bool) -> bool:
     "Whether a whole file is what was wanted; if not, it is thrown away, and the second time that is an error."
     try:
@@ -250,7 +250,7 @@ def _passes(check, part: _Part, last: bool) -> bool:
     _log.info("%s; fetching it again", reason)
     return False
 
-# %% ../nbs/01b_transfer.ipynb #795711a5
+# %% ../nbs/01b_transfer.ipynb #da595a0b
 class RemoteFile(io.RawIOBase):
     """A file on the server, read where it lies.
 

@@ -12,6 +12,9 @@ from urllib.parse import parse_qsl, quote
 
 import rasterio
 from loopback import Loopback
+from shapely.geometry import box
+
+from enmap_sharpener.records import Found
 
 LOGIN_PAGE = """<!DOCTYPE html><html><head><title>Login - EOC Geoservice</title></head><body>
 <form method="post" id="delegated" action="login"><input type="hidden" name="client_name" value="eolab2_enmap-dl"/>
@@ -34,7 +37,7 @@ class SignOn(Loopback):
         super().__init__()
         self.users, self.policy, self.remembers, self.action, self.outage = users or {"ada": "p%ss:wörd"}, policy, remembers, action, outage
         self.tickets, self.cookies, self.executions = {}, set(), {}
-        self.accepted = self.failures = self.logins = 0
+        self.issued, self.accepted, self.failures, self.logins = set(), 0, 0, 0     # issued: every secret that was handed out
 
     def respond(self, request, handler):
         if self.outage:
@@ -64,12 +67,14 @@ class SignOn(Loopback):
     def _page(self, handler, page, status=200):
         token, execution = secrets.token_hex(8), f"e1s{secrets.token_hex(4)}"
         self.executions[execution] = token
+        self.issued.add(token)
         headers = {"Set-Cookie": [f"XSRF-TOKEN={token}; Path=/", f"JSESSIONID={secrets.token_hex(8)}; Path=/eoc"]}
         self.send(handler, page.format(execution=execution, action=self.action), status, "text/html;charset=UTF-8", headers)
 
     def _ticket(self, handler, service):
         ticket, granting = f"ST-{secrets.token_hex(8)}", f"TGT-{secrets.token_hex(8)}"
         self.tickets[ticket] = service
+        self.issued |= {ticket, granting}
         if self.remembers:
             self.cookies.add(granting)
         mark = "&" if "?" in service else "?"
@@ -248,10 +253,19 @@ def as_delivered(product, block=16) -> dict:
 
 def publish(site, scene_id, files, folder=True) -> dict:
     """Put the files of a scene on a site; asset key -> address. Without `folder`, addresses lack the folder of the scene, as old items do."""
-    place = f"/ENMAP/files/L2A/2023/07/16/{scene_id[13:25]}/01/"
+    place = f"/ENMAP/files/L2A/2023/07/16/{scene_id[16:28]}/01/"
     assets = {}
     for name, body in files.items():
         site.files[f"{place}{scene_id}/{name}"] = body
         kind = name.removeprefix(scene_id + "-").split(".")[0].removesuffix("_COG")
         assets[KEYS.get(kind, kind.lower())] = site.url + place + (f"{scene_id}/" if folder else "") + name
     return assets
+
+
+def found_scene(scene_id, assets, **changes) -> Found:
+    "A scene of the catalogue with these addresses."
+    start = datetime(2023, 7, 16, 10, 15, tzinfo=timezone.utc)
+    known = dict(id=scene_id, datatake=scene_id[18:28], tile="001", start=start, processed=start, version="010502", cloud=0.0, cirrus=0.0, haze=0.0,
+                 snow=0.0, off_nadir=3.0, sun_elevation=50.0, quality=0, footprint=box(12, 52, 13, 53), overlap=1.0, assets=assets,
+                 citation="DLR (2023): EnMAP L0 Product, doi: 10.15489/rlyibn8gjc58")
+    return Found(**known | changes)
