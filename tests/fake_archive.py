@@ -57,8 +57,8 @@ class Tile:
 class Pass:
     """One overflight: when, which satellite and orbit, in which processing baselines there are products.
 
-    `swath` (in zone 33) limits what was seen, `clouds` is the share of the ground, `shifted` says for each collection whether
-    its pixels have the offset of +1000 taken away, and `told` what its metadata say about that.
+    `swath` (in zone 33) limits what was seen, `clouds` is the share of the ground, `shifted` says whether Earth Search's
+    sentinel-2-l2a has the offset of +1000 taken away, and `told` what its metadata say about that.
     """
 
     time: str
@@ -70,7 +70,7 @@ class Pass:
     tiles: tuple | None = None
     shifted: bool = True
     told: bool = True
-    tile_clouds: float | None = None
+    collections: tuple | None = None
 
     @property
     def when(self):
@@ -187,7 +187,7 @@ class Archive(Loopback):
         out = []
         for number, overpass in enumerate(self.passes):
             for tile in self.tiles.values():
-                if overpass.tiles is not None and tile.name not in overpass.tiles:
+                if tile.name not in (overpass.tiles or self.tiles) or collection not in (overpass.collections or [collection]):
                     continue
                 seen = self._seen(tile, overpass)
                 if seen.is_empty:
@@ -205,7 +205,7 @@ class Archive(Loopback):
         late = timedelta(seconds=sorted(self.tiles).index(tile.name) if api == "es" else 0)   # each tile has its own time there
         properties = {
             "datetime": (overpass.when + late).isoformat().replace("+00:00", "Z"),
-            "eo:cloud_cover": 100 * (overpass.clouds if overpass.tile_clouds is None else overpass.tile_clouds),
+            "eo:cloud_cover": 100 * overpass.clouds,
             "s2:processing_baseline": baseline, "s2:product_uri": f"{uri}.SAFE", "constellation": "sentinel-2",
             "s2:datatake_id": f"G{sat}_{stamp}_028117_N{baseline}", "s2:generation_time": f"20{baseline[:2]}-01-01T00:00:00Z"}
         if api == "pc":
