@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Tile', 'Geometry', 'measure_geometry', 'Radiometry', 'weighted_line',
            'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #bf9c1385
+# %% ../nbs/02b_alignment.ipynb #56d93355
 import logging
 from dataclasses import asdict, dataclass
 
@@ -15,8 +15,9 @@ from numba import njit
 from scipy.optimize import least_squares
 
 from .observation import NOMINAL_SIGMA, Grid, Observation, window_stencil
+from .pair import each
 
-# %% ../nbs/02b_alignment.ipynb #2a46ede5
+# %% ../nbs/02b_alignment.ipynb #c8dbf115
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ def window_mean(x, sigma, weight=None):
     weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #9ee663b5
+# %% ../nbs/02b_alignment.ipynb #4fd10a54
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -88,7 +89,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #2507d954
+# %% ../nbs/02b_alignment.ipynb #2c4ec473
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -104,8 +105,8 @@ def _padded(tile, pixels):
 class _Misfit:
     """Residuals of EnMAP's detail against the degraded guide's, as a function of (dy, dx, sigma_y, sigma_x)."""
 
-    def __init__(self, tiles, detail=1.0):
-        self.tiles, self.detail = tiles, detail
+    def __init__(self, tiles, threads=1, detail=1.0):
+        self.tiles, self.threads, self.detail = tiles, threads, detail
         self.guides = [_padded(t, _SEARCH[-1] + 0.6) for t in tiles]
         self.seen = [self._inner(t.seen - window_mean(t.seen, detail)) for t in tiles]
         self.weight = [t.weight[1:-1, 1:-1].astype(np.float64) for t in tiles]
@@ -119,10 +120,12 @@ class _Misfit:
     def residuals(self, t):
         """Per tile, shape (y, x, channel), in units of the bands' detail."""
         sigma = np.clip(np.resize(t[2:], 2), *_SIGMA_RANGE)
-        modelled = []
-        for tile, (grid, guide) in zip(self.tiles, self.guides, strict=True):
+
+        def see(tile, grid, guide):
             m = Observation.between(tile.coarse, grid, sigma, t[:2]).degrade(guide, axes=(0, 1))
-            modelled.append(self._inner(m - window_mean(m, self.detail)))
+            return self._inner(m - window_mean(m, self.detail))
+
+        modelled = each(lambda i: see(self.tiles[i], *self.guides[i]), range(len(self.tiles)), self.threads)
         pairs = list(zip(self.weight, modelled, self.seen, strict=True))
         cross = sum((w[..., None] * m * s).sum((0, 1)) for w, m, s in pairs)
         power = sum((w[..., None] * m * m).sum((0, 1)) for w, m, _ in pairs)
@@ -141,7 +144,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #d79f0a32
+# %% ../nbs/02b_alignment.ipynb #c92d397a
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -163,24 +166,26 @@ def _standard_errors(misfit, t, step=0.01, block=6):
     return np.sqrt(np.diag(inverse @ scatter @ inverse))
 
 
-def measure_geometry(tiles, start=None, systematic=0.002):
+def measure_geometry(tiles, start=None, systematic=0.002, threads=1):
     """Shift and blur width that make the degraded guide look like EnMAP.
 
     Parameters
     ----------
     tiles
         List of `Tile`.
-    systematic
-        Error that no number of pixels averages away, added to the standard errors in quadrature [EnMAP pixels].
     start
         A `Geometry` to start from; without one, shifts up to 2.4 EnMAP pixels are searched.
+    systematic
+        Error that no number of pixels averages away, added to the standard errors in quadrature [EnMAP pixels].
+    threads
+        Threads to use.
 
     Returns
     -------
     Geometry
         Nominal, with `measured=False`, where there is too little texture or agreement.
     """
-    misfit = _Misfit(tiles)
+    misfit = _Misfit(tiles, threads)
     usable = sum(int((w > 0.5).sum()) for w in misfit.weight)
     if usable < 30 or not (misfit.scale > 1e-5).all():
         logger.info("alignment: %d usable pixels, nominal geometry kept", usable)
@@ -189,7 +194,7 @@ def measure_geometry(tiles, start=None, systematic=0.002):
     if start is not None and start.measured:
         t = np.r_[start.shift, start.sigma]
     else:
-        t = _search(tiles)
+        t = _search(tiles, threads)
     for stage in range(3):
         t = t[:3] if stage == 0 and start is None else np.r_[t[:2], np.resize(t[2:], 2)]
         t = least_squares(misfit.vector, t, diff_step=0.02, x_scale=np.full(len(t), 0.03), xtol=1e-4, ftol=1e-5).x
@@ -207,16 +212,16 @@ def measure_geometry(tiles, start=None, systematic=0.002):
     return Geometry(*plain, measured=True)
 
 
-def _search(tiles, most=3):
+def _search(tiles, threads, most=3):
     """Starting point (dy, dx, sigma): the best shift of a coarse, then a finer raster."""
-    misfit = _Misfit(tiles[:: max(1, len(tiles) // most)][:most])
+    misfit = _Misfit(tiles[:: max(1, len(tiles) // most)][:most], threads)
     best, step = np.zeros(2), _SEARCH[1] - _SEARCH[0]
     for raster in (_SEARCH, np.array([-0.5, 0, 0.5]) * step):
         trials = [best + (y, x) for y in raster for x in raster]
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #a3ddca37
+# %% ../nbs/02b_alignment.ipynb #c8a14267
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -310,17 +315,29 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../nbs/02b_alignment.ipynb #3f38ffbd
+# %% ../nbs/02b_alignment.ipynb #9f15e90f
+@njit(nogil=True, cache=True)
+def _squares(seen, modelled, mad, least, floor, out):
+    """Mean over channels of squared differences in units of their spread and of a share of the level, per pixel."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            total = np.float32(0)
+            for b in range(seen.shape[2]):
+                s = max(least[b], floor * abs(seen[y, x, b]))
+                total += (seen[y, x, b] - modelled[y, x, b]) ** 2 / (mad[b] ** 2 + s**2)
+            out[y, x] = total / seen.shape[2]
+
+
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
     w = weight
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
-    use = weight > 0.5 if (weight > 0.5).any() else weight > 0
-    few = max(1, int(use.sum()) // 50_000)
+    use = np.nonzero(weight > 0.5 if (weight > 0.5).any() else weight > 0)
+    use, q2 = tuple(i[:: max(1, len(i) // 50_000)] for i in use), np.empty(weight.shape, np.float32)
     for _ in range(3):
-        r = seen - fit_radiometry(degraded, seen, w)(degraded)
-        mad = 1.4826 * np.median(np.abs(r[use][::few]), axis=0)
-        q2 = (r**2 / (mad**2 + (floor * np.maximum(level, np.abs(seen))) ** 2)).mean(-1)
+        modelled = fit_radiometry(degraded, seen, w)(degraded)
+        mad = 1.4826 * np.median(np.abs(seen[use] - modelled[use]), axis=0)
+        _squares(seen, modelled, mad.astype(np.float32), (floor * level).astype(np.float32), np.float32(floor), q2)
         t = np.minimum(1 / (1 + (q2 / threshold**2) ** 4) / 0.95, 1)
         w = weight * t
     return t

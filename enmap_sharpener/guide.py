@@ -6,20 +6,21 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #a8c80bf0
+# %% ../nbs/02d_guide.ipynb #d5d37482
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numba import njit
 from scipy.ndimage import binary_dilation, correlate, minimum_filter, shift, uniform_filter
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import chi2
 
-from .alignment import window_mean
-from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil
-from .pair import Pair, axes, each, inside, widened
+from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil, window_stencil
+from .pair import Pair, axes, each, inside, spread, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #913dfb3f
+# %% ../nbs/02d_guide.ipynb #fe0232bf
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -33,7 +34,17 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #fcec8365
+# %% ../nbs/02d_guide.ipynb #8fc241c4
+def _local_mean(x, sigma, weight=None):
+    """`window_mean`, worked out for some pixels and interpolated to the others, since it is smooth."""
+    pixels = [Axis(0.0, 1.0, n) for n in x.shape[:2]]
+    look = Observation(*(window_stencil(a.n, sigma, int(sigma)) for a in pixels))
+    weight = np.ones(x.shape[:2], x.dtype) if weight is None else weight.astype(x.dtype)
+    total = look.degrade(np.concatenate([x * weight[..., None], weight[..., None]], -1), axes=(0, 1))
+    mean = total[..., :-1] / np.maximum(total[..., -1:], 1e-6)
+    return Observation(*(linear_stencil(a.every(int(sigma)), a) for a in pixels)).degrade(mean, axes=(0, 1))
+
+
 @dataclass(frozen=True)
 class WholeGuide:
     """The guide without holes, read by windows.
@@ -67,23 +78,25 @@ class WholeGuide:
 
     def _trust(self, rows, cols, ten):
         """The same with the 10 m bands at hand."""
-        spread = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(self.pair.coarse), axes(self.pair.fine), (rows, cols), strict=True)]
-        part = [s.inputs(slice(None)) for s in spread]
-        t = self.trust[part[0], part[1]].astype(np.float32)[..., None]
-        t = Observation(*(s.part(slice(None), p) for s, p in zip(spread, part, strict=True))).degrade(t, axes=(0, 1))[..., 0]
+        t = spread(self.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))[..., 0]
         return t * usable(self.pair, ten, rows, cols)
+
+    @cached_property
+    def _mean(self):
+        """Mean of EnMAP as the guide's bands, shape (channel,)."""
+        return self.seen.mean((0, 1))
 
     def _own(self, rows, cols):
         """EnMAP's response bands on a window of the fine grid, at the guide's global level."""
         r, c = self.back.inputs(rows, cols)
-        mean = self.seen.mean((0, 1))
-        fine = self.back.part(rows, cols, r, c).degrade(self.seen[r, c] - mean, axes=(0, 1)) + mean
-        return fine * self.gain + self.offset
+        fine = self.back.part(rows, cols, r, c).degrade((self.seen[r, c] - self._mean) * self.gain, axes=(0, 1))
+        fine += self._mean * self.gain + self.offset
+        return fine
 
     @staticmethod
     def _fill(image, t, own, sigma):
         """`image` in proportion `t`, `own` (at the local level of trusted neighbours) for the rest."""
-        own = own + window_mean(image - own, sigma, (t > 0.5) * t + 1e-4 * (t > 0))
+        own = own + _local_mean(image - own, sigma, (t > 0.5) * t + 1e-4 * (t > 0))
         return t[..., None] * image + (1 - t[..., None]) * own
 
     def __call__(self, rows, cols):
@@ -93,7 +106,7 @@ class WholeGuide:
         ten = self.pair.ten(*wide)
         t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
-        own = None if whole else self._own(*wide).astype(np.float32)
+        own = None if whole else self._own(*wide)
         out = ten if whole else self._fill(ten, t, own[..., :4], 4.0)
         return out[crop], self._twenty(wide, (rows, cols), t, own), t[crop]
 
@@ -109,11 +122,11 @@ class WholeGuide:
         t20 = down.degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0] * measured
         image = np.nan_to_num(image)
         if own is not None or not measured.all():
-            own = self._own(*wide).astype(np.float32) if own is None else own
+            own = self._own(*wide) if own is None else own
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #ce08174d
+# %% ../nbs/02d_guide.ipynb #0b958726
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -151,23 +164,56 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #14d69e1e
-def _patches(image):
-    """The 3 × 3 neighbours of each pixel side by side, shape (y, x, 9 channels); the border repeats."""
-    h, w = image.shape[:2]
-    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
-    return np.concatenate([wide[i:i + h, j:j + w] for i in range(3) for j in range(3)], -1)
+# %% ../nbs/02d_guide.ipynb #159412fa
+def _bordered(image):
+    """An image with its border mirrored, one pixel wide."""
+    return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
 
 
-def _unpatched(patches, channels):
-    """Mean of all values that the patches hold for a pixel, shape (y, x, channel); the reverse of `_patches`."""
-    h, w = patches.shape[:2]
-    total, count = np.zeros((h + 2, w + 2, channels), np.float32), np.zeros((h + 2, w + 2, 1), np.float32)
-    for k in range(9):
-        at = slice(k // 3, k // 3 + h), slice(k % 3, k % 3 + w)
-        total[at] += patches[..., k * channels:(k + 1) * channels]
-        count[at] += 1
-    return (total / count)[1:-1, 1:-1]
+@njit(nogil=True, cache=True)
+def _patches(wide, y, out):
+    """The 3 × 3 neighbours, channels innermost, of each pixel of row `y` of what `_bordered` gave, shape (x, 9 channels)."""
+    n = wide.shape[2]
+    for x in range(out.shape[0]):
+        for i in range(3):
+            for j in range(3):
+                for b in range(n):
+                    out[x, (3 * i + j) * n + b] = wide[y + i, x + j, b]
+
+
+@njit(nogil=True, cache=True)
+def _project(wide, basis, start, weights, c, power):
+    """Components of all patches, (y, x, component), and their power in windows along x, (y, window, component)."""
+    patches = np.empty((c.shape[1], basis.shape[0]), np.float32)
+    for y in range(c.shape[0]):
+        _patches(wide, y, patches)
+        np.dot(patches, basis, c[y])
+        for i in range(start.size):
+            p = power[y, i]
+            p[:] = 0
+            for k in range(weights.shape[1]):
+                v = c[y, start[i] + k]
+                for m in range(p.size):
+                    p[m] += weights[i, k] * v[m] * v[m]
+
+
+@njit(nogil=True, cache=True)
+def _restore(c, gain, start, weights, spectra, total):
+    """Sum of all values that the patches of `c` hold for a pixel, when their components are scaled by the gains of the windows along x."""
+    n, last = total.shape[2], weights.shape[1] - 1
+    patches = np.empty((c.shape[1], spectra.shape[1]), np.float32)
+    for y in range(c.shape[0]):
+        for x in range(c.shape[1]):
+            u, v = weights[x, 0], weights[x, last] * last
+            a, b = gain[y, start[x]], gain[y, start[x] + last]
+            for m in range(c.shape[2]):
+                c[y, x, m] *= u * a[m] + v * b[m]
+        np.dot(c[y], spectra, patches)
+        for x in range(c.shape[1]):
+            for i in range(3):
+                for j in range(3):
+                    for b in range(n):
+                        total[y + i, x + j, b] += patches[x, (3 * i + j) * n + b]
 
 
 @dataclass(frozen=True)
@@ -189,12 +235,12 @@ class Denoiser:
     def fit(cls, images, noise):
         """From sample images, shape (y, x, channel)."""
         noise = np.maximum(noise, 1e-5).astype(np.float32)
-        z = np.concatenate([_patches(_detail(i / noise)[1]).reshape(-1, 9 * len(noise)) for i in images])
+        z = np.concatenate([_all_patches(_detail(i / noise)[1]) for i in images])
         variance, basis = np.linalg.eigh(z.T.astype(float) @ z / len(z))
         return cls(noise, np.ascontiguousarray(basis[:, variance > 1.3].astype(np.float32)))
 
-    def __call__(self, image, rows=96):
-        """Denoised image, shape (y, x, channel), float32; in strips of `rows`, since patches take nine times the memory."""
+    def __call__(self, image, rows=192):
+        """Denoised image, shape (y, x, channel), float32; in strips of `rows`, since components take many times its memory."""
         grid = Grid(None, *(Axis(0.0, 1.0, n) for n in image.shape[:2]))
         out, every = np.empty(image.shape, np.float32), slice(0, image.shape[1])
         for start in range(0, image.shape[0], rows):
@@ -204,12 +250,19 @@ class Denoiser:
         return out
 
     def _strip(self, image, share=1.5):
-        """Denoised image of a strip."""
-        h, w, n = image.shape
-        mean, detail = _detail(image / self.noise)
-        c = (_patches(detail).reshape(h * w, -1) @ self.basis).reshape(h, w, -1)
-        c *= _kept(c, share)
-        return (mean + _unpatched((c.reshape(h * w, -1) @ self.basis.T).reshape(h, w, -1), n)) * self.noise
+        """Denoised image of a strip; the Wiener gain comes from the power around every third pixel."""
+        shape, (mean, detail) = image.shape[:2], _detail(image / self.noise)
+        rows, cols = ((Axis(0.0, 3.0, max(1, n // 3)), Axis(0.0, 1.0, n)) for n in shape)
+        look, back = gaussian_stencil(*cols, _WINDOW / 3), linear_stencil(*cols)
+        c = np.empty((*shape, self.basis.shape[1]), np.float32)
+        power = np.empty((shape[0], cols[0].n, c.shape[2]), np.float32)
+        _project(_bordered(detail), self.basis, look.start, look.weights.astype(np.float32), c, power)
+        power = gaussian_stencil(*rows, _WINDOW / 3)(power, 0)
+        gain = linear_stencil(*rows)(np.clip(1 - share / np.maximum(power, np.float32(1e-9)), 0, 1), 0)
+        total = np.zeros((shape[0] + 2, shape[1] + 2, image.shape[2]), np.float32)
+        _restore(c, gain, back.start, back.weights.astype(np.float32), np.ascontiguousarray(self.basis.T), total)
+        patches = np.multiply.outer(*(np.convolve(np.ones(n, np.float32), np.ones(3, np.float32))[1:-1] for n in shape))
+        return (mean + total[1:-1, 1:-1] / patches[..., None]) * self.noise
 
 
 _WINDOW = 2.0
@@ -217,18 +270,19 @@ _WINDOW = 2.0
 
 def _detail(image):
     """Local mean of an image and what it leaves."""
-    mean = window_mean(image, _WINDOW)
+    mean = _local_mean(image, _WINDOW)
     return mean, image - mean
 
 
-def _kept(c, share):
-    """Wiener gain of many channels from their local power, measured at every third pixel."""
-    grids = [(Axis(0.0, 3.0, max(1, n // 3)), Axis(0.0, 1.0, n)) for n in c.shape[:2]]
-    power = Observation(*(gaussian_stencil(a, b, _WINDOW / 3) for a, b in grids)).degrade(c * c, axes=(0, 1))
-    gain = np.clip(1 - share / np.maximum(power, np.float32(1e-9)), 0, 1)
-    return Observation(*(linear_stencil(a, b) for a, b in grids)).degrade(gain, axes=(0, 1))
+def _all_patches(image):
+    """The patches of all pixels, shape (pixel, 9 channels)."""
+    out = np.empty((*image.shape[:2], 9 * image.shape[2]), np.float32)
+    wide = _bordered(image)
+    for y, row in enumerate(out):
+        _patches(wide, y, row)
+    return out.reshape(-1, out.shape[2])
 
-# %% ../nbs/02d_guide.ipynb #1aa3a6be
+# %% ../nbs/02d_guide.ipynb #7ed2174c
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -254,8 +308,8 @@ class Sharpen20:
     def __call__(self, ten, twenty, fine, fine20):
         """Sharpened bands, shape (y, x, channel), float32, of windows with their grids."""
         see = Observation.between(fine20, fine, self.sigma)
-        maps = self.regression.maps(see.degrade(ten, axes=(0, 1)), twenty)
-        sharp = LocalRegression.predict(ten, maps, linear_stencil(fine20.rows, fine.rows), linear_stencil(fine20.cols, fine.cols))
+        maps = self.regression.maps(see.degrade(ten, axes=(0, 1)), twenty, window=self.regression.window(fine20.shape, 2))
+        sharp = LocalRegression.predict(ten, maps, *(linear_stencil(a.every(2), b) for a, b in zip(axes(fine20), axes(fine), strict=True)))
         return sharp + see.inverse(1e-4).degrade(twenty - see.degrade(sharp, axes=(0, 1)), axes=(0, 1))
 
 
@@ -277,7 +331,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #432c3eab
+# %% ../nbs/02d_guide.ipynb #be0a842e
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -307,7 +361,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #451ce5da
+# %% ../nbs/02d_guide.ipynb #ceffa657
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 
@@ -349,7 +403,7 @@ def measure_swir_geometry(tiles, sigma, threads=1):
     moved = Mover(tuple(float(v) for v in t[:2]))
     see = [Observation.between(g20, g, sigma) for _, _, g, g20 in tiles]
     low = [s.degrade(m, axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)]
-    errors = lambda guides: flat([_detail_error(sigma, low, z, g20) for low, (_, z, _, g20) in zip(guides, tiles, strict=True)])
+    errors = lambda guides: flat(each(lambda p: _detail_error(sigma, p[0], p[1][1], p[1][3]), list(zip(guides, tiles, strict=True)), threads))
     blurred = [np.sqrt(errors([Mover(blur=v)(x) for x in low]) ** 2 + quiet**2).mean() for v in _BLURS / 2]
     blur = float(min(max(t[2], 0) + 0.1, 2 * _BLURS[int(np.argmin(blurred))], 0.2))
     helps = np.abs(errors([s.degrade(moved(m), axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)])).mean() < np.abs(errors(low)).mean()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FineGuide', 'SwirGuide', 'guide_noise']
 
-# %% ../nbs/02f_harmonise.ipynb #9d0981f6
+# %% ../nbs/02f_harmonise.ipynb #76e4b12d
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from .alignment import fit_radiometry, window_sum
 from .guide import Mover
 from .observation import Axis, Grid, Observation, linear_stencil
-from .pair import Pair, Scratch, axes, each, inside, joined, widened
+from .pair import Pair, Scratch, axes, each, inside, joined, spread, widened
 from .regression import LocalRegression
 from .survey import windows
 
-# %% ../nbs/02f_harmonise.ipynb #0333a93e
+# %% ../nbs/02f_harmonise.ipynb #84728b74
 @dataclass(frozen=True)
 class FineGuide:
     """Harmonised guide channels of one geometry, read by windows.
@@ -70,9 +70,7 @@ class FineGuide:
 
     def level(self, rows, cols):
         """The guide at EnMAP's level, not yet consistent, in a window of the fine grid."""
-        spread = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(self.pair.coarse), axes(self.pair.fine), (rows, cols), strict=True)]
-        part = tuple(s.inputs(slice(None)) for s in spread)
-        factor = Observation(*(s.part(slice(None), p) for s, p in zip(spread, part, strict=True))).degrade(self.factor[part], axes=(0, 1))
+        factor = spread(self.factor, self.pair.coarse, self.pair.fine.part(rows, cols))
         return self.raw.read(rows, cols)[..., self.channels] * factor + self.offset
 
     def __call__(self, rows, cols):
@@ -97,7 +95,7 @@ class SwirGuide:
         wide = widened((rows, cols), self.mover.reach, self.vnir.pair.fine)
         return np.concatenate([self.mover(self.vnir(*wide))[inside((rows, cols), wide)], self.swir(rows, cols)], -1)
 
-# %% ../nbs/02f_harmonise.ipynb #8cbacdbc
+# %% ../nbs/02f_harmonise.ipynb #9b89592a
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #228f7220
+# %% ../nbs/02a_observation.ipynb #3e8a4cb1
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #d1bd9f93
+# %% ../nbs/02a_observation.ipynb #0e9e9e2d
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -42,7 +42,11 @@ class Axis:
         """The axis of the pixels in a slice."""
         return Axis(self.start + window.start * self.step, self.step, window.stop - window.start)
 
-# %% ../nbs/02a_observation.ipynb #182b4805
+    def every(self, k):
+        """The axis of pixels `k` times as large, around every k-th of these; the last lies at or beyond the end."""
+        return Axis(self.start - (k - 1) / 2 * self.step, k * self.step, -((1 - self.n) // k) + 1)
+
+# %% ../nbs/02a_observation.ipynb #3faa3851
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -112,7 +116,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #c4609351
+# %% ../nbs/02a_observation.ipynb #fbbede75
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -167,7 +171,7 @@ def _spread_last(x, start, weights, out):
             for m in range(last[j] - f + 1):
                 out[a, f + m] += v * table[j, m]
 
-# %% ../nbs/02a_observation.ipynb #4506d95f
+# %% ../nbs/02a_observation.ipynb #7e2577e1
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -239,7 +243,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #e3ae3346
+# %% ../nbs/02a_observation.ipynb #7721e7f8
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -276,11 +280,12 @@ def linear_stencil(coarse, fine, shift=0.0):
     return Stencil(start, np.stack([1 - w, w], 1)[:, : coarse.n], coarse.n)
 
 
-def window_stencil(n, sigma):
-    """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]."""
-    return Stencil.around(np.arange(n, dtype=float), round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
+def window_stencil(n, sigma, every=1):
+    """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]; with `every`, around every so many-th of them, the last at or beyond the end."""
+    centres = np.arange(0, n + every - 1, every, dtype=float)
+    return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #e072d241
+# %% ../nbs/02a_observation.ipynb #daa73a47
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -300,7 +305,7 @@ def _krige(cross, S, nugget, reach):
     return Stencil(start, weights, len(S))
 
 
-def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=7):
+def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
     Parameters
@@ -327,7 +332,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #d6d8fdc6
+# %% ../nbs/02a_observation.ipynb #68b25d25
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -417,7 +422,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #45e79d12
+# %% ../nbs/02a_observation.ipynb #36caf307
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

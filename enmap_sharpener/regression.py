@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['LocalRegression']
 
-# %% ../nbs/02c_regression.ipynb #8f18bfe8
+# %% ../nbs/02c_regression.ipynb #9d6533cd
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from .alignment import window_sum
+from .observation import Observation, window_stencil
 
-# %% ../nbs/02c_regression.ipynb #1e6aaf9c
+# %% ../nbs/02c_regression.ipynb #d2cadb55
 @njit(nogil=True, cache=True)
 def _moments(guide, target, weight, out):
     """Weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'."""
@@ -113,7 +113,7 @@ def _predict(guide, maps, y0, wy, x0, wx, out):
                 for j in range(r):
                     o[j] += gu * left[i, j] + gv * right[i, j]
 
-# %% ../nbs/02c_regression.ipynb #1f89ac1f
+# %% ../nbs/02c_regression.ipynb #f00f6244
 @dataclass(frozen=True)
 class LocalRegression:
     """Ridge regression of target channels on guide channels in a moving window.
@@ -161,8 +161,12 @@ class LocalRegression:
         W = np.linalg.solve(G + np.diag(floor), (guide - m).T @ (target - c) / len(guide))
         return cls(sigma, ridge * G + np.diag(np.broadcast_to(noise, len(m)) + 1e-14), ridge * G @ W, m, c, W)
 
-    def maps(self, guide, target, weight=None):
-        """Coefficients for each coarse pixel.
+    def window(self, shape, every=1):
+        """The moving window over coarse pixels, around every so many-th of them: an `Observation`."""
+        return Observation(*(window_stencil(n, self.sigma, every) for n in shape))
+
+    def maps(self, guide, target, weight=None, window=None):
+        """Coefficients for each position of the window.
 
         Parameters
         ----------
@@ -170,21 +174,23 @@ class LocalRegression:
             Shapes (y, x, n) and (y, x, r), float32.
         weight
             Shape (y, x); pixels of weight 0 are ignored.
+        window : Observation
+            `window`, or a part of it whose inputs are these pixels; around every pixel by default.
 
         Returns
         -------
         ndarray
-            Shape (y, x, n + 1, r), the intercept last, float32; the global solution where the window is empty.
+            Shape (positions y, x, n + 1, r), the intercept last, float32; the global solution where the window is empty.
         """
-        (h, w, n), r = guide.shape, target.shape[2]
-        weight = np.ones((h, w), np.float32) if weight is None else weight.astype(np.float32)
-        moments = np.empty((h, w, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
+        (*shape, n), r = guide.shape, target.shape[2]
+        weight = np.ones(shape, np.float32) if weight is None else weight.astype(np.float32)
+        moments = np.empty((*shape, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
         _moments((guide - self.centre_guide).astype(np.float32), (target - self.centre_target).astype(np.float32), weight, moments)
-        moments = window_sum(moments, self.sigma).reshape(h * w, -1)
-        out = np.empty((h * w, n + 1, r), np.float32)
-        _solve(moments, n, r, self.prior, self.drawn, 1e-3, out)
-        out[:, n] += self.centre_target - (self.centre_guide[:, None] * out[:, :n]).sum(1)
-        return out.reshape(h, w, n + 1, r)
+        moments = (window or self.window(shape)).degrade(moments, axes=(0, 1))
+        out = np.empty((*moments.shape[:2], n + 1, r), np.float32)
+        _solve(moments.reshape(-1, moments.shape[2]), n, r, self.prior, self.drawn, 1e-3, out.reshape(-1, n + 1, r))
+        out[..., n, :] += self.centre_target - (self.centre_guide[:, None] * out[..., :n, :]).sum(-2)
+        return out
 
     @staticmethod
     def predict(guide, maps, rows, cols):

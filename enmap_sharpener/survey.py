@@ -6,7 +6,7 @@
 __all__ = ['logger', 'QUIET', 'split', 'windows', 'sample_windows', 'Survey', 'survey', 'continued', 'degrade_guide',
            'measure_guide', 'GuideModel', 'model_guide']
 
-# %% ../nbs/02e_survey.ipynb #2e85b01b
+# %% ../nbs/02e_survey.ipynb #01f22731
 import logging
 from dataclasses import dataclass, replace
 
@@ -18,10 +18,10 @@ from .observation import Observation, band_responses
 from .pair import complete, each, inside, widened
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/02e_survey.ipynb #d1b991ab
+# %% ../nbs/02e_survey.ipynb #1959eeda
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02e_survey.ipynb #a4f4607f
+# %% ../nbs/02e_survey.ipynb #d2e7434d
 def split(n, size):
     """Slices that cut `n` pixels into parts of `size`, the last ones alike in length."""
     edges = np.linspace(0, n, max(1, round(n / size)) + 1).astype(int)
@@ -48,7 +48,7 @@ def sample_windows(valid, size=48, most=6, whole=9216):
     full = [b for b in boxes if valid[b].mean() > 0.9] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../nbs/02e_survey.ipynb #d1b6db5f
+# %% ../nbs/02e_survey.ipynb #b8a91a4e
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -106,7 +106,7 @@ def continued(image, valid, sigma=1.5):
     """`image`, shape (y, x, channel), with the local mean of valid pixels around where it is not valid."""
     return np.where(valid[..., None], image, window_mean(image, sigma, valid))
 
-# %% ../nbs/02e_survey.ipynb #c8b19c07
+# %% ../nbs/02e_survey.ipynb #f25a0644
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -183,7 +183,7 @@ def measure_guide(pair, found, samples, threads=1):
     whole = WholeGuide(pair, found.seen, interpolator(geometry), channels, 0 * channels, ones)
     for _ in range(2):
         tiles = _tiles(pair, found, whole, samples, geometry, whole.trust)
-        start = geometry = measure_geometry(tiles, start)
+        start = geometry = measure_geometry(tiles, start, threads=threads)
         degraded, share = degrade_guide(pair, replace(whole, trust=ones), geometry, threads)
         use = np.where(share > 0.98, 1.0, 1e-3).astype(np.float32) * found.valid
         if found.missing.any():
@@ -194,7 +194,7 @@ def measure_guide(pair, found, samples, threads=1):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/02e_survey.ipynb #22a0dfe1
+# %% ../nbs/02e_survey.ipynb #c6a02e71
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -239,7 +239,7 @@ class GuideModel:
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/02e_survey.ipynb #6c0f4d2d
+# %% ../nbs/02e_survey.ipynb #7fd5515b
 QUIET = 0.0025
 """Relative noise of the guide below which denoising would cost more detail than it gains."""
 
@@ -277,6 +277,6 @@ def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
     tile = lambda guide, channels: [
         Tile(pair.coarse.part(r, c), p[2], found.seen[r, c][..., channels], guide(p), weight[r, c]) for (r, c), p in zip(samples, parts, strict=True)]
-    vnir = measure_geometry(tile(lambda p: p[0], slice(0, 4)), geometry)
-    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir, systematic=0.008)
+    vnir = measure_geometry(tile(lambda p: p[0], slice(0, 4)), geometry, threads=threads)
+    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir, 0.008, threads)
     return model, (vnir, swir)

@@ -209,7 +209,7 @@ def test_consistent_agrees_with_the_observation_as_far_as_the_nugget_asks(operat
     assert np.linalg.norm(after) <= (most + 1e-4) * np.linalg.norm(before)
 
 
-@pytest.mark.parametrize(("dtype", "nugget", "tolerance"), [(np.float64, 1e-9, 0.005), (np.float64, 1e-3, 0.03), (np.float32, 1e-3, 0.03)])
+@pytest.mark.parametrize(("dtype", "nugget", "tolerance"), [(np.float64, 1e-9, 0.015), (np.float64, 1e-3, 0.03), (np.float32, 1e-3, 0.03)])
 @pytest.mark.parametrize(("ratio", "shape"), [(3.0, (31, 22)), (10 / 3, (17, 40)), (2.5, (1, 25)), (3.0, (1, 1))])
 def test_consistent_reproduces_an_image_of_the_ground(ratio, shape, dtype, nugget, tolerance):
     """An observed image, unlike white noise, is kept almost whole; so are large scenes, but for what local kriging leaves."""
