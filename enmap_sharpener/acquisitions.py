@@ -6,7 +6,7 @@
 __all__ = ['PASS_MINUTES', 'HIDING', 'NOTHING', 'DECAY_DAYS', 'LEAST_OVERLAP', 'LEAST_CLEAR', 'RULE', 'PartnerError',
            'Acquisition', 'Tile', 'tile_of', 'passes', 'looked', 'Ranked', 'rank', 'refusal', 'score']
 
-# %% ../nbs/01cb_acquisitions.ipynb #e679aa9c
+# %% ../nbs/01cb_acquisitions.ipynb #b7915328
 import re
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
@@ -19,11 +19,11 @@ from shapely.geometry import shape
 from .metadata import parse_time
 from .raster import EnmapError
 
-# %% ../nbs/01cb_acquisitions.ipynb #8516a04d
+# %% ../nbs/01cb_acquisitions.ipynb #12fc613d
 class PartnerError(EnmapError):
     "There is no Sentinel-2 acquisition for a scene, or it cannot be had; the message says what to change."
 
-# %% ../nbs/01cb_acquisitions.ipynb #84878a0e
+# %% ../nbs/01cb_acquisitions.ipynb #53c2d51d
 @dataclass(frozen=True)
 class Acquisition:
     """What one Sentinel-2 satellite saw of a scene in one pass.
@@ -89,7 +89,7 @@ class Tile(NamedTuple):
     view_zenith: float = np.nan
     relative_orbit: int | None = None
 
-# %% ../nbs/01cb_acquisitions.ipynb #9b4b0880
+# %% ../nbs/01cb_acquisitions.ipynb #4026626f
 def _number(value) -> float:
     "A number from whatever a service sends, NaN where it is none."
     try:
@@ -121,8 +121,8 @@ def tile_of(feature: dict) -> Tile:
     mgrs = re.search(r"\d{1,2}[A-Z]{3}(?![A-Z])", f"{told('grid:code', 's2:mgrs_tile')} {name.replace('MSI', '')}")
     orbit = _number(told("sat:relative_orbit") or (re.findall(r"_R(\d{3})_", name) or [None])[0])
     elevation, time = _number(told("view:sun_elevation")), parse_time(str(told("datetime", "start_datetime")))
-    if time is None:
-        raise ValueError(f"{name} has no time")
+    if time is None or not feature.get("geometry"):
+        raise ValueError(f"{name} has no time or no footprint")
     return Tile(
         name, time, f"S{platform[1]}" if platform else "", shapely.make_valid(shape(feature["geometry"])),
         mgrs[0].zfill(5) if mgrs else "", _number(told("eo:cloud_cover")),
@@ -130,7 +130,7 @@ def tile_of(feature: dict) -> Tile:
         _number(told("view:sun_azimuth", "s2:mean_solar_azimuth")), _number(told("view:incidence_angle", "view:off_nadir")),
         None if np.isnan(orbit) else int(orbit))
 
-# %% ../nbs/01cb_acquisitions.ipynb #5d7aea46
+# %% ../nbs/01cb_acquisitions.ipynb #feee5b39
 PASS_MINUTES = 20      # a pass over a scene takes seconds, the next one comes 100 minutes later
 
 
@@ -189,7 +189,7 @@ def _acquisition(tiles: list[Tile], footprint, start) -> Acquisition:
 
 
 
-# %% ../nbs/01cb_acquisitions.ipynb #0738f23c
+# %% ../nbs/01cb_acquisitions.ipynb #98b9e9d8
 HIDING, NOTHING = (3, 8, 9, 10), (0, 1)      # SCL: shadow, clouds, cirrus; no data, saturated
 
 
@@ -215,7 +215,7 @@ def looked(acquisition: Acquisition, scl: np.ndarray, angles: dict, inside: np.n
     return replace(acquisition, overlap=float(seen.sum() / inside.sum()), cloud=cloud, **angles,
                    extra=acquisition.extra | {"looked": True, "tile_cloud": acquisition.cloud})
 
-# %% ../nbs/01cb_acquisitions.ipynb #db3cf166
+# %% ../nbs/01cb_acquisitions.ipynb #70cbe888
 DECAY_DAYS, LEAST_OVERLAP, LEAST_CLEAR = 15.0, 0.5, 0.1
 RULE = (f"share of the scene seen clear x exp(-|days apart| / {DECAY_DAYS:g}); refused below {LEAST_OVERLAP:.0%} seen "
         f"or {LEAST_CLEAR:.0%} clear")

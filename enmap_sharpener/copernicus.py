@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE_URL', 'TOKEN_URL', 'CopernicusError', 'evalscript', 'processing_units', 'SentinelHub']
 
-# %% ../nbs/01ca_copernicus.ipynb #58f940b4
+# %% ../nbs/01ca_copernicus.ipynb #4b411b16
 import logging
 import re
 import time
@@ -31,22 +31,23 @@ from sentinelhub import (
 )
 from sentinelhub.exceptions import BaseSentinelHubException, OutOfRequestsException, SHRateLimitWarning
 
-from .acquisitions import Acquisition, PartnerError, passes, tile_of
+from .acquisitions import Acquisition, passes, tile_of
 from .observation import Grid
 from .partners import BANDS_OF, MOST_LOOKS, coarser, look_grid
-from .raster import NODATA, GridError
+from .raster import NODATA, EnmapError, GridError
+from .request import ServiceError, one_line
 
-# %% ../nbs/01ca_copernicus.ipynb #da71e1e2
+# %% ../nbs/01ca_copernicus.ipynb #93e4f81b
 _log = logging.getLogger(__name__)
 
 BASE_URL = "https://sh.dataspace.copernicus.eu"
 TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
 
 
-class CopernicusError(PartnerError):
+class CopernicusError(ServiceError):
     "Copernicus refuses, or cannot be reached; the message says what to do."
 
-# %% ../nbs/01ca_copernicus.ipynb #7e54ff41
+# %% ../nbs/01ca_copernicus.ipynb #2c0eb7b7
 def _checked(url: str) -> str:
     "An address that secrets may go to."
     parts = urlsplit(url)
@@ -82,7 +83,7 @@ class _Session(SentinelHubSession):
         "A text without secrets, on one line."
         for secret in (self._ask["client_secret"], self._ask["client_id"], (self._token or {}).get("access_token")):
             text = text.replace(secret, "***") if secret else text
-        return " ".join(text.split())[:300].rstrip(".")
+        return one_line(text, 300).rstrip(".")
 
     def _fetch(self) -> dict:
         "Ask for a token; server errors are tried again."
@@ -104,7 +105,7 @@ class _Session(SentinelHubSession):
                                   "COPERNICUS_CLIENT_SECRET, and that the OAuth client has not expired.")
         raise CopernicusError(f"{host}: gives no token ({reason}); check the connection, or try again later.")
 
-# %% ../nbs/01ca_copernicus.ipynb #f8031c64
+# %% ../nbs/01ca_copernicus.ipynb #1a0fcc82
 _ANGLES = {"sun_elevation": "sunZenithAngles", "sun_azimuth": "sunAzimuthAngles", "view_zenith": "viewZenithMean"}
 
 
@@ -136,7 +137,7 @@ def processing_units(pixels: int, bands: int, kind: str = "INT16") -> float:
     "What a request is charged: 1 for 512 x 512 pixels of three bands, double for 32 bits, at least 0.005."
     return max(0.005, pixels / 512**2 * bands / 3 * (2 if kind == "FLOAT32" else 1))
 
-# %% ../nbs/01ca_copernicus.ipynb #759aeb33
+# %% ../nbs/01ca_copernicus.ipynb #1b8a40df
 class SentinelHub:
     """Sentinel-2 L2A from the Copernicus Data Space Ecosystem, a `Provider`.
 
@@ -225,7 +226,7 @@ class SentinelHub:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", SHRateLimitWarning)
                     return call()
-            except PartnerError:
+            except EnmapError:
                 raise
             except (BaseSentinelHubException, requests.RequestException, KeyError, ValueError) as error:
                 cause = getattr(error, "request_exception", None) or error
@@ -239,7 +240,8 @@ class SentinelHub:
 
     def _advice(self, status: int | None, text: str, waiting: bool) -> str:
         "What a failure means, and what to do."
-        said = re.sub(r"^.*Server response:", "", text).strip().strip('"')
+        told = re.search(r'"message": "(.*?)"', text)
+        said = told[1] if told else re.sub(r"^.*Server response:", "", text).strip(' "')
         if waiting or status == 429:
             return "asks to wait again and again (too many requests); start again in some minutes, finished windows are kept."
         if status == 403 and re.search("insufficient|quota", said, re.IGNORECASE):

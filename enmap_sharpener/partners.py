@@ -6,7 +6,7 @@
 __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look_grid', 'scene_footprint', 'choose', 'cuts',
            'windows_of', 'fetch_partner', 'enmap_angles']
 
-# %% ../nbs/01c_partners.ipynb #542a33ec
+# %% ../nbs/01c_partners.ipynb #05de64e8
 import json
 import logging
 import shutil
@@ -28,22 +28,19 @@ from enmap_sharpener.acquisitions import (
     Acquisition,
     PartnerError,
     Ranked,
-    Tile,  # noqa: F401  (providers find the three of them here)
     looked,
-    passes,  # noqa: F401
     rank,
     score,
-    tile_of,  # noqa: F401
 )
 from .observation import Axis, Grid
 from .raster import NODATA, GridError, OutputError, create_raster, make_folder, open_raster, opened
 from .scene import Scene, read_enmap
 from .sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 
-# %% ../nbs/01c_partners.ipynb #7819ac5d
+# %% ../nbs/01c_partners.ipynb #bd41b2ae
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01c_partners.ipynb #ea4063fa
+# %% ../nbs/01c_partners.ipynb #3e8f47b9
 class Provider(Protocol):
     """A source of Sentinel-2 L2A data.
 
@@ -72,7 +69,7 @@ class Provider(Protocol):
     def estimate(self, grid: Grid) -> float:
         "Processing units that a scene on this 10 m grid will cost, looks included; 0 where nothing is charged."
 
-# %% ../nbs/01c_partners.ipynb #80a6eb6c
+# %% ../nbs/01c_partners.ipynb #970f6c1e
 def target_grid(scene, margin_m: float = 300) -> Grid:
     """The 10 m grid of a scene's partner.
 
@@ -113,7 +110,7 @@ def look_grid(grid: Grid) -> Grid:
     "A grid of at most 96 x 96 pixels for a look at the clouds."
     return coarser(grid, 20 * np.ceil(max(grid.shape) * grid.rows.step / 20 / 96))
 
-# %% ../nbs/01c_partners.ipynb #c6b9371a
+# %% ../nbs/01c_partners.ipynb #a24eb911
 def scene_footprint(scene: Scene):
     """Outline of what EnMAP saw.
 
@@ -147,7 +144,7 @@ def _inside(footprint, grid: Grid) -> np.ndarray:
     "Which pixels of a grid lie in a footprint, bool (y, x)."
     return geometry_mask([_warped(footprint, 4326, grid.crs)], grid.shape, grid.transform, all_touched=True, invert=True)
 
-# %% ../nbs/01c_partners.ipynb #e605be51
+# %% ../nbs/01c_partners.ipynb #99a9e6e8
 MOST_LOOKS = 12
 
 
@@ -199,7 +196,7 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
         raise PartnerError(f"No Sentinel-2 acquisition within {days:g} days of {start:%Y-%m-%d} will do: {told}; allow more days.")
     return ranking
 
-# %% ../nbs/01c_partners.ipynb #1289856b
+# %% ../nbs/01c_partners.ipynb #abdb1324
 BANDS_OF = {20: (*BANDS_20M, "SCL"), 10: BANDS_10M}    # pixel size [m]: bands, in the order they are read
 
 
@@ -262,7 +259,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     work.open(work_folder)
     return work.publish(folder, work.read_best())
 
-# %% ../nbs/01c_partners.ipynb #053cb14d
+# %% ../nbs/01c_partners.ipynb #1fb60a09
 def enmap_angles(metadata) -> dict:
     """Sun and view of EnMAP at the scene's centre [deg], None where unknown.
 
@@ -301,7 +298,7 @@ def _units(path: Path) -> float:
     with opened(path) as file:
         return float(file.tags().get("units", 0))
 
-# %% ../nbs/01c_partners.ipynb #aa559668
+# %% ../nbs/01c_partners.ipynb #f0d18da5
 class _Work:
     "A fetch under way: its plan and windows lie in a folder, where a later run finds them."
 
@@ -313,9 +310,8 @@ class _Work:
     def open(self, folder: Path):
         "Take up the plan in the folder, or make one; a plan for something else is thrown away."
         self.folder, file = folder, folder / "plan.json"
-        asked = {"scene": self.scene.metadata.id, "provider": self.provider.name, "days": self.days, "bounds": self.grid.bounds,
+        asked = {"scene": self.scene.metadata.id, "provider": self.provider.name, "days": self.days, "bounds": list(self.grid.bounds),
                  "crs": self.grid.crs.to_string(), "rule": RULE}
-        asked = json.loads(json.dumps(asked))
         if not file.exists() or json.loads(file.read_text())["asked"] != asked:
             shutil.rmtree(folder, ignore_errors=True)
             make_folder(folder)
@@ -371,8 +367,7 @@ class _Work:
         fine, coarse, whole = self._stack(n, 10), self._stack(n, 20), self.folder / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         write_sentinel2(whole, fine, coarse[:-1], coarse[-1].drop_vars("band").astype("uint8"), self.ranking[n].acquisition.start)
-        record = self._record(n)
-        _write_json(whole / "partner.json", record)
+        _write_json(whole / "partner.json", self._record(n))
         try:
             if folder.exists():
                 folder.rename(self.folder / "old")
@@ -380,7 +375,7 @@ class _Work:
         except OSError as error:
             raise OutputError(f"{folder}: cannot be replaced ({error.strerror}); see that nothing in it is open.") from None
         shutil.rmtree(self.folder, ignore_errors=True)
-        return record
+        return json.loads((folder / "partner.json").read_text())
 
     def _record(self, n: int) -> dict:
         "What is to be known of the partner."
