@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EARTH_SEARCH', 'PLANETARY_COMPUTER', 'EarthSearch', 'PlanetaryComputer']
 
-# %% ../nbs/01d_archives.ipynb #2af37efb
+# %% ../nbs/01d_archives.ipynb #1cad9962
 import logging
 import re
 from contextlib import contextmanager
@@ -45,13 +45,13 @@ from .observation import Axis, Grid
 from .raster import NODATA
 from .request import ServiceError, one_line
 
-# %% ../nbs/01d_archives.ipynb #930ab672
+# %% ../nbs/01d_archives.ipynb #abbed236
 _log = logging.getLogger(__name__)
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
-# %% ../nbs/01d_archives.ipynb #dd0f4b74
+# %% ../nbs/01d_archives.ipynb #d0e1aedf
 def _environment(timeout: float, retries: int, delay: float) -> rasterio.Env:
     "GDAL for reading by HTTP."
     return rasterio.Env(
@@ -71,7 +71,7 @@ def _unsign_record(record: logging.LogRecord) -> bool:
     return True
 
 
-for _name in ("odc.loader._rio", "rasterio._env", "rasterio._err"):      # these log addresses when reading fails
+for _name in ("odc.loader._rio", *(f"rasterio.{n}" for n in ("_base", "_env", "_err", "_io", "_warp"))):   # these log addresses
     logging.getLogger(_name).addFilter(_unsign_record)
 
 
@@ -85,7 +85,7 @@ def _silent(name: str):
     finally:
         logger.removeFilter(drop)
 
-# %% ../nbs/01d_archives.ipynb #a939ff83
+# %% ../nbs/01d_archives.ipynb #2bf6fe76
 def _reason(error: BaseException) -> str:
     "What went wrong at the bottom of a chain of errors, in one line."
     while error.__cause__ is not None:
@@ -97,7 +97,7 @@ def _may_pass(error: BaseException) -> bool:
     "Whether trying again can help: not if the server says that there is no such file. A signature may have run out: 403."
     return isinstance(error, RasterioError) and not re.search(r"response code: (404|410)", _reason(error))
 
-# %% ../nbs/01d_archives.ipynb #0cec934c
+# %% ../nbs/01d_archives.ipynb #2bf90606
 class _Archive:
     "A STAC API with Sentinel-2 L2A as COGs; the provider of `enmap_sharpener.partners` without what differs."
 
@@ -131,7 +131,7 @@ class _Archive:
         again = Retry(self.retries, backoff_factor=self.delay, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
                       raise_on_status=False)
         try:
-            client = Client.open(self.url, stac_io=StacApiIO(timeout=self.timeout, max_retries=again))
+            client = Client.open(self.url, stac_io=StacApiIO(max_retries=again), timeout=self.timeout)
             return list(client.search(method="POST", limit=100, **query).items_as_dicts())
         except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
             told = f"HTTP {error.status_code}" if getattr(error, "status_code", None) else _reason(error)
@@ -281,7 +281,7 @@ class _Archive:
                                  resampling={"*": resampling, "SCL": "nearest"}, patch_url=self._signed)
         return np.stack([data[band].values[0] for band in bands])
 
-# %% ../nbs/01d_archives.ipynb #c820405f
+# %% ../nbs/01d_archives.ipynb #8c1894e7
 def _same_pass(a: Acquisition, b: Acquisition) -> bool:
     "Whether `b` is the pass of `a` and shows as much of the scene."
     return a.platform == b.platform and abs(a.start - b.start) < timedelta(minutes=20) and b.overlap > a.overlap - 0.01
@@ -291,7 +291,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     "Rows and columns of the smallest rectangle around what is true."
     return tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
 
-# %% ../nbs/01d_archives.ipynb #bcbf5f47
+# %% ../nbs/01d_archives.ipynb #87619e0c
 class EarthSearch(_Archive):
     """Sentinel-2 at Earth Search (Element 84, on AWS): open, without an account.
 
@@ -331,7 +331,7 @@ class EarthSearch(_Archive):
         numbers = self._load(granule, ("B02", "B04"), grid).min(axis=0)
         return float(np.percentile(numbers[numbers > 0], 2)) if numbers.any() else 0.0
 
-# %% ../nbs/01d_archives.ipynb #007aaee2
+# %% ../nbs/01d_archives.ipynb #c5027db6
 class PlanetaryComputer(_Archive):
     """Sentinel-2 at Microsoft's Planetary Computer: open, without an account; addresses are signed for an hour.
 
