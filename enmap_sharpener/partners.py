@@ -6,7 +6,7 @@
 __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look_grid', 'scene_footprint', 'choose', 'cuts',
            'windows_of', 'fetch_partner', 'enmap_angles']
 
-# %% ../nbs/01c_partners.ipynb #05de64e8
+# %% ../nbs/01c_partners.ipynb #94807143
 import json
 import logging
 import shutil
@@ -37,10 +37,10 @@ from .raster import NODATA, GridError, OutputError, create_raster, make_folder, 
 from .scene import Scene, read_enmap
 from .sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 
-# %% ../nbs/01c_partners.ipynb #bd41b2ae
+# %% ../nbs/01c_partners.ipynb #165e51b1
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01c_partners.ipynb #3e8f47b9
+# %% ../nbs/01c_partners.ipynb #b9b8f6ea
 class Provider(Protocol):
     """A source of Sentinel-2 L2A data.
 
@@ -69,7 +69,7 @@ class Provider(Protocol):
     def estimate(self, grid: Grid) -> float:
         "Processing units that a scene on this 10 m grid will cost, looks included; 0 where nothing is charged."
 
-# %% ../nbs/01c_partners.ipynb #970f6c1e
+# %% ../nbs/01c_partners.ipynb #439af7d1
 def target_grid(scene, margin_m: float = 300) -> Grid:
     """The 10 m grid of a scene's partner.
 
@@ -110,7 +110,7 @@ def look_grid(grid: Grid) -> Grid:
     "A grid of at most 96 x 96 pixels for a look at the clouds."
     return coarser(grid, 20 * np.ceil(max(grid.shape) * grid.rows.step / 20 / 96))
 
-# %% ../nbs/01c_partners.ipynb #a24eb911
+# %% ../nbs/01c_partners.ipynb #6de3932a
 def scene_footprint(scene: Scene):
     """Outline of what EnMAP saw.
 
@@ -144,7 +144,7 @@ def _inside(footprint, grid: Grid) -> np.ndarray:
     "Which pixels of a grid lie in a footprint, bool (y, x)."
     return geometry_mask([_warped(footprint, 4326, grid.crs)], grid.shape, grid.transform, all_touched=True, invert=True)
 
-# %% ../nbs/01c_partners.ipynb #99a9e6e8
+# %% ../nbs/01c_partners.ipynb #61cc9859
 MOST_LOOKS = 12
 
 
@@ -196,7 +196,7 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
         raise PartnerError(f"No Sentinel-2 acquisition within {days:g} days of {start:%Y-%m-%d} will do: {told}; allow more days.")
     return ranking
 
-# %% ../nbs/01c_partners.ipynb #abdb1324
+# %% ../nbs/01c_partners.ipynb #de39aa19
 BANDS_OF = {20: (*BANDS_20M, "SCL"), 10: BANDS_10M}    # pixel size [m]: bands, in the order they are read
 
 
@@ -259,7 +259,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     work.open(work_folder)
     return work.publish(folder, work.read_best())
 
-# %% ../nbs/01c_partners.ipynb #1fb60a09
+# %% ../nbs/01c_partners.ipynb #86904f10
 def enmap_angles(metadata) -> dict:
     """Sun and view of EnMAP at the scene's centre [deg], None where unknown.
 
@@ -293,12 +293,20 @@ def _write_json(path: Path, content: dict):
     part.replace(path)
 
 
+def _plan(path: Path) -> dict:
+    "A plan that was kept; empty where there is none or it is damaged."
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def _units(path: Path) -> float:
     "What a window has cost."
     with opened(path) as file:
         return float(file.tags().get("units", 0))
 
-# %% ../nbs/01c_partners.ipynb #f0d18da5
+# %% ../nbs/01c_partners.ipynb #21787794
 class _Work:
     "A fetch under way: its plan and windows lie in a folder, where a later run finds them."
 
@@ -312,14 +320,15 @@ class _Work:
         self.folder, file = folder, folder / "plan.json"
         asked = {"scene": self.scene.metadata.id, "provider": self.provider.name, "days": self.days, "bounds": list(self.grid.bounds),
                  "crs": self.grid.crs.to_string(), "rule": RULE}
-        if not file.exists() or json.loads(file.read_text())["asked"] != asked:
+        plan = _plan(file)
+        if plan.get("asked") != asked:
             shutil.rmtree(folder, ignore_errors=True)
             make_folder(folder)
             before = self.provider.spent
             ranking = choose(self.provider, self.footprint, self.scene.metadata.start, self.grid, self.days, self.progress)
-            kept = [(r.score, _plain(r.acquisition) | {"footprint": shapely.to_geojson(r.acquisition.footprint)}, r.why) for r in ranking]
-            _write_json(file, {"asked": asked, "ranking": kept, "units": self.provider.spent - before})
-        plan = json.loads(file.read_text())
+            kept = [(s, _plain(a) | {"footprint": shapely.to_geojson(a.footprint)}, why) for s, a, why in ranking]
+            plan = {"asked": asked, "ranking": kept, "units": self.provider.spent - before}
+            _write_json(file, plan)
         self.units, self.ranking = plan["units"], [Ranked(s, _restored(a), why) for s, a, why in plan["ranking"]]
 
     def read_best(self) -> int:
@@ -337,9 +346,8 @@ class _Work:
 
     def _has_data(self, stack: xr.DataArray) -> bool:
         "Whether enough of the scene is there, seen on every eighth pixel."
-        grid = coarser(self.grid, 20.0)
-        seen = stack[0].values[::8, ::8] != NODATA
-        return seen[_inside(self.footprint, grid)[::8, ::8]].mean() >= LEAST_OVERLAP
+        inside = _inside(self.footprint, coarser(self.grid, 20.0))[::8, ::8]
+        return (stack[0].values[::8, ::8] != NODATA)[inside].mean() >= LEAST_OVERLAP
 
     def _stack(self, n: int, step: int) -> xr.DataArray:
         "Bands of the n-th candidate, lazy int16; windows that are not there are read."
@@ -380,8 +388,7 @@ class _Work:
     def _record(self, n: int) -> dict:
         "What is to be known of the partner."
         _, chosen, why = self.ranking[n]
-        for failed in self.ranking[:n]:
-            why += f"; {failed.acquisition.date} stands before it, but has no data"
+        why += "".join(f"; {r.acquisition.date} stands before it, but has no data" for r in self.ranking[:n])
         paid = [_units(path) for path in sorted(self.folder.glob("*m_*_*.tif"))]
         angle = {k: _plain(chosen)[k] for k in ("sun_elevation", "sun_azimuth", "view_zenith")}
         return {"scene": self.scene.metadata.id, "provider": self.provider.name, "rule": RULE, "chosen": _plain(chosen), "why": why,

@@ -389,6 +389,7 @@ def test_addresses_are_the_real_ones_by_default():
     assert repr(provider) == "SentinelHub(https://sh.dataspace.copernicus.eu)"
 
 
+@pytest.mark.net
 @pytest.mark.skipif(not os.environ.get("COPERNICUS_CLIENT_SECRET"), reason="needs COPERNICUS_CLIENT_ID and COPERNICUS_CLIENT_SECRET, and the network")
 def test_the_real_service():
     provider = SentinelHub(os.environ["COPERNICUS_CLIENT_ID"], os.environ["COPERNICUS_CLIENT_SECRET"])
