@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EARTH_SEARCH', 'PLANETARY_COMPUTER', 'EarthSearch', 'PlanetaryComputer']
 
-# %% ../nbs/01d_archives.ipynb #1cad9962
+# %% ../nbs/01d_archives.ipynb #b779b870
 import logging
 import re
 from contextlib import contextmanager
@@ -15,18 +15,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import odc.stac
-import planetary_computer
-import planetary_computer.sas
 import pystac
 import rasterio
 import requests
 import shapely
 from odc.geo.geobox import GeoBox
+from planetary_computer.sas import BLOB_STORAGE_DOMAIN, SASToken
+from planetary_computer.settings import Settings
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
+from requests.adapters import HTTPAdapter
 from scipy.ndimage import binary_dilation
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 from urllib3.util.retry import Retry
@@ -45,13 +46,13 @@ from .observation import Axis, Grid
 from .raster import NODATA
 from .request import ServiceError, one_line
 
-# %% ../nbs/01d_archives.ipynb #abbed236
+# %% ../nbs/01d_archives.ipynb #5dd699fc
 _log = logging.getLogger(__name__)
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
-# %% ../nbs/01d_archives.ipynb #d0e1aedf
+# %% ../nbs/01d_archives.ipynb #5da5b46b
 def _environment(timeout: float, retries: int, delay: float) -> rasterio.Env:
     "GDAL for reading by HTTP."
     return rasterio.Env(
@@ -85,19 +86,19 @@ def _silent(name: str):
     finally:
         logger.removeFilter(drop)
 
-# %% ../nbs/01d_archives.ipynb #2bf6fe76
+# %% ../nbs/01d_archives.ipynb #5c42fc14
 def _reason(error: BaseException) -> str:
     "What went wrong at the bottom of a chain of errors, in one line."
     while error.__cause__ is not None:
         error = error.__cause__
-    return one_line(_unsigned(error), 200)
+    return one_line(re.sub(r".*Caused by (.*)\)", r"\1", _unsigned(error)), 200)
 
 
 def _may_pass(error: BaseException) -> bool:
     "Whether trying again can help: not if the server says that there is no such file. A signature may have run out: 403."
-    return isinstance(error, RasterioError) and not re.search(r"response code: (404|410)", _reason(error))
+    return not isinstance(error, ValueError) and not re.search(r"response code: (404|410)", _reason(error))
 
-# %% ../nbs/01d_archives.ipynb #2bf90606
+# %% ../nbs/01d_archives.ipynb #f759b222
 class _Archive:
     "A STAC API with Sentinel-2 L2A as COGs; the provider of `enmap_sharpener.partners` without what differs."
 
@@ -126,12 +127,15 @@ class _Archive:
         "An address that can be read."
         return href
 
+    def _again(self) -> Retry:
+        "How requests that are not GDAL's are repeated; Retry-After is obeyed."
+        return Retry(self.retries, backoff_factor=self.delay, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
+                     raise_on_status=False)
+
     def _search(self, **query) -> list[dict]:
         "Items of the archive; ServiceError if it does not answer."
-        again = Retry(self.retries, backoff_factor=self.delay, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None,
-                      raise_on_status=False)
         try:
-            client = Client.open(self.url, stac_io=StacApiIO(max_retries=again), timeout=self.timeout)
+            client = Client.open(self.url, stac_io=StacApiIO(max_retries=self._again()), timeout=self.timeout)
             return list(client.search(method="POST", limit=100, **query).items_as_dicts())
         except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
             told = f"HTTP {error.status_code}" if getattr(error, "status_code", None) else _reason(error)
@@ -259,7 +263,7 @@ class _Archive:
                          wait=wait_exponential(multiplier=self.delay) + wait_random(0, self.delay))
         try:
             return again(self._load_once, granule, bands, grid)
-        except (RasterioError, requests.RequestException) as error:
+        except (RasterioError, requests.RequestException, ValueError) as error:
             advice = "try again later" if _may_pass(error) else "choose another day"
             raise ServiceError(f"{urlsplit(granule.assets[bands[0]]['href']).netloc}: {', '.join(bands)} of {granule.id} cannot be "
                                f"read ({_reason(error)}); {advice}, or take another provider.") from None
@@ -281,7 +285,7 @@ class _Archive:
                                  resampling={"*": resampling, "SCL": "nearest"}, patch_url=self._signed)
         return np.stack([data[band].values[0] for band in bands])
 
-# %% ../nbs/01d_archives.ipynb #8c1894e7
+# %% ../nbs/01d_archives.ipynb #eb13a88c
 def _same_pass(a: Acquisition, b: Acquisition) -> bool:
     "Whether `b` is the pass of `a` and shows as much of the scene."
     return a.platform == b.platform and abs(a.start - b.start) < timedelta(minutes=20) and b.overlap > a.overlap - 0.01
@@ -291,7 +295,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     "Rows and columns of the smallest rectangle around what is true."
     return tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
 
-# %% ../nbs/01d_archives.ipynb #87619e0c
+# %% ../nbs/01d_archives.ipynb #fb637a56
 class EarthSearch(_Archive):
     """Sentinel-2 at Earth Search (Element 84, on AWS): open, without an account.
 
@@ -331,7 +335,7 @@ class EarthSearch(_Archive):
         numbers = self._load(granule, ("B02", "B04"), grid).min(axis=0)
         return float(np.percentile(numbers[numbers > 0], 2)) if numbers.any() else 0.0
 
-# %% ../nbs/01d_archives.ipynb #c5027db6
+# %% ../nbs/01d_archives.ipynb #a6335b89
 class PlanetaryComputer(_Archive):
     """Sentinel-2 at Microsoft's Planetary Computer: open, without an account; addresses are signed for an hour.
 
@@ -340,7 +344,7 @@ class PlanetaryComputer(_Archive):
     url : str
         Its STAC API.
     sas_url : str, optional
-        The service that signs; `planetary_computer`'s own setting by default.
+        The service that signs; by default the `planetary_computer` package's setting, as its subscription key (none is needed).
     timeout, retries, delay
         As for `EarthSearch`.
     """
@@ -351,15 +355,28 @@ class PlanetaryComputer(_Archive):
     def __init__(self, url: str = PLANETARY_COMPUTER, sas_url: str | None = None, timeout: float = 30.0, retries: int = 4,
                  delay: float = 1.0):
         super().__init__(url, timeout, retries, delay)
-        self.sas_url = sas_url
+        self.sas_url, self._tokens = sas_url, {}
 
     def _offset(self, granule: Granule) -> int:
         return offset_by_baseline(granule)
 
     def _signed(self, href: str) -> str:
-        if self.sas_url:
-            planetary_computer.settings.Settings.get().sas_url = self.sas_url
         host, path = urlsplit(href)[1:3]
-        if host.endswith(planetary_computer.sas.BLOB_STORAGE_DOMAIN):   # with our patience; `sign` then finds the token
-            planetary_computer.sas.get_token(host.split(".")[0], path.split("/")[1], self.retries, self.delay)
-        return planetary_computer.sign(href)
+        if not host.endswith(BLOB_STORAGE_DOMAIN):
+            return href
+        with self._lock:
+            place = f"{host.split('.')[0]}/{path.split('/')[1]}"        # account and container
+            if place not in self._tokens or self._tokens[place].ttl() < 300:
+                self._tokens[place] = self._token(place)
+            return self._tokens[place].sign(href).href
+
+    def _token(self, place: str) -> SASToken:
+        "What opens a container; `planetary_computer.sign` would ask without a time-out."
+        settings = Settings.get()
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=self._again()))
+            key = {"Ocp-Apim-Subscription-Key": settings.subscription_key} if settings.subscription_key else {}
+            answer = session.get(f"{self.sas_url or settings.sas_url}/{place}", timeout=self.timeout, headers=key)
+            answer.raise_for_status()
+            return SASToken(**answer.json())

@@ -111,14 +111,15 @@ class Archive(Loopback):
     Computer's sentinel-2-l2a; `/sas` signs; everything else is the store. Assets of the Planetary Computer lie on Microsoft's
     host, which is reached with this server as the proxy: set the environment variable GDAL_HTTP_PROXY to `archive.url`.
 
-    Faults: `archive.faults` holds functions of a request that answer a status (404, 503), "stall", "cut" or None; the first
-    that answers wins.
+    Faults: `archive.faults` holds functions of a request that answer a status (404, 503), "stall", "cut", "junk" (a
+    signing service without a signature) or None; the first that answers wins.
     """
 
     def __init__(self, tiles=TILES, passes=PASSES, page=3, collections=("sentinel-2-c1-l2a", "sentinel-2-l2a")):
         super().__init__()
         self.tiles, self.passes = {t.name: t for t in map(_placed, tiles)}, passes
         self.page, self.collections, self.faults = page, collections, []
+        self.lifetime = 3600        # of signatures [s]
         self.cog = lru_cache(maxsize=None)(self._cog)
 
     @property
@@ -264,7 +265,9 @@ class Archive(Loopback):
         if match := re.fullmatch(r"/(es|pc)/v1(/search)?", request.path):
             return self.send(handler, self._search(match[1], request.json()) if match[2] else self._landing(match[1]))
         if request.path == f"/sas/token/{BLOB_HOST.split('.')[0]}/sentinel2-l2":
-            expiry = datetime.now(timezone.utc) + timedelta(hours=1)
+            if fault == "junk":
+                return self.send(handler, {"error": "no token"})
+            expiry = datetime.now(timezone.utc) + timedelta(seconds=self.lifetime)
             return self.send(handler, {"msft:expiry": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"), "token": TOKEN})
         if match := re.fullmatch(r"/(c1|l2a|sentinel2-l2)/(\d+)/([\d.]+)/(\w+)/(\w+)\.tif", request.path):
             if match[1] == "sentinel2-l2" and "sig" not in request.query:
