@@ -6,7 +6,7 @@
 __all__ = ['PASS_MINUTES', 'HIDING', 'NOTHING', 'DECAY_DAYS', 'LEAST_OVERLAP', 'LEAST_CLEAR', 'RULE', 'PartnerError',
            'Acquisition', 'Tile', 'tile_of', 'passes', 'looked', 'Ranked', 'rank', 'refusal', 'score']
 
-# %% ../nbs/01cb_acquisitions.ipynb #8fc175c4
+# %% ../nbs/01cb_acquisitions.ipynb #c195b580
 import re
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
@@ -19,11 +19,11 @@ from shapely.geometry import shape
 from .metadata import parse_time
 from .raster import EnmapError
 
-# %% ../nbs/01cb_acquisitions.ipynb #73f2424f
+# %% ../nbs/01cb_acquisitions.ipynb #d12f0780
 class PartnerError(EnmapError):
     "There is no Sentinel-2 acquisition for a scene, or it cannot be had; the message says what to change."
 
-# %% ../nbs/01cb_acquisitions.ipynb #4d198bcd
+# %% ../nbs/01cb_acquisitions.ipynb #07e732c4
 @dataclass(frozen=True)
 class Acquisition:
     """What one Sentinel-2 satellite saw of a scene in one pass.
@@ -89,7 +89,7 @@ class Tile(NamedTuple):
     view_zenith: float = np.nan
     relative_orbit: int | None = None
 
-# %% ../nbs/01cb_acquisitions.ipynb #e6f1b705
+# %% ../nbs/01cb_acquisitions.ipynb #3396c596
 def _number(value) -> float:
     "A number from whatever a service sends, NaN where it is none."
     try:
@@ -130,7 +130,7 @@ def tile_of(feature: dict) -> Tile:
         _number(told("view:sun_azimuth", "s2:mean_solar_azimuth")), _number(told("view:incidence_angle", "view:off_nadir")),
         None if np.isnan(orbit) else int(orbit))
 
-# %% ../nbs/01cb_acquisitions.ipynb #ce8dbedb
+# %% ../nbs/01cb_acquisitions.ipynb #229c401f
 PASS_MINUTES = 20      # a pass over a scene takes seconds, the next one comes 100 minutes later
 
 
@@ -189,7 +189,7 @@ def _acquisition(tiles: list[Tile], footprint, start) -> Acquisition:
 
 
 
-# %% ../nbs/01cb_acquisitions.ipynb #c2054453
+# %% ../nbs/01cb_acquisitions.ipynb #ed3b58aa
 HIDING, NOTHING = (3, 8, 9, 10), (0, 1)      # SCL: shadow, clouds, cirrus; no data, saturated
 
 
@@ -215,7 +215,7 @@ def looked(acquisition: Acquisition, scl: np.ndarray, angles: dict, inside: np.n
     return replace(acquisition, overlap=float(seen.sum() / inside.sum()), cloud=cloud, **angles,
                    extra=acquisition.extra | {"looked": True, "tile_cloud": acquisition.cloud})
 
-# %% ../nbs/01cb_acquisitions.ipynb #3e41fe22
+# %% ../nbs/01cb_acquisitions.ipynb #a987e106
 DECAY_DAYS, LEAST_OVERLAP, LEAST_CLEAR = 15.0, 0.5, 0.1
 RULE = (f"share of the scene seen clear x exp(-|days apart| / {DECAY_DAYS:g}); refused below {LEAST_OVERLAP:.0%} seen "
         f"or {LEAST_CLEAR:.0%} clear")
@@ -275,7 +275,8 @@ def _apart(a: Acquisition) -> str:
 def _why(n: int, good: list) -> str:
     "Why the n-th candidate stands where it stands: against the next one for the first, against the first for the others."
     own, a = good[n]
-    told = f"{a.clear:.0%} of the scene clear, {_apart(a)}, score {own:.3f}"
+    source = "" if a.extra.get("looked") else " by its tiles"
+    told = f"{a.clear:.0%} of the scene clear{source}, {_apart(a)}, score {own:.3f}"
     if len(good) == 1:
         return f"{told}; no other candidate will do"
     other_score, other = good[0 if n else 1]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE_URL', 'TOKEN_URL', 'CopernicusError', 'evalscript', 'processing_units', 'SentinelHub']
 
-# %% ../nbs/01ca_copernicus.ipynb #4b411b16
+# %% ../nbs/01ca_copernicus.ipynb #eb715bba
 import logging
 import re
 import time
@@ -37,7 +37,7 @@ from .partners import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from .raster import NODATA, EnmapError, GridError
 from .request import ServiceError, one_line
 
-# %% ../nbs/01ca_copernicus.ipynb #93e4f81b
+# %% ../nbs/01ca_copernicus.ipynb #e06fa410
 _log = logging.getLogger(__name__)
 
 BASE_URL = "https://sh.dataspace.copernicus.eu"
@@ -47,7 +47,7 @@ TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/
 class CopernicusError(ServiceError):
     "Copernicus refuses, or cannot be reached; the message says what to do."
 
-# %% ../nbs/01ca_copernicus.ipynb #2c0eb7b7
+# %% ../nbs/01ca_copernicus.ipynb #95284aee
 def _checked(url: str) -> str:
     "An address that secrets may go to."
     parts = urlsplit(url)
@@ -105,7 +105,7 @@ class _Session(SentinelHubSession):
                                   "COPERNICUS_CLIENT_SECRET, and that the OAuth client has not expired.")
         raise CopernicusError(f"{host}: gives no token ({reason}); check the connection, or try again later.")
 
-# %% ../nbs/01ca_copernicus.ipynb #1a0fcc82
+# %% ../nbs/01ca_copernicus.ipynb #b37a3374
 _ANGLES = {"sun_elevation": "sunZenithAngles", "sun_azimuth": "sunAzimuthAngles", "view_zenith": "viewZenithMean"}
 
 
@@ -137,7 +137,7 @@ def processing_units(pixels: int, bands: int, kind: str = "INT16") -> float:
     "What a request is charged: 1 for 512 x 512 pixels of three bands, double for 32 bits, at least 0.005."
     return max(0.005, pixels / 512**2 * bands / 3 * (2 if kind == "FLOAT32" else 1))
 
-# %% ../nbs/01ca_copernicus.ipynb #1b8a40df
+# %% ../nbs/01ca_copernicus.ipynb #a8342be3
 class SentinelHub:
     """Sentinel-2 L2A from the Copernicus Data Space Ecosystem, a `Provider`.
 
@@ -189,8 +189,8 @@ class SentinelHub:
         seen, known = scl > 0, {}
         if seen.any():
             turn = lambda degrees: float(np.degrees(np.angle(np.exp(1j * np.radians(degrees)).mean())) % 360)
-            known = {name: turn(a[seen]) for name, a in zip(_ANGLES, angles)}
-            known["sun_elevation"] = 90 - known["sun_elevation"]
+            known = {name: round(turn(a[seen]), 2) for name, a in zip(_ANGLES, angles)}
+            known["sun_elevation"] = round(90 - known["sun_elevation"], 2)
         return np.rint(scl).astype("uint8"), known
 
     def read(self, acquisition: Acquisition, bands: tuple, grid: Grid) -> np.ndarray:

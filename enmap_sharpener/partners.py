@@ -6,7 +6,7 @@
 __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look_grid', 'scene_footprint', 'choose', 'cuts',
            'windows_of', 'fetch_partner', 'enmap_angles']
 
-# %% ../nbs/01c_partners.ipynb #94807143
+# %% ../nbs/01c_partners.ipynb #1a1bda7d
 import json
 import logging
 import shutil
@@ -37,10 +37,10 @@ from .raster import NODATA, GridError, OutputError, create_raster, make_folder, 
 from .scene import Scene, read_enmap
 from .sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 
-# %% ../nbs/01c_partners.ipynb #165e51b1
+# %% ../nbs/01c_partners.ipynb #7d6b632d
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01c_partners.ipynb #b9b8f6ea
+# %% ../nbs/01c_partners.ipynb #85c121a0
 class Provider(Protocol):
     """A source of Sentinel-2 L2A data.
 
@@ -69,7 +69,7 @@ class Provider(Protocol):
     def estimate(self, grid: Grid) -> float:
         "Processing units that a scene on this 10 m grid will cost, looks included; 0 where nothing is charged."
 
-# %% ../nbs/01c_partners.ipynb #439af7d1
+# %% ../nbs/01c_partners.ipynb #bc7da857
 def target_grid(scene, margin_m: float = 300) -> Grid:
     """The 10 m grid of a scene's partner.
 
@@ -110,7 +110,7 @@ def look_grid(grid: Grid) -> Grid:
     "A grid of at most 96 x 96 pixels for a look at the clouds."
     return coarser(grid, 20 * np.ceil(max(grid.shape) * grid.rows.step / 20 / 96))
 
-# %% ../nbs/01c_partners.ipynb #6de3932a
+# %% ../nbs/01c_partners.ipynb #5cb093cf
 def scene_footprint(scene: Scene):
     """Outline of what EnMAP saw.
 
@@ -144,7 +144,7 @@ def _inside(footprint, grid: Grid) -> np.ndarray:
     "Which pixels of a grid lie in a footprint, bool (y, x)."
     return geometry_mask([_warped(footprint, 4326, grid.crs)], grid.shape, grid.transform, all_touched=True, invert=True)
 
-# %% ../nbs/01c_partners.ipynb #61cc9859
+# %% ../nbs/01c_partners.ipynb #f00727b7
 MOST_LOOKS = 12
 
 
@@ -196,7 +196,7 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
         raise PartnerError(f"No Sentinel-2 acquisition within {days:g} days of {start:%Y-%m-%d} will do: {told}; allow more days.")
     return ranking
 
-# %% ../nbs/01c_partners.ipynb #de39aa19
+# %% ../nbs/01c_partners.ipynb #913f66ea
 BANDS_OF = {20: (*BANDS_20M, "SCL"), 10: BANDS_10M}    # pixel size [m]: bands, in the order they are read
 
 
@@ -259,7 +259,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     work.open(work_folder)
     return work.publish(folder, work.read_best())
 
-# %% ../nbs/01c_partners.ipynb #86904f10
+# %% ../nbs/01c_partners.ipynb #99ef5741
 def enmap_angles(metadata) -> dict:
     """Sun and view of EnMAP at the scene's centre [deg], None where unknown.
 
@@ -306,7 +306,7 @@ def _units(path: Path) -> float:
     with opened(path) as file:
         return float(file.tags().get("units", 0))
 
-# %% ../nbs/01c_partners.ipynb #21787794
+# %% ../nbs/01c_partners.ipynb #927aeedc
 class _Work:
     "A fetch under way: its plan and windows lie in a folder, where a later run finds them."
 
