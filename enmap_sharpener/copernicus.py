@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE_URL', 'TOKEN_URL', 'CopernicusError', 'evalscript', 'processing_units', 'SentinelHub']
 
-# %% ../nbs/01ca_copernicus.ipynb #eb715bba
+# %% ../nbs/01ca_copernicus.ipynb #0b8d13ab
 import logging
 import re
 import time
@@ -37,7 +37,7 @@ from .partners import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from .raster import NODATA, EnmapError, GridError
 from .request import ServiceError, one_line
 
-# %% ../nbs/01ca_copernicus.ipynb #e06fa410
+# %% ../nbs/01ca_copernicus.ipynb #6a575a79
 _log = logging.getLogger(__name__)
 
 BASE_URL = "https://sh.dataspace.copernicus.eu"
@@ -47,7 +47,7 @@ TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/
 class CopernicusError(ServiceError):
     "Copernicus refuses, or cannot be reached; the message says what to do."
 
-# %% ../nbs/01ca_copernicus.ipynb #95284aee
+# %% ../nbs/01ca_copernicus.ipynb #3075626c
 def _checked(url: str) -> str:
     "An address that secrets may go to."
     parts = urlsplit(url)
@@ -105,7 +105,7 @@ class _Session(SentinelHubSession):
                                   "COPERNICUS_CLIENT_SECRET, and that the OAuth client has not expired.")
         raise CopernicusError(f"{host}: gives no token ({reason}); check the connection, or try again later.")
 
-# %% ../nbs/01ca_copernicus.ipynb #b37a3374
+# %% ../nbs/01ca_copernicus.ipynb #26e1b02a
 _ANGLES = {"sun_elevation": "sunZenithAngles", "sun_azimuth": "sunAzimuthAngles", "view_zenith": "viewZenithMean"}
 
 
@@ -137,7 +137,7 @@ def processing_units(pixels: int, bands: int, kind: str = "INT16") -> float:
     "What a request is charged: 1 for 512 x 512 pixels of three bands, double for 32 bits, at least 0.005."
     return max(0.005, pixels / 512**2 * bands / 3 * (2 if kind == "FLOAT32" else 1))
 
-# %% ../nbs/01ca_copernicus.ipynb #a8342be3
+# %% ../nbs/01ca_copernicus.ipynb #78ce84c4
 class SentinelHub:
     """Sentinel-2 L2A from the Copernicus Data Space Ecosystem, a `Provider`.
 
