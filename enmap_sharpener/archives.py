@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['EARTH_SEARCH', 'PLANETARY_COMPUTER', 'EarthSearch', 'PlanetaryComputer']
 
-# %% ../nbs/01d_archives.ipynb #b779b870
+# %% ../nbs/01d_archives.ipynb #1aa3eec9
 import logging
 import re
+import warnings
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Lock
@@ -25,7 +26,7 @@ from planetary_computer.settings import Settings
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
 from requests.adapters import HTTPAdapter
 from scipy.ndimage import binary_dilation
@@ -46,13 +47,13 @@ from .observation import Axis, Grid
 from .raster import NODATA
 from .request import ServiceError, one_line
 
-# %% ../nbs/01d_archives.ipynb #5dd699fc
+# %% ../nbs/01d_archives.ipynb #b02c0b0f
 _log = logging.getLogger(__name__)
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
-# %% ../nbs/01d_archives.ipynb #5da5b46b
+# %% ../nbs/01d_archives.ipynb #45e60c46
 def _environment(timeout: float, retries: int, delay: float) -> rasterio.Env:
     "GDAL for reading by HTTP."
     return rasterio.Env(
@@ -86,7 +87,7 @@ def _silent(name: str):
     finally:
         logger.removeFilter(drop)
 
-# %% ../nbs/01d_archives.ipynb #5c42fc14
+# %% ../nbs/01d_archives.ipynb #37f287e4
 def _reason(error: BaseException) -> str:
     "What went wrong at the bottom of a chain of errors, in one line."
     while error.__cause__ is not None:
@@ -98,7 +99,7 @@ def _may_pass(error: BaseException) -> bool:
     "Whether trying again can help: not if the server says that there is no such file. A signature may have run out: 403."
     return not isinstance(error, ValueError) and not re.search(r"response code: (404|410)", _reason(error))
 
-# %% ../nbs/01d_archives.ipynb #f759b222
+# %% ../nbs/01d_archives.ipynb #43316672
 class _Archive:
     "A STAC API with Sentinel-2 L2A as COGs; the provider of `enmap_sharpener.partners` without what differs."
 
@@ -279,13 +280,14 @@ class _Archive:
 
     def _fetch(self, granule: Granule, bands: tuple, grid: Grid, resampling: str) -> np.ndarray:
         "Bands of one granule through odc-stac."
-        box = GeoBox(grid.shape, grid.transform, f"EPSG:{grid.crs.to_epsg()}")
-        with _environment(self.timeout, self.retries, self.delay), _silent("odc.loader._rio"):
+        box = GeoBox(grid.shape, grid.transform, grid.crs.to_string())
+        with _environment(self.timeout, self.retries, self.delay), _silent("odc.loader._rio"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)      # of arrays that are being warped into
             data = odc.stac.load([stac_item(granule, bands)], list(bands), geobox=box, nodata=0, dtype="uint16", pool=4,
                                  resampling={"*": resampling, "SCL": "nearest"}, patch_url=self._signed)
         return np.stack([data[band].values[0] for band in bands])
 
-# %% ../nbs/01d_archives.ipynb #eb13a88c
+# %% ../nbs/01d_archives.ipynb #7b908922
 def _same_pass(a: Acquisition, b: Acquisition) -> bool:
     "Whether `b` is the pass of `a` and shows as much of the scene."
     return a.platform == b.platform and abs(a.start - b.start) < timedelta(minutes=20) and b.overlap > a.overlap - 0.01
@@ -295,7 +297,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     "Rows and columns of the smallest rectangle around what is true."
     return tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
 
-# %% ../nbs/01d_archives.ipynb #fb637a56
+# %% ../nbs/01d_archives.ipynb #ec1e80ce
 class EarthSearch(_Archive):
     """Sentinel-2 at Earth Search (Element 84, on AWS): open, without an account.
 
@@ -335,7 +337,7 @@ class EarthSearch(_Archive):
         numbers = self._load(granule, ("B02", "B04"), grid).min(axis=0)
         return float(np.percentile(numbers[numbers > 0], 2)) if numbers.any() else 0.0
 
-# %% ../nbs/01d_archives.ipynb #a6335b89
+# %% ../nbs/01d_archives.ipynb #1aa9502a
 class PlanetaryComputer(_Archive):
     """Sentinel-2 at Microsoft's Planetary Computer: open, without an account; addresses are signed for an hour.
 

@@ -6,7 +6,7 @@
 __all__ = ['OFFSET', 'Granule', 'read_granule', 'stac_item', 'offset_by_baseline', 'offset_by_metadata', 'offset_by_pixels',
            'harmonised']
 
-# %% ../nbs/01da_granules.ipynb #bc85599d
+# %% ../nbs/01da_granules.ipynb #c67d5da9
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from .raster import NODATA
 from .request import ServiceError
 from .sentinel2 import BANDS_10M, BANDS_20M
 
-# %% ../nbs/01da_granules.ipynb #2aac4d6e
+# %% ../nbs/01da_granules.ipynb #80bd1363
 _BANDS = (*BANDS_10M, *BANDS_20M, "SCL")
 _KEYS = dict(zip(_BANDS, ("blue", "green", "red", "nir", "rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22", "scl")))
 
@@ -54,7 +54,7 @@ class Granule:
     told: bool | None
     assets: dict
 
-# %% ../nbs/01da_granules.ipynb #067703d1
+# %% ../nbs/01da_granules.ipynb #76a28552
 def read_granule(feature: dict) -> Granule:
     """A granule from a STAC item.
 
@@ -105,7 +105,7 @@ def stac_item(granule: Granule, bands) -> pystac.Item:
                                           extra_fields=grid))
     return item
 
-# %% ../nbs/01da_granules.ipynb #8e271fff
+# %% ../nbs/01da_granules.ipynb #667908b0
 OFFSET = -1000
 
 

@@ -144,7 +144,7 @@ class Archive(Loopback):
         "Reflectance times 10000, or the class, that a satellite saw at map coordinates of zone 33."
         if band == "SCL":
             return classes(x, y, overpass.clouds)
-        return landscape(band, x, y, overpass.when.timetuple().tm_yday % 7)
+        return landscape(band, x, y, overpass.when.toordinal() % 7)
 
     def _seen(self, tile: Tile, overpass: Pass):
         "Outline of a tile's data in its own zone."
