@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EARTH_SEARCH', 'PLANETARY_COMPUTER', 'EarthSearch', 'PlanetaryComputer']
 
-# %% ../nbs/01d_archives.ipynb #1aa3eec9
+# %% ../nbs/01d_archives.ipynb #35ce0b8a
 import logging
 import re
 import warnings
@@ -47,13 +47,13 @@ from .observation import Axis, Grid
 from .raster import NODATA
 from .request import ServiceError, one_line
 
-# %% ../nbs/01d_archives.ipynb #b02c0b0f
+# %% ../nbs/01d_archives.ipynb #a3b02ae2
 _log = logging.getLogger(__name__)
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
-# %% ../nbs/01d_archives.ipynb #45e60c46
+# %% ../nbs/01d_archives.ipynb #64911a01
 def _environment(timeout: float, retries: int, delay: float) -> rasterio.Env:
     "GDAL for reading by HTTP."
     return rasterio.Env(
@@ -87,7 +87,7 @@ def _silent(name: str):
     finally:
         logger.removeFilter(drop)
 
-# %% ../nbs/01d_archives.ipynb #37f287e4
+# %% ../nbs/01d_archives.ipynb #1ce984b4
 def _reason(error: BaseException) -> str:
     "What went wrong at the bottom of a chain of errors, in one line."
     while error.__cause__ is not None:
@@ -99,7 +99,7 @@ def _may_pass(error: BaseException) -> bool:
     "Whether trying again can help: not if the server says that there is no such file. A signature may have run out: 403."
     return not isinstance(error, ValueError) and not re.search(r"response code: (404|410)", _reason(error))
 
-# %% ../nbs/01d_archives.ipynb #43316672
+# %% ../nbs/01d_archives.ipynb #779385b1
 class _Archive:
     "A STAC API with Sentinel-2 L2A as COGs; the provider of `enmap_sharpener.partners` without what differs."
 
@@ -232,7 +232,7 @@ class _Archive:
         bands : tuple of str
             Sentinel-2's names, 'SCL' too.
         grid : Grid
-            With edges on multiples of the bands' pixel size, tiles of its zone are copied untouched.
+            With edges on multiples of the bands' pixel size tiles of its zone are copied untouched, otherwise interpolated.
 
         Returns
         -------
@@ -271,9 +271,9 @@ class _Archive:
 
     def _load_once(self, granule: Granule, bands: tuple, grid: Grid) -> np.ndarray:
         "One try."
-        own = granule.epsg == grid.crs.to_epsg()
-        numbers = self._fetch(granule, bands, grid, "nearest" if own else "cubic")
-        if not own:     # not every store declares 0 as nodata: what a warp may have mixed with it goes
+        aligned = granule.epsg == grid.crs.to_epsg() and not any(edge % grid.cols.step for edge in grid.bounds)
+        numbers = self._fetch(granule, bands, grid, "nearest" if aligned else "cubic")
+        if not aligned and any(b != "SCL" for b in bands):   # not every store declares 0 as nodata: what was mixed with it goes
             edge = self._fetch(granule, bands[:1], grid, "nearest")[0] == 0
             numbers[:, binary_dilation(edge, iterations=2)] = 0
         return numbers
@@ -287,7 +287,7 @@ class _Archive:
                                  resampling={"*": resampling, "SCL": "nearest"}, patch_url=self._signed)
         return np.stack([data[band].values[0] for band in bands])
 
-# %% ../nbs/01d_archives.ipynb #7b908922
+# %% ../nbs/01d_archives.ipynb #4a2fb710
 def _same_pass(a: Acquisition, b: Acquisition) -> bool:
     "Whether `b` is the pass of `a` and shows as much of the scene."
     return a.platform == b.platform and abs(a.start - b.start) < timedelta(minutes=20) and b.overlap > a.overlap - 0.01
@@ -297,7 +297,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     "Rows and columns of the smallest rectangle around what is true."
     return tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
 
-# %% ../nbs/01d_archives.ipynb #ec1e80ce
+# %% ../nbs/01d_archives.ipynb #d2f8acbe
 class EarthSearch(_Archive):
     """Sentinel-2 at Earth Search (Element 84, on AWS): open, without an account.
 
@@ -337,7 +337,7 @@ class EarthSearch(_Archive):
         numbers = self._load(granule, ("B02", "B04"), grid).min(axis=0)
         return float(np.percentile(numbers[numbers > 0], 2)) if numbers.any() else 0.0
 
-# %% ../nbs/01d_archives.ipynb #1aa9502a
+# %% ../nbs/01d_archives.ipynb #ea202b08
 class PlanetaryComputer(_Archive):
     """Sentinel-2 at Microsoft's Planetary Computer: open, without an account; addresses are signed for an hour.
 

@@ -93,6 +93,13 @@ def test_a_scene_in_the_other_zone_is_copied_from_there(archive, monkeypatch):
     np.testing.assert_array_equal(source.read(find(source, where), ("B04",), where)[0], archive.truth("B04", e, n, archive.passes[0]))
 
 
+def test_half_a_pixel_off_is_interpolated_not_shifted(archive, monkeypatch):
+    where = grid(301005, 5799015, 60, 60)
+    source = provider(archive, "earth-search", monkeypatch)
+    error = source.read(find(source, where), ("B02",), where)[0] - truth(archive, "B02", where)
+    assert np.abs(error).max() <= 3 and np.abs(error.mean()) < 0.3
+
+
 def test_windows_and_the_whole_agree_without_a_seam(archive, monkeypatch):
     where = grid(298500, 5799000, 240, 80)
     source = provider(archive, "earth-search", monkeypatch)
