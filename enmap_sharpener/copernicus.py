@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASE_URL', 'TOKEN_URL', 'CopernicusError', 'evalscript', 'processing_units', 'SentinelHub']
 
-# %% ../nbs/01ca_copernicus.ipynb #0b8d13ab
+# %% ../nbs/01ca_copernicus.ipynb #6a3adec7
 import logging
 import re
 import time
@@ -37,7 +37,7 @@ from .partners import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from .raster import NODATA, EnmapError, GridError
 from .request import ServiceError, one_line
 
-# %% ../nbs/01ca_copernicus.ipynb #6a575a79
+# %% ../nbs/01ca_copernicus.ipynb #554562f7
 _log = logging.getLogger(__name__)
 
 BASE_URL = "https://sh.dataspace.copernicus.eu"
@@ -47,13 +47,26 @@ TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/
 class CopernicusError(ServiceError):
     "Copernicus refuses, or cannot be reached; the message says what to do."
 
-# %% ../nbs/01ca_copernicus.ipynb #3075626c
+# %% ../nbs/01ca_copernicus.ipynb #2935f777
 def _checked(url: str) -> str:
     "An address that secrets may go to."
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         raise CopernicusError(f"{url}: is not encrypted, so no secret is sent there; give an https address.")
     return url.rstrip("/")
+
+
+def _own_login(request):
+    "Keep `requests` from putting what ~/.netrc has, perhaps for any host, in place of the login."
+    return request
+
+
+class _Client(SentinelHubDownloadClient):
+    "The package's client, which sends nothing but its own token, and that nowhere else."
+
+    def _do_download(self, request):
+        return requests.request(request.request_type.value, url=request.url, json=request.post_values, auth=_own_login,
+                                headers=self._prepare_headers(request), timeout=self.config.download_timeout_seconds, allow_redirects=False)
 
 
 class _Session(SentinelHubSession):
@@ -91,8 +104,8 @@ class _Session(SentinelHubSession):
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(self._wait * 3 ** (attempt - 1))
-            try:   # auth: else requests would send what ~/.netrc has for this host; redirects would carry the secret on
-                answer = requests.post(self._url, data=self._ask, auth=lambda request: request, timeout=self._timeout, allow_redirects=False)
+            try:   # a redirect would carry the secret on
+                answer = requests.post(self._url, data=self._ask, auth=_own_login, timeout=self._timeout, allow_redirects=False)
                 if answer.status_code == 200 and "access_token" in answer.json():
                     return answer.json()
                 reason = f"status {answer.status_code}"
@@ -105,7 +118,7 @@ class _Session(SentinelHubSession):
                                   "COPERNICUS_CLIENT_SECRET, and that the OAuth client has not expired.")
         raise CopernicusError(f"{host}: gives no token ({reason}); check the connection, or try again later.")
 
-# %% ../nbs/01ca_copernicus.ipynb #26e1b02a
+# %% ../nbs/01ca_copernicus.ipynb #b039a5a5
 _ANGLES = {"sun_elevation": "sunZenithAngles", "sun_azimuth": "sunAzimuthAngles", "view_zenith": "viewZenithMean"}
 
 
@@ -137,7 +150,7 @@ def processing_units(pixels: int, bands: int, kind: str = "INT16") -> float:
     "What a request is charged: 1 for 512 x 512 pixels of three bands, double for 32 bits, at least 0.005."
     return max(0.005, pixels / 512**2 * bands / 3 * (2 if kind == "FLOAT32" else 1))
 
-# %% ../nbs/01ca_copernicus.ipynb #78ce84c4
+# %% ../nbs/01ca_copernicus.ipynb #14c2904a
 class SentinelHub:
     """Sentinel-2 L2A from the Copernicus Data Space Ecosystem, a `Provider`.
 
@@ -168,7 +181,7 @@ class SentinelHub:
         self._session, self.spent = _Session(client_id, client_secret, token_url, timeout, attempts, wait), 0.0
         self._config = SHConfig(use_defaults=True, sh_base_url=_checked(base_url), sh_token_url=token_url, max_retries=20,
                                 max_download_attempts=attempts, download_sleep_time=wait, download_timeout_seconds=timeout)
-        self._client = SentinelHubDownloadClient(session=self._session, config=self._config)
+        self._client = _Client(session=self._session, config=self._config)
         # the collection's own service_url would win over sh_base_url; a name may be defined only once, so it carries the address
         self._collection = DataCollection.SENTINEL2_L2A.define_from(f"sentinel-2-l2a at {base_url}", service_url=_checked(base_url))
 
@@ -269,6 +282,6 @@ def _decoded(content: bytes, what: str, bands: int, grid: Grid) -> np.ndarray:
             if (file.count, file.shape) == (bands, grid.shape) and file.transform.almost_equals(grid.transform, 1e-6):
                 return file.read()
             found = f"{file.count} bands of {file.shape} pixels at {tuple(file.transform)[:6]}"
-    except RasterioError:
+    except (RasterioError, ValueError):
         found = f"{len(content)} bytes that are no TIFF"
     raise CopernicusError(f"Copernicus, {what}: sent {found}, not what was asked for; try again later.")

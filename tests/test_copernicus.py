@@ -228,6 +228,22 @@ def test_the_secret_is_not_carried_over_a_redirect(site, monkeypatch):
     assert site.log == []
 
 
+def test_another_login_in_netrc_stays_at_home(site, scene, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password el5ewhere")
+    monkeypatch.setenv("NETRC", str(netrc))
+    fetch_partner(scene, client(site))
+    assert all(r.headers.get("authorization", "Bearer").startswith("Bearer") for r in site.log)
+
+
+def test_a_redirect_is_not_followed(site, scene, monkeypatch):
+    with SentinelHubSite([]) as other:
+        monkeypatch.setattr(site, "process", lambda query, handler: site.send(handler, "", 302, headers={"Location": other.url}))
+        with pytest.raises(CopernicusError, match="0 bytes that are no TIFF"):
+            fetch_partner(scene, client(site))
+        assert other.log == []
+
+
 def test_a_day_without_data_gives_way_to_the_next(site, scene):
     site.passes[1].empty = True
     record = fetch_partner(scene, client(site))
