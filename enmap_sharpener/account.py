@@ -6,7 +6,7 @@
 __all__ = ['HOST', 'SSO', 'CHUNK', 'DownloadError', 'NotFound', 'LoginError', 'Again', 'Login', 'bare', 'origin', 'safe',
            'Answer', 'Entrance']
 
-# %% ../nbs/01bb_account.ipynb #14f04dcd
+# %% ../nbs/01bb_account.ipynb #0ef31acf
 import logging
 import netrc
 import re
@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from .raster import EnmapError
 
-# %% ../nbs/01bb_account.ipynb #b03a3568
+# %% ../nbs/01bb_account.ipynb #3c3bb631
 _log = logging.getLogger(__name__)
 
 HOST = "https://download.geoservice.dlr.de"
@@ -53,7 +53,7 @@ class Again(Exception):
         super().__init__(reason)
         self.reason, self.after = reason, after
 
-# %% ../nbs/01bb_account.ipynb #e1bc75a0
+# %% ../nbs/01bb_account.ipynb #c98ac2f9
 @dataclass(frozen=True, repr=False)
 class Login:
     """What lets a `Client` in; its text never shows it.
@@ -104,7 +104,7 @@ class Login:
                              "set ENMAP_USERNAME and ENMAP_PASSWORD, both.")
         return cls(username, password, _token(env.get("ENMAP_SESSION_TOKEN", "")))
 
-# %% ../nbs/01bb_account.ipynb #44a91644
+# %% ../nbs/01bb_account.ipynb #acfcb153
 def _from_netrc(path, host: str) -> tuple:
     "User name and password for a host, or two None."
     try:
@@ -126,7 +126,7 @@ def _token(text: str) -> str | None:
         raise LoginError("The session token holds characters that no cookie has; paste only the value of the cookie 'session'.")
     return token or None
 
-# %% ../nbs/01bb_account.ipynb #0083c5e8
+# %% ../nbs/01bb_account.ipynb #8e47ff6e
 class _Bare(logging.Filter):
     "Takes the queries out of addresses in log records."
 
@@ -166,7 +166,7 @@ def safe(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
 
-# %% ../nbs/01bb_account.ipynb #cad50e55
+# %% ../nbs/01bb_account.ipynb #226c36ce
 @dataclass
 class _Form:
     "A form of a web page."
@@ -219,7 +219,7 @@ class _Page(HTMLParser):
         words = " ".join(self.words)
         return bool(self.forms and re.search(r"usage policy|terms (of use|and conditions)|acceptable use|licen[cs]e", words, re.I))
 
-# %% ../nbs/01bb_account.ipynb #f3975d09
+# %% ../nbs/01bb_account.ipynb #c512ece2
 CHUNK = 1 << 16
 
 
@@ -290,7 +290,7 @@ class Answer:
     def __exit__(self, *error):
         self.close()
 
-# %% ../nbs/01bb_account.ipynb #c4617bbe
+# %% ../nbs/01bb_account.ipynb #edf0237f
 class _Way:
     "A way in that is being used: a new object for each login, so that a thread sees that another one has logged in."
 
@@ -323,13 +323,18 @@ class _Hosts:
         self.sessions, self.stranger = {place: _session() for place in (self.host, self.sso)}, _session()
         self.stranger.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
-    def follow(self, url: str, way: _Way, headers: dict, form: _Form | None = None) -> Answer:
-        "The answer at the end of a chain of redirects; `form` is sent to its beginning."
+    def follow(self, url: str, way: _Way, headers: dict, form: _Form | None = None, *, knock: bool = True) -> Answer:
+        """The answer at the end of a chain of redirects; `form` is sent to its beginning.
+
+        Without `knock` the chain ends before the sign-on: its cookies belong to the thread that is logging in.
+        """
         for _ in range(12):
             response = self._send(url, way, headers, form)
             if not response.is_redirect:
                 return Answer(response)
             url = _Address(urljoin(url, response.headers["location"]))
+            if origin(url) == self.sso and not knock:
+                return Answer(response)
             response.close()
             if form:
                 form, headers = None, _ONE_BYTE
@@ -368,7 +373,7 @@ def _cause(error: Exception) -> str:
     inner = getattr(error.args[0], "reason", None) if error.args else None
     return f"no answer, {type(inner or error).__name__}"
 
-# %% ../nbs/01bb_account.ipynb #fc307b1e
+# %% ../nbs/01bb_account.ipynb #5f17f333
 class Entrance:
     """Asks for files, and logs in where that is wanted.
 
@@ -417,7 +422,7 @@ class Entrance:
         """
         for _ in range(6):
             way = self._way
-            answer = self._hosts.follow(url, way, headers)
+            answer = self._hosts.follow(url, way, headers, knock=False)
             refusal = self._refusal(answer)
             if not refusal:
                 way.worked = True
@@ -437,13 +442,15 @@ class Entrance:
             if place in self._hosts.sessions:
                 return f"status {answer.status}"
             raise DownloadError(f"{bare(answer.url)}: refused with status {answer.status}; credentials go to {self._hosts.host} only.")
+        if 300 <= answer.status < 400:
+            return "it leads to the sign-on"
         if not (page := answer.page()):
             return None
-        if page.login and place in self._hosts.sessions:
+        if not page.login:
+            raise Again("a web page came in place of the file")
+        if place in self._hosts.sessions:
             return "a login page came"
-        if place == self._hosts.sso:
-            return _strange(page, place)
-        raise Again("a web page came in place of the file")
+        raise LoginError(f"{place}: a redirect led to this login page, which is not the sign-on {self._hosts.sso}, and it got nothing.")
 
     def _log_in(self, url: str, way: _Way, refusal: str):
         "Take the next way in that works, unless another thread has."
@@ -463,13 +470,13 @@ class Entrance:
 
     def _enter(self, name: str, url: str) -> str | None:
         "Log in the way that is named; why that did not work, or None."
-        cookies = self._hosts.sessions[self._hosts.host].cookies
-        cookies.clear()
+        session = self._hosts.sessions[self._hosts.host]
+        session.cookies.clear()
         if name == "form":
             return _sign_on(self._hosts, url)
-        cookies.set("session", self._login.session_token, domain=urlsplit(self._hosts.host).hostname, path="/")
+        session.cookies.set("session", self._login.session_token, domain=urlsplit(self._hosts.host).hostname, path="/")
 
-# %% ../nbs/01bb_account.ipynb #32466f5b
+# %% ../nbs/01bb_account.ipynb #2e2d4bc4
 def _sign_on(hosts: _Hosts, url: str) -> str | None:
     "Log in with the form that the way to a file leads to; why that did not work, or None."
     way = _Way("form")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_file', 'Manifest', 'download_scene', 'pixel_window', 'read_window', 'Report', 'download_scenes']
 
-# %% ../nbs/01ba_products.ipynb #dd553537
+# %% ../nbs/01ba_products.ipynb #99145149
 import json
 import logging
 import os
@@ -44,7 +44,7 @@ from .records import Found, Skipped
 from .scene import read_enmap
 from .transfer import Client, FileRecord
 
-# %% ../nbs/01ba_products.ipynb #ea43ef74
+# %% ../nbs/01ba_products.ipynb #90471442
 try:
     import fcntl
 except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
@@ -52,7 +52,7 @@ except ImportError:     # Windows has no such locks: there, two runs in one fold
 
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01ba_products.ipynb #47b6523a
+# %% ../nbs/01ba_products.ipynb #60b80f0b
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")       # classic and BigTIFF
 _PICTURE = (b"\x89PNG", b"\xff\xd8\xff")
 
@@ -87,7 +87,7 @@ def check_file(path, name: str, scene_id: str):
     elif kind in ("PNG", "JPG", "JPEG") and not start.startswith(_PICTURE):
         raise ProductError(f"{name}: is no picture, it begins with {start!r}.")
 
-# %% ../nbs/01ba_products.ipynb #d0413732
+# %% ../nbs/01ba_products.ipynb #e07a43f8
 def _file_of(url: str, scene_id: str) -> str:
     "The name of the file at an address of a scene."
     name = unquote(urlsplit(url).path.rpartition("/")[2])
@@ -131,7 +131,7 @@ class _Source:
         self.repaired = second == repaired
         return result, bare(second)
 
-# %% ../nbs/01ba_products.ipynb #955b4649
+# %% ../nbs/01ba_products.ipynb #fc37174a
 class Manifest:
     """The scenes that are complete in a folder.
 
@@ -184,7 +184,7 @@ class Manifest:
                 raise DownloadError(f"{self.path.parent}: another run is downloading into this folder; wait for it or stop it.") from None
             yield self
 
-# %% ../nbs/01ba_products.ipynb #39e773e5
+# %% ../nbs/01ba_products.ipynb #ecfb8cf8
 def download_scene(found: Found, folder, client: Client, *, keys=None, window=None, progress=None) -> dict:
     """Fetch a scene, or what is missing of it.
 
@@ -260,7 +260,7 @@ def _record(found: Found, files: list, window=None) -> dict:
     return {"id": found.id, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "source": bare(found.assets["image"]).rpartition("/")[0], "window": window, "citation": found.citation, "files": files}
 
-# %% ../nbs/01ba_products.ipynb #f6af1a25
+# %% ../nbs/01ba_products.ipynb #3dbac674
 _WINDOW = "window.json"
 
 
@@ -328,8 +328,8 @@ def read_window(found: Found, folder, client: Client, box, *, progress=None) -> 
         return record
     if _note(stage).get("window") != box:
         shutil.rmtree(stage, ignore_errors=True)
-    make_folder(stage)
-    (stage / _WINDOW).write_text(json.dumps({"window": box}))
+        make_folder(stage)
+        (stage / _WINDOW).write_text(json.dumps({"window": box}))
     files = _fill_window(source, stage, client, box, progress)
     read_enmap(stage)
     record = _record(found, files, box)
@@ -345,7 +345,7 @@ def _note(place: Path) -> dict:
     except (OSError, ValueError, TypeError):
         return {}
 
-# %% ../nbs/01ba_products.ipynb #ab2af3c2
+# %% ../nbs/01ba_products.ipynb #aab15d1e
 def _fill_window(source: _Source, stage: Path, client: Client, box, progress) -> list:
     "Write the files of a part of a scene; their entries in the manifest."
     xml = stage / source.names["metadata"]
@@ -357,7 +357,7 @@ def _fill_window(source: _Source, stage: Path, client: Client, box, progress) ->
     for n, key in enumerate(rasters):
         path = stage / re.sub(r"_COG(?=\.TIFF?$)", "", source.names[key], flags=re.I)
         if not path.exists() or grid is None:
-            with _remote(source, key, client) as (raster, read):
+            with _remote(source, key, client, stage) as (raster, read):
                 found = raster.crs, raster.transform, raster.shape
                 grid = grid or found
                 pixels = pixels or pixel_window(box, *grid)
@@ -369,14 +369,18 @@ def _fill_window(source: _Source, stage: Path, client: Client, box, progress) ->
         if progress:
             progress(n + 1, len(rasters))
     xml.write_bytes(_cropped(xml, files[0]["name"], grid, pixels))
-    return [FileRecord.of(xml)._asdict(), *files]
+    files.insert(0, FileRecord.of(xml)._asdict())
+    for path in stage.iterdir():                # blocks, and what a killed run was writing
+        if path.name not in {_WINDOW, *(f["name"] for f in files)}:
+            path.unlink()
+    return files
 
 
 @contextmanager
-def _remote(source: _Source, key: str, client: Client):
+def _remote(source: _Source, key: str, client: Client, stage: Path):
     "A raster on the server, open in rasterio. What goes wrong in the transfer comes out as it is, and not as GDAL sees it."
     name = source.names[key]
-    with source.get(key, client.open)[0] as remote, rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+    with source.get(key, lambda u: client.open(u, stage / f"{name}.blocks"))[0] as remote, rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
 
         def opener(path, *mode, **options):
             if path != name:
@@ -429,7 +433,7 @@ def _cropped(xml: Path, image: str, grid: tuple, pixels: tuple) -> bytes:
             element.text = str(value)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
 
-# %% ../nbs/01ba_products.ipynb #a081f5c4
+# %% ../nbs/01ba_products.ipynb #ece825ac
 @dataclass(frozen=True)
 class Report:
     """What `download_scenes` did: records of the scenes that are new, identifiers of those that were there, and what was skipped."""
@@ -494,7 +498,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
             pool.shutdown(cancel_futures=True)
     return Report(tuple(sorted(done, key=lambda r: r["id"])), tuple(already), tuple(sorted(skipped)))
 
-# %% ../nbs/01ba_products.ipynb #3512af7b
+# %% ../nbs/01ba_products.ipynb #c2bedea2
 def _complete(record: dict, folder, window) -> bool:
     "Whether the files of a record are there, in full and with at least the window; files of another size are removed."
     try:

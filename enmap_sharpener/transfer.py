@@ -5,26 +5,26 @@
 # %% auto #0
 __all__ = ['FileRecord', 'Client', 'RemoteFile']
 
-# %% ../nbs/01b_transfer.ipynb #c8990134
+# %% ../nbs/01b_transfer.ipynb #45e07713
 import hashlib
 import io
 import json
 import logging
 import os
 import random
+import tempfile
 import threading
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
 from .account import HOST, SSO, Again, Answer, DownloadError, Entrance, Login, bare, origin
 from .raster import EnmapError, OutputError
 
-# %% ../nbs/01b_transfer.ipynb #591bf4de
+# %% ../nbs/01b_transfer.ipynb #37138ef9
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01b_transfer.ipynb #1d999591
+# %% ../nbs/01b_transfer.ipynb #9cc737b4
 class FileRecord(NamedTuple):
     """A file that was fetched whole: name, size [bytes], and checksum."""
 
@@ -95,7 +95,7 @@ class _Part:
         self.note.unlink(missing_ok=True)
         return record
 
-# %% ../nbs/01b_transfer.ipynb #29102392
+# %% ../nbs/01b_transfer.ipynb #bba82fd1
 class _Patience:
     "Tries again and again; `stop` ends it from another thread."
 
@@ -132,7 +132,7 @@ class _Patience:
         if self.stop.wait(max(0.0, seconds)):
             raise DownloadError("Stopped; what has arrived is kept.")
 
-# %% ../nbs/01b_transfer.ipynb #fb270bcc
+# %% ../nbs/01b_transfer.ipynb #87a9c64f
 class Client:
     """Fetches files; may be used from several threads.
 
@@ -231,11 +231,11 @@ class Client:
             length = answer.headers.get("Content-Length", "")
             return answer.range[1] if answer.status != 200 else int(length) if length.isdigit() else None
 
-    def open(self, url: str) -> "RemoteFile":
-        "Open a file for reading in place: only what is read is fetched."
-        return RemoteFile(self, url)
+    def open(self, url: str, keep=None) -> "RemoteFile":
+        "Open a file for reading in place: only what is read is fetched. `keep` is where it is kept for another run."
+        return RemoteFile(self, url, keep)
 
-# %% ../nbs/01b_transfer.ipynb #48f64bd1
+# %% ../nbs/01b_transfer.ipynb #613e3173
 def _passes(check, part: _Part, last: bool) -> bool:
     "Whether a whole file is what was wanted; if not, it is thrown away, and the second time that is an error."
     try:
@@ -250,7 +250,46 @@ def _passes(check, part: _Part, last: bool) -> bool:
     _log.info("%s; fetching it again", reason)
     return False
 
-# %% ../nbs/01b_transfer.ipynb #da595a0b
+# %% ../nbs/01b_transfer.ipynb #bb739c6f
+class _Blocks:
+    "Blocks of a file, kept on disk."
+
+    def __init__(self, path, version: list, block: int):
+        self.path, self.known, self.block = Path(path), set(), block
+        self.list = self.path.with_name(self.path.name + ".json")
+        try:
+            head, *lines = self.list.read_text().splitlines(keepends=True)
+            known = self.path.exists() and json.loads(head) == version
+        except (OSError, ValueError):
+            known = False
+        if known:
+            self.known = {int(line) for line in lines if line.endswith("\n")}
+        else:
+            self.list.write_text(json.dumps(version) + "\n")
+            self.path.write_bytes(b"")
+
+    def put(self, first: int, data: bytes):
+        "Keep whole blocks, and only then say so."
+        with open(self.path, "r+b") as file:
+            file.seek(first * self.block)
+            file.write(data)
+        numbers = range(first, first + -(-len(data) // self.block))
+        with open(self.list, "a") as file:
+            file.write("".join(f"{i}\n" for i in numbers))
+        self.known.update(numbers)
+
+    def read(self, start: int, stop: int) -> bytes:
+        "Bytes of blocks that are known."
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def remove(self):
+        "Throw everything away."
+        for path in (self.path, self.list):
+            path.unlink(missing_ok=True)
+
+# %% ../nbs/01b_transfer.ipynb #33be516f
 class RemoteFile(io.RawIOBase):
     """A file on the server, read where it lies.
 
@@ -260,16 +299,25 @@ class RemoteFile(io.RawIOBase):
     ----------
     client : Client
     url : str
+    keep : str or Path, optional
+        Where blocks are kept for another run; without it they are gone when the file is closed.
     block : int
         Bytes that are fetched at least.
-    keep : int
-        Number of blocks that are kept.
+
+    Attributes
+    ----------
+    fetched : int
+        Bytes that were fetched.
+    error : EnmapError or None
     """
 
-    def __init__(self, client: Client, url: str, block: int = 1 << 14, keep: int = 4096):
-        self.client, self.url, self.block, self.keep = client, url, block, keep
-        self.position, self.fetched, self.error, self._version, self._blocks = 0, 0, None, None, OrderedDict()
-        self._load(0, 1)
+    def __init__(self, client: "Client", url: str, keep=None, block: int = 1 << 14):
+        self._client, self._url, self._position, self._keep = client, url, 0, keep
+        self.fetched, self.error, self._version = 0, None, None
+        with client._patience.persist(url, lambda: self._ask(0, 1)):    # one byte tells the length
+            self.length = self._version[0]
+        self._folder = None if keep else tempfile.TemporaryDirectory()
+        self._blocks = _Blocks(keep or Path(self._folder.name) / "blocks", self._version, block)
 
     def readable(self):
         return True
@@ -278,56 +326,67 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def tell(self):
-        return self.position
+        return self._position
 
     def seek(self, offset, whence=io.SEEK_SET):
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length}[whence]
-        return self.position
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}[whence]
+        return self._position
 
     def read(self, size=-1):
-        stop = self.length if size is None or size < 0 else min(self.length, self.position + size)
-        if stop <= self.position or self.error:
+        stop = self.length if size is None or size < 0 else min(self.length, self._position + size)
+        if stop <= self._position or self.error:
             return b""
         try:
-            first, last = self.position // self.block, (stop - 1) // self.block
-            data = b"".join(self._have(first, last + 1))
+            first, last = self._position // self._blocks.block, (stop - 1) // self._blocks.block
+            self._client._patience.persist(self._url, lambda: self._provide(first, last + 1), lambda: len(self._blocks.known))
+            data = self._blocks.read(self._position, stop)
+        except OSError as error:
+            self.error = OutputError(f"{bare(self._url)}: what was read cannot be kept ({error.strerror}); check that the disk has space.")
+            return b""
         except EnmapError as error:
             self.error = error
             return b""
-        data = data[self.position - first * self.block:stop - first * self.block]
-        self.position = stop
+        self._position = stop
         return data
 
-    def _have(self, first: int, stop: int) -> list:
-        "Blocks, those that are missing fetched: neighbours in one request."
-        missing = [i for i in range(first, stop) if i not in self._blocks]
+    def close(self):
+        if self._folder and not self.closed:
+            self._folder.cleanup()
+        super().close()
+
+    def _provide(self, first: int, stop: int):
+        "Fetch the blocks that are missing: neighbours in one request."
+        missing = [i for i in range(first, stop) if i not in self._blocks.known]
         while missing:
             run = next((n for n, i in enumerate(missing) if i != missing[0] + n), len(missing))
-            self._load(missing[0], missing[run - 1] + 1)
-            missing = missing[run:]
-        found = [self._blocks[i] for i in range(first, stop)]
-        while len(self._blocks) > max(self.keep, stop - first):
-            self._blocks.popitem(last=False)
-        return found
+            self._fetch(missing[0], missing[run - 1] + 1)
+            missing = [i for i in missing if i not in self._blocks.known]
 
-    def _load(self, first: int, stop: int):
-        "Fetch blocks with one request."
-        start, stop = first * self.block, stop * self.block
-        data = self.client._patience.persist(self.url, lambda: self._piece(start, stop))
-        self.fetched += len(data)
-        for i in range(0, len(data), self.block):
-            self._blocks[first + i // self.block] = data[i:i + self.block]
-
-    def _piece(self, start: int, stop: int) -> bytes:
-        "Bytes of the file, from one version of it."
-        with self.client._entrance.ask(self.url, {"Range": f"bytes={start}-{stop - 1}"}) as answer:
-            if answer.status != 206 or answer.range[0] != start or answer.range[1] is None:
-                raise DownloadError(f"{bare(self.url)}: cannot be read in parts (status {answer.status}); fetch the whole scene.")
-            version = answer.range[1], answer.headers.get("ETag"), answer.headers.get("Last-Modified")
-            if version != (self._version or version):
-                raise DownloadError(f"{bare(self.url)}: changed while it was read; start again.")
-            self._version, self.length = version, version[0]
-            data = b"".join(answer.chunks())
-        if len(data) != min(stop, self.length) - start:
+    def _fetch(self, first: int, stop: int):
+        "Fetch blocks, and keep each when it is whole."
+        size = self._blocks.block
+        with self._ask(first * size, stop * size) as answer:
+            data = b""
+            for chunk in answer.chunks():
+                data += chunk
+                self.fetched += len(chunk)
+                whole = len(data) if first * size + len(data) == self.length else len(data) // size * size
+                self._blocks.put(first, data[:whole])
+                first, data = first + -(-whole // size), data[whole:]
+        if first < min(stop, -(-self.length // size)):
             raise Again("the connection broke off")
-        return data
+
+    def _ask(self, start: int, stop: int):
+        "Ask for bytes; all answers have to be of one version of the file."
+        answer = self._client._entrance.ask(self._url, {"Range": f"bytes={start}-{stop - 1}"})
+        version = [answer.range[1], answer.headers.get("ETag"), answer.headers.get("Last-Modified")]
+        trouble = None
+        if answer.status != 206 or answer.range[0] != start or answer.range[1] is None:
+            trouble = f"cannot be read in parts (status {answer.status}); fetch the whole scene."
+        elif version != (self._version or version):
+            trouble = "changed while it was read; start again."
+        if trouble:
+            answer.close()
+            raise DownloadError(f"{bare(self._url)}: {trouble}")
+        self._version = version
+        return answer

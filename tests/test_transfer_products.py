@@ -152,7 +152,7 @@ def test_some_assets(world, tmp_path):
 
 def test_a_bad_network(world, products, tmp_path):
     site, client, found = world
-    site.faults[""] = ["cut", 503, "429 in 0", "html", "cut", 500, "damaged", "range error"] * 3
+    site.faults[""] = ["cut", 503, "429 in 0", "html", "cut", 500, "range error"] * 3 + ["damaged"]
     client._patience.tries = 30
     assert len(download_scenes(found, tmp_path, client, parallel=2).done) == 2
     for name, files in products.items():
