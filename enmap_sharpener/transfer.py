@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FileRecord', 'Client', 'RemoteFile']
 
-# %% ../nbs/01b_transfer.ipynb #45e07713
+# %% ../nbs/01b_transfer.ipynb #13f1f017
 import hashlib
 import io
 import json
@@ -18,13 +18,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from .account import HOST, SSO, Again, Answer, DownloadError, Entrance, Login, bare, origin
+from .account import HOST, SSO, Again, DownloadError, Login, bare, origin
+from .entrance import Answer, Entrance
 from .raster import EnmapError, OutputError
 
-# %% ../nbs/01b_transfer.ipynb #37138ef9
+# %% ../nbs/01b_transfer.ipynb #cc114af8
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01b_transfer.ipynb #9cc737b4
+# %% ../nbs/01b_transfer.ipynb #26bfa835
 class FileRecord(NamedTuple):
     """A file that was fetched whole: name, size [bytes], and checksum."""
 
@@ -95,7 +96,7 @@ class _Part:
         self.note.unlink(missing_ok=True)
         return record
 
-# %% ../nbs/01b_transfer.ipynb #bba82fd1
+# %% ../nbs/01b_transfer.ipynb #4f30bf65
 class _Patience:
     "Tries again and again; `stop` ends it from another thread."
 
@@ -132,7 +133,7 @@ class _Patience:
         if self.stop.wait(max(0.0, seconds)):
             raise DownloadError("Stopped; what has arrived is kept.")
 
-# %% ../nbs/01b_transfer.ipynb #87a9c64f
+# %% ../nbs/01b_transfer.ipynb #1be95252
 class Client:
     """Fetches files; may be used from several threads.
 
@@ -235,7 +236,7 @@ class Client:
         "Open a file for reading in place: only what is read is fetched. `keep` is where it is kept for another run."
         return RemoteFile(self, url, keep)
 
-# %% ../nbs/01b_transfer.ipynb #613e3173
+# %% ../nbs/01b_transfer.ipynb #1ff7227e
 def _passes(check, part: _Part, last: bool) -> bool:
     "Whether a whole file is what was wanted; if not, it is thrown away, and the second time that is an error."
     try:
@@ -250,7 +251,7 @@ def _passes(check, part: _Part, last: bool) -> bool:
     _log.info("%s; fetching it again", reason)
     return False
 
-# %% ../nbs/01b_transfer.ipynb #bb739c6f
+# %% ../nbs/01b_transfer.ipynb #117946f1
 class _Blocks:
     "Blocks of a file, kept on disk."
 
@@ -289,7 +290,7 @@ class _Blocks:
         for path in (self.path, self.list):
             path.unlink(missing_ok=True)
 
-# %% ../nbs/01b_transfer.ipynb #33be516f
+# %% ../nbs/01b_transfer.ipynb #1d8caaa3
 class RemoteFile(io.RawIOBase):
     """A file on the server, read where it lies.
 
