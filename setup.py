@@ -19,6 +19,7 @@ setup(
     python_requires=f">={cfg['min_python']},<3.13", install_requires=cfg["requirements"].split(),
     extras_require={
         "dev": cfg["dev_requirements"].split(),
+        "maps": ["folium>=0.15"],
         "cpu": ["tensorflow-cpu>=2.18", "keras>=3.6"],
         "gpu": ["tensorflow[and-cuda]>=2.18", "keras>=3.6"],
     },

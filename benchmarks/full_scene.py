@@ -37,7 +37,8 @@ def scene(workdir, size):
         print(f"simulating {size} x {size} ...", flush=True)
         seconds, _, memory = execute("simulate", "--size", size, "--no-truth", "--output", folder)
         print(f"  {seconds:.0f} s, {memory:.2f} GB", flush=True)
-    return next(folder.glob("ENMAP*")), folder / "sentinel2"
+    enmap = next(folder.glob("ENMAP*"))
+    return enmap, enmap / "sentinel2"
 
 
 def measure(enmap, guide, method, extra):

@@ -6,7 +6,7 @@
 __all__ = ['Simulation', 'enmap_image', 'enmap_quality', 'sentinel2_images', 'sentinel2_classes', 'truth_image', 'scene_metadata',
            'simulate_pair', 'SimulatedPaths', 'simulate']
 
-# %% ../nbs/00a_simulate.ipynb #e00785bf
+# %% ../nbs/00a_simulate.ipynb #c62ef370
 import json
 import os
 import shutil
@@ -33,7 +33,7 @@ from .raster import NODATA, SCALE, GridError, OutputError, create_raster, make_f
 from .scene import Scene, write_enmap
 from .sentinel2 import BANDS_10M, BANDS_20M, Sentinel2, write_sentinel2
 
-# %% ../nbs/00a_simulate.ipynb #8ca6723d
+# %% ../nbs/00a_simulate.ipynb #55395170
 _CRS, _EAST, _NORTH = CRS.from_epsg(32633), 366015.0, 5806125.0   # upper left corner of EnMAP, at 15 m modulo 30
 _AROUND = 75.0      # of Sentinel-2 beyond EnMAP [m]
 _BEYOND = 12        # of the landscape beyond Sentinel-2 [10 m pixels]
@@ -61,7 +61,7 @@ def _inside(grid, degrees):
     turned = (x.T + 1j * y) * u.conjugate()
     return (np.abs(turned.real) <= half[0] + 1e-6) & (np.abs(turned.imag) <= half[1] + 1e-6)
 
-# %% ../nbs/00a_simulate.ipynb #c4ee0d5d
+# %% ../nbs/00a_simulate.ipynb #a326fd29
 @dataclass(frozen=True)
 class Simulation:
     """What is put into a simulated scene; every image made from it is a pure function of these settings.
@@ -146,7 +146,7 @@ class Simulation:
         place = {"enmap": self.clouds and (0.62, 0.42), "sentinel2": self.sentinel2_clouds and (0.45, 0.7)}[sensor]
         return sensors.Cloud([n * 10.0 for n in self.ground.shape], self.seed, place) if place else None
 
-# %% ../nbs/00a_simulate.ipynb #1bf9ad18
+# %% ../nbs/00a_simulate.ipynb #2fa938ba
 def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
     """What EnMAP measures, in chunks of `chunk` pixels a side.
 
@@ -182,7 +182,7 @@ def _coordinates(bands):
     """Coordinates of a cube with these bands."""
     return {"band": bands.number} | {n: ("band", getattr(bands, n)) for n in ("wavelength", "fwhm", "detector", "good")}
 
-# %% ../nbs/00a_simulate.ipynb #35ca9353
+# %% ../nbs/00a_simulate.ipynb #ef101535
 def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
     """EnMAP's quality layers 'classes', 'cloud', 'cloudshadow' and 'haze', uint8 (y, x), coded as in the product."""
     y, x = simulation.metres(simulation.grid.rows), simulation.metres(simulation.grid.cols)
@@ -194,7 +194,7 @@ def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
     nothing = {"classes": 3}
     return {name: np.where(simulation.seen, layer, nothing.get(name, 0)).astype("uint8") for name, layer in layers.items()}
 
-# %% ../nbs/00a_simulate.ipynb #7fdeff08
+# %% ../nbs/00a_simulate.ipynb #3f56a71b
 def sentinel2_images(simulation: Simulation, chunk: int = 2 * sensors.TILE) -> tuple[xr.DataArray, xr.DataArray]:
     """What Sentinel-2 measures at 10 m and at 20 m, in chunks of `chunk` pixels a side.
 
@@ -227,7 +227,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
 
 
 
-# %% ../nbs/00a_simulate.ipynb #05c309ed
+# %% ../nbs/00a_simulate.ipynb #1bfd25ab
 def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
     """Sentinel-2's scene classification at 20 m, uint8 (y, x): 3 shadow, 4 vegetation, 5 bare, 6 water, 8 and 9 cloud."""
     grid, land = simulation.guide_grid(20.0), simulation.land
@@ -242,7 +242,7 @@ def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
         classes = np.select([opacity > 0.6, opacity > 0.15, shadow > 0.15], [9, 8, 3], classes)
     return grid.georeference(classes.astype("uint8"))
 
-# %% ../nbs/00a_simulate.ipynb #1ab2e189
+# %% ../nbs/00a_simulate.ipynb #1e146313
 def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
     """What a perfect sharpener would find, in chunks of `chunk` pixels a side.
 
@@ -277,7 +277,7 @@ def _wholly_seen(simulation, grid):
             seen &= padded[np.ix_(y + 9, x + 9)]
     return seen
 
-# %% ../nbs/00a_simulate.ipynb #4477104f
+# %% ../nbs/00a_simulate.ipynb #20e82cc3
 _START = datetime(2023, 7, 16, 10, 15, tzinfo=timezone.utc)
 _S2_DATE = _START + timedelta(days=9)
 
@@ -325,7 +325,7 @@ def _as_read(image):
     rounded = lambda x: np.where(np.isnan(x), np.nan, to_int16(x) * np.float32(SCALE)).astype("float32")
     return image.copy(data=image.data.map_blocks(rounded, dtype="float32").persist())
 
-# %% ../nbs/00a_simulate.ipynb #a9947511
+# %% ../nbs/00a_simulate.ipynb #af8cacf4
 class SimulatedPaths(NamedTuple):
     """What `simulate` wrote; `truth` is None if it was not asked for."""
 
@@ -341,7 +341,7 @@ def simulate(folder, size=100, seed=0, *, truth=True, overwrite=False, progress=
     Parameters
     ----------
     folder : str or Path
-        Gets the EnMAP product (named by its identifier), `sentinel2/`, `truth.tif` and `simulation.json`.
+        Gets the EnMAP product (a folder named by its identifier, with the Sentinel-2 files in its `sentinel2/`), `truth.tif` and `simulation.json`.
     size, seed, **settings
         See `Simulation`.
     truth : bool
@@ -363,26 +363,26 @@ def simulate(folder, size=100, seed=0, *, truth=True, overwrite=False, progress=
         See `Simulation`.
     """
     simulation, folder = Simulation(size, seed, **settings), Path(folder)
-    names = (scene_metadata(simulation).id, "sentinel2", "truth.tif", "simulation.json")
+    names = (scene_metadata(simulation).id, "truth.tif", "simulation.json")
     if not overwrite and (there := [n for n in names if (folder / n).exists()]):
         raise OutputError(f"{folder / there[0]}: exists already; choose another folder or allow overwriting")
     stage = folder / f".simulate.{os.getpid()}.part"
     make_folder(stage)
     try:
         _write(simulation, stage, truth, progress)
-        made = [_publish(stage / name, folder / name) for name in names]
+        enmap, *others = (_publish(stage / name, folder / name) for name in names)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return SimulatedPaths(*made)
+    return SimulatedPaths(enmap, enmap / "sentinel2", *others)
 
-# %% ../nbs/00a_simulate.ipynb #2ad021ac
+# %% ../nbs/00a_simulate.ipynb #4cef4fb0
 def _write(simulation, folder, truth, progress):
     """Write all files of a simulation into an empty folder."""
     images = [enmap_image(simulation), *sentinel2_images(simulation), *([truth_image(simulation)] if truth else [])]
     cube, bands10, bands20, *ground = _digital(images, progress)
     metadata, bands = scene_metadata(simulation), sensors.enmap_bands()
     write_enmap(folder, cube, bands, scene_id=metadata.id, metadata=metadata, quality=enmap_quality(simulation))
-    write_sentinel2(folder / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
+    write_sentinel2(folder / metadata.id / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
     for image in ground:
         _write_truth(folder / "truth.tif", image, bands)
     (folder / "simulation.json").write_text(json.dumps(asdict(simulation), indent=2) + "\n")
