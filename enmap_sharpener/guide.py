@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #d5d37482
+# %% ../nbs/02d_guide.ipynb #6943c25e
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each, inside, spread, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #fe0232bf
+# %% ../nbs/02d_guide.ipynb #af4ad90d
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #8fc241c4
+# %% ../nbs/02d_guide.ipynb #0421c16f
 def _local_mean(x, sigma, weight=None):
     """`window_mean`, worked out for some pixels and interpolated to the others, since it is smooth."""
     pixels = [Axis(0.0, 1.0, n) for n in x.shape[:2]]
@@ -126,7 +126,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #0b958726
+# %% ../nbs/02d_guide.ipynb #1cde7348
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -164,7 +164,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #159412fa
+# %% ../nbs/02d_guide.ipynb #d57f92f3
 def _bordered(image):
     """An image with its border mirrored, one pixel wide."""
     return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -282,7 +282,7 @@ def _all_patches(image):
         _patches(wide, y, row)
     return out.reshape(-1, out.shape[2])
 
-# %% ../nbs/02d_guide.ipynb #7ed2174c
+# %% ../nbs/02d_guide.ipynb #3fb792b4
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -331,7 +331,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #be0a842e
+# %% ../nbs/02d_guide.ipynb #91afec48
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -361,7 +361,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #ceffa657
+# %% ../nbs/02d_guide.ipynb #95f623d1
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #3e8a4cb1
+# %% ../nbs/02a_observation.ipynb #7a469fc4
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #0e9e9e2d
+# %% ../nbs/02a_observation.ipynb #1899f5a2
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -46,7 +46,7 @@ class Axis:
         """The axis of pixels `k` times as large, around every k-th of these; the last lies at or beyond the end."""
         return Axis(self.start - (k - 1) / 2 * self.step, k * self.step, -((1 - self.n) // k) + 1)
 
-# %% ../nbs/02a_observation.ipynb #3faa3851
+# %% ../nbs/02a_observation.ipynb #09020671
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -116,7 +116,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #fbbede75
+# %% ../nbs/02a_observation.ipynb #2f0aab7d
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -171,7 +171,7 @@ def _spread_last(x, start, weights, out):
             for m in range(last[j] - f + 1):
                 out[a, f + m] += v * table[j, m]
 
-# %% ../nbs/02a_observation.ipynb #7e2577e1
+# %% ../nbs/02a_observation.ipynb #9e41c9ef
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -243,7 +243,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #7721e7f8
+# %% ../nbs/02a_observation.ipynb #e43ee214
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -285,7 +285,7 @@ def window_stencil(n, sigma, every=1):
     centres = np.arange(0, n + every - 1, every, dtype=float)
     return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #daa73a47
+# %% ../nbs/02a_observation.ipynb #a927d4fd
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -305,7 +305,7 @@ def _krige(cross, S, nugget, reach):
     return Stencil(start, weights, len(S))
 
 
-def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
+def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=5):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
     Parameters
@@ -332,7 +332,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #68b25d25
+# %% ../nbs/02a_observation.ipynb #ee8ea77b
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -422,7 +422,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #36caf307
+# %% ../nbs/02a_observation.ipynb #8248ff53
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'EVERY', 'SMALLEST', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #e7b347b1
+# %% ../nbs/03a_subspace.ipynb #f8c5e794
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from .raster import GridError
 from .regression import LocalRegression
 from .survey import Survey, continued, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #123b2501
+# %% ../nbs/03a_subspace.ipynb #c1b19d07
 def band_noise(cubes, held, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
     whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
@@ -34,7 +34,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #971db7b5
+# %% ../nbs/03a_subspace.ipynb #2953819e
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -102,7 +102,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #25ec5f91
+# %% ../nbs/03a_subspace.ipynb #ef150301
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -159,7 +159,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #b90b15f7
+# %% ../nbs/03a_subspace.ipynb #13b80511
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -263,7 +263,7 @@ class SubspaceModel:
         own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #e15b06a6
+# %% ../nbs/03a_subspace.ipynb #f8132f49
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 
@@ -352,22 +352,21 @@ def fit(pair, threads=1, progress=None):
 def _fit_spectra(pair, found, samples, model, raw, weight, vnir, swir, threads):
     """Harmonise the guide and fit both detectors."""
     n = 4 if pair.fine20 is None else 8
-    guide = FineGuide.fit(pair, raw, slice(0, n), found, weight, vnir, threads)
+    channels = [(slice(0, n), vnir)] if n == 4 else [(slice(0, n), vnir), (slice(8, 10), swir)]
+    guide, *own = each(lambda c: FineGuide.fit(pair, raw, c[0], found, weight, c[1], threads), channels, threads)
     is_vnir = pair.bands.vnir
     first = np.flatnonzero(is_vnir) if is_vnir.any() else np.arange(len(is_vnir))
     mean = np.average(found.seen.reshape(-1, len(pair.names)), axis=0, weights=found.valid.ravel())
     ratio = _noise_below(pair, found, samples, first, guide, weight, vnir, mean[:n])
-    detectors = []
     if n == 4:
         noise = (4 * ratio * mean) ** 2
         plan = [(is_vnir, guide, found.seen, vnir, noise, 0.1), (~is_vnir, guide, found.seen, vnir, noise, 0.1)]
     else:
-        ten = SwirGuide(guide, FineGuide.fit(pair, raw, slice(8, 10), found, weight, swir, threads), model.mover)
+        ten = SwirGuide(guide, *own, model.mover)
         plan = [(is_vnir, guide, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
                 (~is_vnir, ten, None, swir, (max(model.noise, 0.005) * mean) ** 2, 0.1)]
-    for mask, fine, trained, geometry, noise, ridge in plan:
-        if mask.any():
-            detectors.append(_fit_detector(pair, found, model.whole, samples, np.flatnonzero(mask), fine, trained, geometry, noise, ridge))
+    plan = [(np.flatnonzero(mask), *rest) for mask, *rest in plan if mask.any()]
+    detectors = each(lambda p: _fit_detector(pair, found, model.whole, samples, *p), plan, threads)
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},

@@ -6,7 +6,7 @@
 __all__ = ['logger', 'QUIET', 'split', 'windows', 'sample_windows', 'Survey', 'survey', 'continued', 'degrade_guide',
            'measure_guide', 'GuideModel', 'model_guide']
 
-# %% ../nbs/02e_survey.ipynb #01f22731
+# %% ../nbs/02e_survey.ipynb #32649013
 import logging
 from dataclasses import dataclass, replace
 
@@ -18,10 +18,10 @@ from .observation import Observation, band_responses
 from .pair import complete, each, inside, widened
 from .raster import BandError, NoValidPixels
 
-# %% ../nbs/02e_survey.ipynb #1959eeda
+# %% ../nbs/02e_survey.ipynb #9719c4ff
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/02e_survey.ipynb #d2e7434d
+# %% ../nbs/02e_survey.ipynb #7419c40a
 def split(n, size):
     """Slices that cut `n` pixels into parts of `size`, the last ones alike in length."""
     edges = np.linspace(0, n, max(1, round(n / size)) + 1).astype(int)
@@ -48,7 +48,7 @@ def sample_windows(valid, size=48, most=6, whole=9216):
     full = [b for b in boxes if valid[b].mean() > 0.9] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../nbs/02e_survey.ipynb #b8a91a4e
+# %% ../nbs/02e_survey.ipynb #0169570f
 @dataclass(frozen=True)
 class Survey:
     """EnMAP as the guide's bands.
@@ -106,7 +106,7 @@ def continued(image, valid, sigma=1.5):
     """`image`, shape (y, x, channel), with the local mean of valid pixels around where it is not valid."""
     return np.where(valid[..., None], image, window_mean(image, sigma, valid))
 
-# %% ../nbs/02e_survey.ipynb #f25a0644
+# %% ../nbs/02e_survey.ipynb #cee25b5c
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have (0.85 fine pixels) is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -114,7 +114,7 @@ def _twenty_geometry(pair, geometry):
     return Observation.between(pair.coarse, pair.fine20, sigma, geometry.shift)
 
 
-def degrade_guide(pair, whole, geometry, threads=1):
+def degrade_guide(pair, whole, geometry, threads=1, needed=None):
     """The guide as EnMAP would see it.
 
     Parameters
@@ -125,6 +125,8 @@ def degrade_guide(pair, whole, geometry, threads=1):
         The guide without holes.
     geometry : Geometry
         Of the observation.
+    needed
+        Coarse pixels that are wanted, bool, shape (y, x); far from them there are zeros. All by default.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def degrade_guide(pair, whole, geometry, threads=1):
     """
     see = geometry.between(pair.coarse, pair.fine)
     see20 = _twenty_geometry(pair, geometry) if pair.fine20 else None
-    out, share = np.empty((*pair.coarse.shape, len(pair.names)), np.float32), np.empty(pair.coarse.shape, np.float32)
+    out, share = np.zeros((*pair.coarse.shape, len(pair.names)), np.float32), np.zeros(pair.coarse.shape, np.float32)
 
     def one(window):
         need = see.inputs(*window)
@@ -145,21 +147,22 @@ def degrade_guide(pair, whole, geometry, threads=1):
         if see20 is not None:
             out[window][..., 4:] = see20.part(*window, *pair.twenty_window(*wide)).degrade(twenty, axes=(0, 1))
 
-    each(one, windows(pair.coarse, 128), threads)
+    each(one, [w for w in windows(pair.coarse, 128) if needed is None or needed[w].any()], threads)
     return out, share
 
 
-def _tiles(pair, found, whole, samples, geometry, trust):
+def _tiles(pair, found, whole, samples, geometry, threads):
     """Sampled `Tile`s of the four 10 m bands, weighted by what is usable and trusted."""
-    out = []
-    for rows, cols in samples:
+    def one(sample):
+        rows, cols = sample
         window = pair.fine_window(rows, cols, margin=12)
         ten, _, t = whole(*window)
         coarse, fine = pair.coarse.part(rows, cols), pair.fine.part(*window)
         share = geometry.between(coarse, fine).degrade((t > 0).astype(np.float32)[..., None], axes=(0, 1))[..., 0]
-        weight = np.maximum((share > 0.98) * trust[rows, cols], 1e-3) * found.valid[rows, cols]
-        out.append(Tile(coarse, fine, found.seen[rows, cols, :4], ten, weight))
-    return out
+        weight = np.maximum((share > 0.98) * whole.trust[rows, cols], 1e-3) * found.valid[rows, cols]
+        return Tile(coarse, fine, found.seen[rows, cols, :4], ten, weight)
+
+    return each(one, samples, threads)
 
 
 def measure_guide(pair, found, samples, threads=1):
@@ -181,10 +184,13 @@ def measure_guide(pair, found, samples, threads=1):
     interpolator = lambda g: g.between(pair.coarse, pair.fine).inverse(1.5e-3, length=4.0)
     geometry, start = Geometry(), None
     whole = WholeGuide(pair, found.seen, interpolator(geometry), channels, 0 * channels, ones)
-    for _ in range(2):
-        tiles = _tiles(pair, found, whole, samples, geometry, whole.trust)
+    near = np.zeros(pair.coarse.shape, bool)    # the first round needs trust for the tiles of the second only
+    for s in samples:
+        near[widened(s, 14, pair.coarse)] = True
+    for needed in (near, None):
+        tiles = _tiles(pair, found, whole, samples, geometry, threads)
         start = geometry = measure_geometry(tiles, start, threads=threads)
-        degraded, share = degrade_guide(pair, replace(whole, trust=ones), geometry, threads)
+        degraded, share = degrade_guide(pair, replace(whole, trust=ones), geometry, threads, needed)
         use = np.where(share > 0.98, 1.0, 1e-3).astype(np.float32) * found.valid
         if found.missing.any():
             whole_pixels = use * ~found.missing.any(-1)
@@ -194,7 +200,7 @@ def measure_guide(pair, found, samples, threads=1):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
     return whole, geometry, np.maximum(use * trust, 1e-3).astype(np.float32) * found.valid
 
-# %% ../nbs/02e_survey.ipynb #c6a02e71
+# %% ../nbs/02e_survey.ipynb #a7e1a353
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -239,9 +245,14 @@ class GuideModel:
         ten, twenty = self.denoise10(ten), self.denoise20(twenty)
         return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
 
-# %% ../nbs/02e_survey.ipynb #7fd5515b
+# %% ../nbs/02e_survey.ipynb #76d62226
 QUIET = 0.0025
 """Relative noise of the guide below which denoising would cost more detail than it gains."""
+
+
+def _few(parts):
+    """Three of the samples, spread over the scene: for one number of the whole sensor they say as much as six."""
+    return parts[:: -(-len(parts) // 3)]
 
 
 def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
@@ -263,7 +274,7 @@ def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
         fine, fine20 = pair.fine.part(*window), pair.fine20.part(*pair.twenty_window(*window))
         t20 = Observation.between(fine20, fine, 0.3).degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0]
         parts.append((ten, twenty, fine, fine20, t20))
-    blur20 = measure_blur20([p[:4] for p in parts], threads)
+    blur20 = measure_blur20([p[:4] for p in _few(parts)], threads)
     rough = relative_noise([(p[1], p[4]) for p in parts])
     pixels = lambda i: np.concatenate([p[i].reshape(-1, p[i].shape[-1]) for p in parts])
     clean, noise = [np.asarray, np.asarray], rough
@@ -271,7 +282,7 @@ def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
         clean = [Denoiser.fit([p[i] for p in parts], rough * pixels(i).mean(0)) for i in (0, 1)]
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
         noise = relative_noise([(p[1], p[4]) for p in parts])
-    mover = measure_swir_geometry([p[:4] for p in parts], blur20, threads)
+    mover = measure_swir_geometry([p[:4] for p in _few(parts)], blur20, threads)
     sharpen = Sharpen20.fit([(ten, z[..., :4], g, g20) for ten, z, g, g20, _ in parts], blur20)
     swir = Sharpen20.fit([(mover(ten), z[..., 4:], g, g20) for ten, z, g, g20, _ in parts], blur20)
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
