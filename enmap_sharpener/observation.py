@@ -305,7 +305,7 @@ def _krige(cross, S, nugget, reach):
     return Stencil(start, weights, len(S))
 
 
-def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=5):
+def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
     """Interpolation that undoes a Gaussian sampling up to the nugget.
 
     Parameters

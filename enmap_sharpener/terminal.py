@@ -152,6 +152,8 @@ def _own_stderr():
     try:
         yield
     finally:
+        for handler in [h for h in logging.getLogger().handlers if getattr(h, "stream", None) is sys.stderr]:
+            logging.getLogger().removeHandler(handler)    # who logs after the command must not write to what is closed
         sys.stderr.close()
         sys.stderr = stderr
         os.dup2(keep, 2)

@@ -41,7 +41,7 @@ def test_command_exists(command, capsys):
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)[^`]*`", README)) - {"--help"}))
 def test_option_exists(option, capsys):
     from enmap_sharpener.cli import main
-    assert main(["sharpen", "--help"]) == 0
+    assert all(main([command, "--help"]) == 0 for command in ("sharpen", "scrape", "scrape-sentinel2"))
     assert option in capsys.readouterr().out
 
 
