@@ -6,7 +6,7 @@
 __all__ = ['FLAT', 'Wanted', 'Alignment', 'align', 'clearest', 'Verdict', 'check_scene', 'check_folder', 'candidates', 'reject',
            'rejected', 'restore']
 
-# %% ../nbs/02h_checks.ipynb #2bd40c29
+# %% ../nbs/02h_checks.ipynb #f071a6ed
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -28,10 +28,10 @@ from .scene import read_enmap
 from .sentinel2 import read_sentinel2
 from .survey import degrade_guide, measure_guide, sample_windows, survey
 
-# %% ../nbs/02h_checks.ipynb #fa455766
+# %% ../nbs/02h_checks.ipynb #37d99a0d
 _all_ = ["candidates", "reject", "rejected", "restore"]
 
-# %% ../nbs/02h_checks.ipynb #c6562652
+# %% ../nbs/02h_checks.ipynb #79888fd3
 FLAT = 0.002
 """Detail of Sentinel-2 at EnMAP's resolution [reflectance] below which there is nothing to align: calm water, a desert, snow."""
 
@@ -64,7 +64,7 @@ class Wanted:
     shift: float = 2.5
     agreement: float = 0.5
 
-# %% ../nbs/02h_checks.ipynb #a4baf1d2
+# %% ../nbs/02h_checks.ipynb #a9cf0a96
 @dataclass(frozen=True)
 class Alignment:
     """How two sensors lie on each other.
@@ -86,7 +86,7 @@ class Alignment:
     detail: float
     pixels: int
 
-# %% ../nbs/02h_checks.ipynb #2e13fe10
+# %% ../nbs/02h_checks.ipynb #25e6fa21
 def align(scene, guide, threads: int = 1) -> Alignment:
     """Measure how two sensors lie on each other, with the 10 m bands.
 
@@ -122,7 +122,7 @@ def _correlation(a, b) -> float:
     a, b = a - a.mean(0), b - b.mean(0)
     return float(np.median((a * b).sum(0) / np.maximum(np.sqrt((a**2).sum(0) * (b**2).sum(0)), 1e-12)))
 
-# %% ../nbs/02h_checks.ipynb #e2c19d6b
+# %% ../nbs/02h_checks.ipynb #2047b985
 def clearest(clear: np.ndarray, size: int = 256) -> tuple[slice, slice]:
     """The window of a mask with most True.
 
@@ -143,7 +143,7 @@ def clearest(clear: np.ndarray, size: int = 256) -> tuple[slice, slice]:
     i, j = np.unravel_index(sums.argmax(), sums.shape)
     return slice(int(y[i]), int(b[i])), slice(int(x[j]), int(r[j]))
 
-# %% ../nbs/02h_checks.ipynb #a4e696a9
+# %% ../nbs/02h_checks.ipynb #66b24ce6
 @dataclass(frozen=True)
 class Verdict:
     """What a check found of a scene.
@@ -195,7 +195,7 @@ class Verdict:
         plain = lambda v: list(v) if isinstance(v, tuple) else None if isinstance(v, float) and not np.isfinite(v) else v
         return {"ok": self.ok, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
-# %% ../nbs/02h_checks.ipynb #55b7f00e
+# %% ../nbs/02h_checks.ipynb #09bb8de3
 @dataclass
 class _Check:
     "A check under way: what was found so far."
@@ -288,7 +288,7 @@ class _Check:
             values = {"shift_y": shift[0], "shift_x": shift[1], "shift_error": error, "blur": np.mean(a.geometry.sigma)}
             self.found |= {k: round(float(v), 4) for k, v in values.items()}
             if max(map(abs, shift)) > self.wanted.shift:
-                self.reasons.append(f"Sentinel-2 lies {shift[0]:.2f} rows and {shift[1]:.2f} columns off; at most {self.wanted.shift:g} EnMAP pixels are wanted")
+                self.reasons.append(f"the two sensors lie {shift[0]:.2f} rows and {shift[1]:.2f} columns apart; at most {self.wanted.shift:g} EnMAP pixels are wanted")
         self.found["agreement"] = round(a.agreement, 4)
         if not np.isfinite(a.agreement) or a.detail < FLAT:
             self.notes.append(f"the alignment cannot be told: {a.pixels} pixels with a detail of {a.detail:.4f}")
@@ -304,7 +304,7 @@ def _read_all(image):
     for window in windows(image.shape[-2:], 512):
         read_window(image, window)
 
-# %% ../nbs/02h_checks.ipynb #4012bf39
+# %% ../nbs/02h_checks.ipynb #bcdde246
 def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, threads: int = 1) -> Verdict:
     """Check a scene and its partner.
 
@@ -325,7 +325,7 @@ def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, thread
     product = Path(product)
     return _Check(product, Path(sentinel2 or product / "sentinel2"), wanted or Wanted(), threads).verdict()
 
-# %% ../nbs/02h_checks.ipynb #dc6fba66
+# %% ../nbs/02h_checks.ipynb #da88d6d9
 def check_folder(enmap_dir, wanted: Wanted | None = None, *, move: bool = True, threads: int = 1, progress=None) -> pd.DataFrame:
     """Check all scenes of a folder.
 

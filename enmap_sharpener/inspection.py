@@ -6,7 +6,7 @@
 __all__ = ['STATISTICS', 'LEAST_SCENES', 'STRICT', 'Sample', 'sample_pair', 'read_sample', 'measure_sample', 'outliers',
            'size_outliers', 'inspect', 'scene_places']
 
-# %% ../nbs/02j_inspection.ipynb #9be69ad7
+# %% ../nbs/02j_inspection.ipynb #f9e78d0f
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ from pathlib import Path
 import dask
 import numpy as np
 import pandas as pd
-import xarray as xr
 from scipy.sparse import csr_matrix
 
 from .observation import Grid, Observation, band_responses
@@ -26,10 +25,10 @@ from .sentinel2 import BANDS_10M
 from .subspace import band_noise
 from .survey import sample_windows
 
-# %% ../nbs/02j_inspection.ipynb #d0f0da56
+# %% ../nbs/02j_inspection.ipynb #ef86cc3c
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02j_inspection.ipynb #8109ea69
+# %% ../nbs/02j_inspection.ipynb #eb2978db
 @dataclass(frozen=True)
 class Sample:
     """What is looked at of one scene.
@@ -62,7 +61,7 @@ class Sample:
     pictures: dict = field(default_factory=dict)
     trouble: str = ""
 
-# %% ../nbs/02j_inspection.ipynb #29fdafa0
+# %% ../nbs/02j_inspection.ipynb #997a1f3d
 def _on_enmap(guide: Sentinel2, coarse: Grid) -> np.ndarray:
     "B02 B03 B04 B08 as EnMAP pixels of a window, shape (y, x, 4), NaN where Sentinel-2 does not cover them wholly."
     fine = Grid.of(guide.bands10)
@@ -83,7 +82,7 @@ def _on_enmap(guide: Sentinel2, coarse: Grid) -> np.ndarray:
     out[tuple(inner)] = np.where(share > 0.99, seen / np.maximum(share, 0.5), np.nan)
     return out
 
-# %% ../nbs/02j_inspection.ipynb #59624504
+# %% ../nbs/02j_inspection.ipynb #2b37ffba
 def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400) -> Sample:
     """Windows and pictures of a scene.
 
@@ -124,7 +123,7 @@ def _thin(cube, bands: list[int], pixels: int) -> np.ndarray:
     step = max(1, -(-max(cube.shape[1:]) // pixels))
     return np.stack([cube[b].values[::step, ::step] for b in bands])
 
-# %% ../nbs/02j_inspection.ipynb #2128fa80
+# %% ../nbs/02j_inspection.ipynb #ab47a8c5
 def _megabytes(files) -> float:
     "Size of some files [MB]; NaN where there is none."
     sizes = [Path(f).stat().st_size for f in files]
@@ -161,10 +160,11 @@ def read_sample(place) -> Sample:
     sizes = _megabytes(f for f in place.iterdir() if f.is_file()), _megabytes((place / "sentinel2").glob("*.tif"))
     return replace(found, id=place.name, sizes=sizes, trouble=trouble or found.trouble)
 
-# %% ../nbs/02j_inspection.ipynb #faabc9a5
+# %% ../nbs/02j_inspection.ipynb #b2c0a5ee
 def _store_sample(path: Path, most: int = 60) -> Sample:
     "Windows and pictures of a training store."
-    with xr.open_zarr(path, consolidated=False, mask_and_scale=False) as store:
+    from enmap_sharpener.store import open_store    # Zarr takes a while to import
+    with open_store(path) as store:
         chosen = np.unique(np.linspace(0, store.sizes["tile"] - 1, min(most, store.sizes["tile"])).round().astype(int))
         tiles = {name: _reflectance(store[name][chosen].values) for name in ("target", "ms")}
         wavelength, valid = store.wavelength.values, float(store.valid[chosen].mean())
@@ -193,9 +193,9 @@ def _mosaic(tiles: np.ndarray) -> np.ndarray:
         sheet[y:y + height, x:x + width] = tile
     return sheet.transpose(2, 0, 1)
 
-# %% ../nbs/02j_inspection.ipynb #b1cdf0bc
+# %% ../nbs/02j_inspection.ipynb #3314957a
 def _striping(windows: list, held: list, neighbours: int = 3) -> float:
-    "Standard deviation from column to column along the track [reflectance]: the median over the bands, in the direction in which it is largest."
+    "Standard deviation of the stripes along the track relative to the noise: the median over the bands, in the direction in which it is largest."
     rest = [_unexplained(w, h, neighbours) for w, h in zip(windows, held, strict=True)]
     noise = 1.4826 * np.median(np.abs(np.concatenate([r[h] for r, h in zip(rest, held, strict=True)])), 0)
     found = []
@@ -204,7 +204,7 @@ def _striping(windows: list, held: list, neighbours: int = 3) -> float:
         jumps, expected = np.concatenate(jumps), np.concatenate(expected)
         if len(jumps) >= 8:
             spread = (1.4826 * np.median(np.abs(jumps), 0)) ** 2
-            found.append(np.median(np.sqrt(np.maximum(spread - np.median(expected) * noise**2, 0) / 1.5)))
+            found.append(np.median(np.sqrt(np.maximum(spread - np.median(expected) * noise**2, 0) / 1.5) / np.maximum(noise, 1e-6)))
     return float(max(found, default=np.nan))
 
 
@@ -217,7 +217,7 @@ def _unexplained(window: np.ndarray, held: np.ndarray, neighbours: int) -> np.nd
         out[held, b] = pixels[:, b] - fit
     return out
 
-# %% ../nbs/02j_inspection.ipynb #ce9ed3fb
+# %% ../nbs/02j_inspection.ipynb #15523828
 def _jumps(rest: np.ndarray, held: np.ndarray, angle: float, least: int = 12) -> tuple[np.ndarray, np.ndarray]:
     "Means along lines at an angle [deg] to the columns minus those of both neighbours, shape (line, band), and their variance in units of the noise's."
     y, x = np.nonzero(held)
@@ -233,9 +233,9 @@ def _jumps(rest: np.ndarray, held: np.ndarray, angle: float, least: int = 12) ->
     jumps, expected = mean[1:-1] - (mean[:-2] + mean[2:]) / 2, share[1:-1] + (share[:-2] + share[2:]) / 4
     return jumps[whole], expected[whole]
 
-# %% ../nbs/02j_inspection.ipynb #45c16ffe
+# %% ../nbs/02j_inspection.ipynb #37422433
 STATISTICS = ("level", "spread", "noise", "striping", "disagreement")
-"""What `measure_sample` measures, all in reflectance but the disagreement, which is relative to the level."""
+"""What `measure_sample` measures, in reflectance; but striping is relative to the noise, and disagreement to the level."""
 
 
 def measure_sample(sample: Sample) -> dict[str, float]:
@@ -274,7 +274,7 @@ def _disagreement(sample: Sample) -> float:
         return np.nan
     return float((np.median(np.abs(enmap - guide)[both], 0) / np.maximum(np.abs(np.median(enmap[both], 0)), 1e-4)).mean())
 
-# %% ../nbs/02j_inspection.ipynb #14451c8a
+# %% ../nbs/02j_inspection.ipynb #803fefa8
 LEAST_SCENES, STRICT = 4, 5.0
 """Scenes that it takes to tell one that is unlike the others, and by how many robust standard deviations it is."""
 
@@ -287,7 +287,7 @@ def outliers(values, strict: float = STRICT, floor: float = 0.15) -> np.ndarray:
     values : array_like, shape (n,)
         NaN where there is none.
     strict : float
-        Robust standard deviations that are allowed.
+        Robust standard deviations that are allowed, with many scenes.
     floor : float
         Least standard deviation, as a share of the median.
 
@@ -296,19 +296,17 @@ def outliers(values, strict: float = STRICT, floor: float = 0.15) -> np.ndarray:
     ndarray, shape (n,)
         In standard deviations, with sign; 0 for values that are like the others.
     """
-    values = np.asarray(values, float)
-    known = values[np.isfinite(values)]
+    values, known = _known(values)
     if len(known) < LEAST_SCENES:
         return np.zeros(len(values))
     middle = np.median(known)
     spread = max(1.4826 * np.median(np.abs(known - middle)), floor * abs(middle), 1e-12)
-    return _beyond((values - middle) / spread, strict)
+    return _beyond((values - middle) / spread, strict * (1 + 2 / len(known)))
 
 
 def size_outliers(values, fence: float = 1.5) -> np.ndarray:
     """The same for file sizes by their quantiles: distance beyond the quartiles in interquartile ranges, where it is above `fence`."""
-    values = np.asarray(values, float)
-    known = values[np.isfinite(values)]
+    values, known = _known(values)
     if len(known) < LEAST_SCENES:
         return np.zeros(len(values))
     low, middle, high = np.percentile(known, (25, 50, 75))
@@ -316,11 +314,18 @@ def size_outliers(values, fence: float = 1.5) -> np.ndarray:
     return _beyond(np.where(values > high, values - high, np.minimum(values - low, 0)) / span, fence)
 
 
+def _known(values) -> tuple[np.ndarray, np.ndarray]:
+    "Values, NaN where they are not finite, and those that are."
+    values = np.asarray(values, float)
+    finite = np.isfinite(values)
+    return np.where(finite, values, np.nan), values[finite]
+
+
 def _beyond(distance: np.ndarray, limit: float) -> np.ndarray:
     "Distances above a limit; 0 for others and for NaN."
     return np.where(np.abs(np.nan_to_num(distance)) > limit, np.nan_to_num(distance), 0.0)
 
-# %% ../nbs/02j_inspection.ipynb #cc06be6d
+# %% ../nbs/02j_inspection.ipynb #22b4f2c3
 def inspect(folder, *, threads: int = 1, progress=None) -> pd.DataFrame:
     """Statistics of the scenes in a folder, and which are unlike the others.
 
@@ -367,9 +372,9 @@ def scene_places(folder) -> list[Path]:
         return stores
     if not folder.is_dir():
         raise ProductError(f"{folder}: does not exist; give a folder of EnMAP products or of training stores.")
-    return [p for p in scene_folders(folder) if p.name != "rejected"]
+    return scene_folders(folder)
 
-# %% ../nbs/02j_inspection.ipynb #18a6c8c2
+# %% ../nbs/02j_inspection.ipynb #34ea9394
 def _row(place: Path) -> dict:
     "A row of `inspect`; one with the reason where a scene cannot be read."
     try:

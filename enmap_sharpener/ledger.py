@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['digest', 'Ledger', 'size', 'state', 'finish', 'sweep', 'removable', 'remove']
 
-# %% ../nbs/02k_ledger.ipynb #893df4a3
+# %% ../nbs/02k_ledger.ipynb #e583147e
 import hashlib
 import json
 import logging
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .raster import OutputError, make_folder
 
-# %% ../nbs/02k_ledger.ipynb #b43b3271
+# %% ../nbs/02k_ledger.ipynb #ca9e3f87
 try:
     import fcntl
 except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
@@ -25,7 +25,7 @@ except ImportError:     # Windows has no such locks: there, two runs in one fold
 
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02k_ledger.ipynb #c44e10d0
+# %% ../nbs/02k_ledger.ipynb #2745e695
 def digest(files, folder, *more) -> str:
     """A short text that changes when inputs change.
 
@@ -47,29 +47,24 @@ def digest(files, folder, *more) -> str:
         told.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([told, *more], sort_keys=True).encode()).hexdigest()[:24]
 
-# %% ../nbs/02k_ledger.ipynb #f95ab0e6
+# %% ../nbs/02k_ledger.ipynb #11f370fb
 class Ledger:
     """What was done and made in an output folder.
 
     Parameters
     ----------
     output_dir : str or Path
-        Made if needed.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made.
+        Made when something is written.
     """
 
     def __init__(self, output_dir):
         self.folder = Path(output_dir)
-        make_folder(self.folder)
         self.path = self.folder / "records.jsonl"
 
     @contextmanager
     def alone(self):
-        "Keep other runs out; OutputError if one is at work."
+        "Keep other runs out; OutputError if one is at work, or the folder cannot be made."
+        make_folder(self.folder)
         with open(self.folder / ".lock", "w") as file:
             try:
                 if fcntl:
@@ -117,7 +112,7 @@ def _write(path: Path, text: str):
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
 
-# %% ../nbs/02k_ledger.ipynb #68a3e445
+# %% ../nbs/02k_ledger.ipynb #ff820252
 def size(path: Path) -> int:
     "Bytes of a file, or of all files in a folder."
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
@@ -172,7 +167,7 @@ def finish(ledger: Ledger, scene: str, stage: str, settings: dict, inputs: str, 
     entry = {"time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}", "settings": settings, "inputs": inputs, "outputs": sizes}
     ledger.write_done(scene, ledger.done(scene) | {stage: entry})
 
-# %% ../nbs/02k_ledger.ipynb #384799be
+# %% ../nbs/02k_ledger.ipynb #1ad226de
 def sweep(folder: Path):
     "Remove what a killed run left half-written in a folder, not in those below it."
     for path in folder.glob(".*.part") if folder.is_dir() else ():
@@ -181,7 +176,7 @@ def sweep(folder: Path):
         else:
             path.unlink(missing_ok=True)
 
-# %% ../nbs/02k_ledger.ipynb #2413e895
+# %% ../nbs/02k_ledger.ipynb #e20a2e86
 def removable(ledger: Ledger, record: dict) -> Path | None:
     "The file or store of a record, if it is there and may be removed."
     path = ledger.folder / record["path"]
@@ -192,7 +187,7 @@ def removable(ledger: Ledger, record: dict) -> Path | None:
     if any((ledger.folder / part).is_symlink() for part in (relative, *relative.parents)) or not path.exists():
         return None
     if path.is_dir():
-        ours = path.suffix == ".zarr" and (path / "zarr.json").is_file()
+        ours = path.suffix == ".zarr" and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
     else:
         ours = path.stat().st_size == record["bytes"]
     if not ours:

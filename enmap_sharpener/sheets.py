@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['histograms', 'contact_sheet', 'write_figures']
 
-# %% ../nbs/02ja_sheets.ipynb #7ac3821b
+# %% ../nbs/02ja_sheets.ipynb #42eca843
 import os
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .observation import band_responses
 from .raster import EnmapError, OutputError, make_folder
 from .sentinel2 import BANDS_10M
 
-# %% ../nbs/02ja_sheets.ipynb #17b821b1
+# %% ../nbs/02ja_sheets.ipynb #12b65e17
 @_styled
 def histograms(table: pd.DataFrame) -> Figure:
     """How the scenes are distributed in each statistic.
@@ -51,11 +51,11 @@ def histograms(table: pd.DataFrame) -> Figure:
     return figure
 
 
-_LABELS = {"level": "level [reflectance]", "spread": "spread [reflectance]", "noise": "noise [reflectance]", "striping": "striping [reflectance]",
+_LABELS = {"level": "level [reflectance]", "spread": "spread [reflectance]", "noise": "noise [reflectance]", "striping": "striping [of the noise]",
            "disagreement": "disagreement [of the level]", "enmap_mb": "EnMAP files [MB]", "sentinel2_mb": "Sentinel-2 files [MB]",
            "valid": "pixels with data [share]"}
 
-# %% ../nbs/02ja_sheets.ipynb #12747116
+# %% ../nbs/02ja_sheets.ipynb #d374ada0
 @_styled
 def contact_sheet(sample: Sample, note: str = "") -> Figure:
     """One scene at a glance.
@@ -86,7 +86,7 @@ def contact_sheet(sample: Sample, note: str = "") -> Figure:
     figure.suptitle("\n".join(filter(None, [sample.id, note or sample.trouble])))
     return figure
 
-# %% ../nbs/02ja_sheets.ipynb #c7644305
+# %% ../nbs/02ja_sheets.ipynb #ef9bd147
 def _value_histograms(axis, sample: Sample) -> None:
     "Histograms of the values in Sentinel-2's 10 m bands: EnMAP as lines, Sentinel-2 filled."
     weights = band_responses(sample.wavelength, BANDS_10M).astype(np.float32)
@@ -103,7 +103,7 @@ def _value_histograms(axis, sample: Sample) -> None:
     axis.set(xlabel="reflectance", yticks=[])
     axis.legend(fontsize=6)
 
-# %% ../nbs/02ja_sheets.ipynb #e5ffd59b
+# %% ../nbs/02ja_sheets.ipynb #fdd95605
 def write_figures(folder, output, table: pd.DataFrame, progress=None) -> list[Path]:
     """Write the table, the histograms and a contact sheet for each scene.
 

@@ -361,9 +361,8 @@ def test_killed_and_started_again_gives_the_same_bytes(site, tmp_path):
 
 
 def test_no_secret_anywhere(site, scene, caplog, capfd, recwarn):
-    caplog.set_level(logging.DEBUG)
     for name in ("", "sentinelhub", "requests_oauthlib", "oauthlib", "urllib3", "requests", "enmap_sharpener"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, name)    # pytest takes it back; a level that stays would show in another test's stderr
     said = []
     def attempt(**faults):
         for name, value in faults.items():
@@ -375,17 +374,14 @@ def test_no_secret_anywhere(site, scene, caplog, capfd, recwarn):
             said.extend([str(error), repr(error), *traceback.format_exception(error)])
             said.extend(repr(e) for e in (error.__cause__, error.__context__))
         said.extend([repr(provider), str(provider), repr(provider._session), repr(vars(provider)), str(provider._config)])
-    try:
-        attempt()
-        attempt(lifetime=-1)
-        attempt(lifetime=600, broken=99)
-        attempt(broken=0, quota=0)
-        attempt(quota=1e6, busy=[1] * 40)
-        attempt(busy=[], secret="another")
-        del site.secret
-        attempt(dies=lambda: setattr(site, "passes", []))
-    finally:
-        logging.getLogger("urllib3").setLevel(logging.WARNING)
+    attempt()
+    attempt(lifetime=-1)
+    attempt(lifetime=600, broken=99)
+    attempt(broken=0, quota=0)
+    attempt(quota=1e6, busy=[1] * 40)
+    attempt(busy=[], secret="another")
+    del site.secret
+    attempt(dies=lambda: setattr(site, "passes", []))
     files = [p.read_bytes().decode("latin1") for p in scene.rglob("*") if p.is_file()]
     everything = "\n".join(map(str, [*said, *files, caplog.text, *capfd.readouterr(), *[w.message for w in recwarn]]))
     assert len(site.tokens) > 5 and "access is refused" in everything and "used up" in everything

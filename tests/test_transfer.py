@@ -404,9 +404,8 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("case", SCENARIOS)
 def test_no_secret_gets_out(tmp_path, case, caplog, capfd):
-    caplog.set_level(logging.DEBUG)
-    for name in ("urllib3", "urllib3.connectionpool", "requests", "enmap_sharpener"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
+    for name in ("", "urllib3", "urllib3.connectionpool", "requests", "enmap_sharpener"):
+        caplog.set_level(logging.DEBUG, name)
     settings = SCENARIOS[case]
     login = settings.get("login", ADA)
     with world(client=dict(tries=3), **settings) as (site, sso, client):
