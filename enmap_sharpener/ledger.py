@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['digest', 'Ledger', 'size', 'state', 'finish', 'sweep', 'removable', 'remove']
 
-# %% ../nbs/02k_ledger.ipynb #e583147e
+# %% ../nbs/02k_ledger.ipynb #fdc347fa
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from .raster import OutputError, make_folder
 
-# %% ../nbs/02k_ledger.ipynb #ca9e3f87
+# %% ../nbs/02k_ledger.ipynb #237b5c47
 try:
     import fcntl
 except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
@@ -25,7 +26,7 @@ except ImportError:     # Windows has no such locks: there, two runs in one fold
 
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02k_ledger.ipynb #2745e695
+# %% ../nbs/02k_ledger.ipynb #257aa9a8
 def digest(files, folder, *more) -> str:
     """A short text that changes when inputs change.
 
@@ -47,7 +48,7 @@ def digest(files, folder, *more) -> str:
         told.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([told, *more], sort_keys=True).encode()).hexdigest()[:24]
 
-# %% ../nbs/02k_ledger.ipynb #11f370fb
+# %% ../nbs/02k_ledger.ipynb #cf7159fc
 class Ledger:
     """What was done and made in an output folder.
 
@@ -65,21 +66,27 @@ class Ledger:
     def alone(self):
         "Keep other runs out; OutputError if one is at work, or the folder cannot be made."
         make_folder(self.folder)
-        with open(self.folder / ".lock", "w") as file:
+        try:
+            file = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); choose another folder.") from None
+        with file:
             try:
                 if fcntl:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise OutputError(f"{self.folder}: another run is at work in it; wait for it or stop it.") from None
             yield self
 
     def records(self) -> dict[str, dict]:
         "Records of files by their path relative to the folder; lines that are none are left out."
         found = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []:
             try:
-                record = json.loads(line)
-                found[record["path"]] = {k: record[k] for k in ("path", "stage", "scene", "bytes")}
+                record = {name: kind(json.loads(line)[name]) for name, kind in _RECORD.items()}
+                if record["scene"] != Path(record["scene"]).name:
+                    raise ValueError("a scene is no path")
+                found[record["path"]] = record
             except (ValueError, KeyError, TypeError):
                 _log.warning("%s: a line that is no record is left out", self.path.name)
         return found
@@ -103,6 +110,9 @@ class Ledger:
         _write(self.folder / scene / "done.json", json.dumps(done, indent=2) + "\n")
 
 
+_RECORD = {"path": str, "stage": str, "scene": str, "bytes": int}
+
+
 def _write(path: Path, text: str):
     "Replace a small file at once; OutputError if that cannot be."
     part = path.with_name(f".{path.name}.part")
@@ -112,7 +122,7 @@ def _write(path: Path, text: str):
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
 
-# %% ../nbs/02k_ledger.ipynb #ff820252
+# %% ../nbs/02k_ledger.ipynb #32c62459
 def size(path: Path) -> int:
     "Bytes of a file, or of all files in a folder."
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
@@ -164,37 +174,56 @@ def finish(ledger: Ledger, scene: str, stage: str, settings: dict, inputs: str, 
     sizes = {path.relative_to(ledger.folder).as_posix(): size(path) for path in outputs}
     new = {name: {"path": name, "stage": stage, "scene": scene, "bytes": n} for name, n in sizes.items()}
     ledger.write_records(dict(sorted((ledger.records() | new).items())))
-    entry = {"time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}", "settings": settings, "inputs": inputs, "outputs": sizes}
+    changed = {name: (ledger.folder / name).stat().st_mtime_ns for name in sizes}
+    entry = {"time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}", "settings": settings, "inputs": inputs, "outputs": sizes, "changed": changed}
     ledger.write_done(scene, ledger.done(scene) | {stage: entry})
 
-# %% ../nbs/02k_ledger.ipynb #1ad226de
+# %% ../nbs/02k_ledger.ipynb #30df5abd
+_HALF = re.compile(r"\.(crop\.json|check\.json|done\.json|records\.jsonl|enmap\.tif|mask\.tif|mask10\.tif|.+\.npy|.+\.zarr)\.([0-9]+\.)?(part|old)")
+
+
 def sweep(folder: Path):
     "Remove what a killed run left half-written in a folder, not in those below it."
-    for path in folder.glob(".*.part") if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
+    for path in folder.glob(".*") if folder.is_dir() and not folder.is_symlink() else ():
+        if not _HALF.fullmatch(path.name) or path.is_symlink():
+            continue
+        if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
-# %% ../nbs/02k_ledger.ipynb #e20a2e86
+# %% ../nbs/02k_ledger.ipynb #981ed95f
 def removable(ledger: Ledger, record: dict) -> Path | None:
     "The file or store of a record, if it is there and may be removed."
-    path = ledger.folder / record["path"]
-    relative = Path(record["path"])
+    path, relative = ledger.folder / record["path"], Path(record["path"])
     if relative.is_absolute() or ".." in relative.parts or not relative.parts:
         _log.warning("%s: lies outside the folder and is left alone", record["path"])
         return None
-    if any((ledger.folder / part).is_symlink() for part in (relative, *relative.parents)) or not path.exists():
+    links = any((ledger.folder / part).is_symlink() for part in (relative, *relative.parents[:-1]))
+    if not links and not path.exists():
         return None
-    if path.is_dir():
-        ours = path.suffix == ".zarr" and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
-    else:
-        ours = path.stat().st_size == record["bytes"]
-    if not ours:
+    if links or not (_our_store(path) if path.is_dir() else _our_file(ledger, path, record)):
         _log.warning("%s: is not what was written and is left alone", record["path"])
-    return path if ours else None
+        return None
+    return path
 
 
+def _our_file(ledger: Ledger, path: Path, record: dict) -> bool:
+    "Whether a file is as it was when its stage was finished."
+    entry, status = ledger.done(record["scene"]).get(record["stage"], {}), path.stat()
+    return path.is_file() and status.st_size == record["bytes"] and entry.get("changed", {}).get(record["path"]) == status.st_mtime_ns
+
+
+def _our_store(path: Path) -> bool:
+    "Whether a folder is a store of this package, and holds nothing else."
+    try:
+        software = json.loads((path / ".zattrs").read_text(encoding="utf-8"))["software"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    strange = any(p.is_symlink() or p.is_file() and not re.fullmatch(r"\.z[a-z]+|[0-9.]+", p.name) for p in path.rglob("*"))
+    return path.suffix == ".zarr" and str(software).startswith("enmap_sharpener") and not strange
+
+# %% ../nbs/02k_ledger.ipynb #18ea5fc8
 def remove(ledger: Ledger, records: list[dict]) -> int:
     """Remove files and stores that preprocessing made.
 
