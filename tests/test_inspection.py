@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from products import product, sentinel2
 
+from enmap_sharpener.cli import main
 from enmap_sharpener.inspection import (
     STATISTICS,
     inspect,
@@ -163,3 +164,14 @@ def test_real_water(shared, tmp_path):
     assert len(table) == 2 and table.level.between(0, 0.1).all()
     assert table.noise.max() < 1.5 * table.noise.min() and (table.noise > 1e-4).all()
     assert table.outlier.str.contains("no Sentinel-2 partner").all()
+
+
+def test_command(scenes, tmp_path, capfd):
+    change(cube_of(scenes[4]), lambda v: v * 4)
+    assert main(["inspect", str(scenes[0].parent)]) == 0
+    out = capfd.readouterr().out
+    assert all(p.name in out for p in scenes) and "unlike the others: " + scenes[4].name in out and "level" in out
+    assert len(list((scenes[0].parent / "inspection").iterdir())) == 7
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+    error = capfd.readouterr().err
+    assert "nowhere: is no folder" in error and error.count("\n") == 1
