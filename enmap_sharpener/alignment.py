@@ -6,7 +6,7 @@
 __all__ = ['logger', 'window_sum', 'window_mean', 'Tile', 'Geometry', 'measure_geometry', 'Radiometry', 'weighted_line',
            'fit_radiometry', 'measure_trust']
 
-# %% ../nbs/02b_alignment.ipynb #56d93355
+# %% ../nbs/02b_alignment.ipynb #1dc32459
 import logging
 from dataclasses import asdict, dataclass
 
@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from .observation import NOMINAL_SIGMA, Grid, Observation, window_stencil
 from .pair import each
 
-# %% ../nbs/02b_alignment.ipynb #c8dbf115
+# %% ../nbs/02b_alignment.ipynb #873fbc2d
 logger = logging.getLogger(__name__)
 
 
@@ -34,7 +34,7 @@ def window_mean(x, sigma, weight=None):
     weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), 1e-6)
 
-# %% ../nbs/02b_alignment.ipynb #4fd10a54
+# %% ../nbs/02b_alignment.ipynb #86c01687
 @dataclass(frozen=True)
 class Tile:
     """A window of the scene and what the guide shows there.
@@ -89,7 +89,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../nbs/02b_alignment.ipynb #2c4ec473
+# %% ../nbs/02b_alignment.ipynb #f04f96f6
 _SIGMA_RANGE = (0.23, 0.84)
 _SEARCH = np.linspace(-2.4, 2.4, 13)
 
@@ -144,7 +144,7 @@ class _Misfit:
         """Weighted mean of absolute residuals."""
         return sum(float((np.abs(r) * w[..., None]).sum()) for r, w in zip(self.residuals(t), self.weight, strict=True))
 
-# %% ../nbs/02b_alignment.ipynb #c92d397a
+# %% ../nbs/02b_alignment.ipynb #76d698dd
 def _tukey(x, c):
     """Tukey's biweight."""
     return np.where(x < c, (1 - (x / c) ** 2) ** 2, 0.0)
@@ -221,7 +221,7 @@ def _search(tiles, threads, most=3):
         best = min(trials, key=lambda s: misfit.cost(np.r_[s, NOMINAL_SIGMA]))
     return np.r_[best, NOMINAL_SIGMA]
 
-# %% ../nbs/02b_alignment.ipynb #c8a14267
+# %% ../nbs/02b_alignment.ipynb #7296b66f
 @dataclass(frozen=True)
 class Radiometry:
     """How the guide's level follows from what was seen of it.
@@ -292,7 +292,7 @@ def weighted_line(x, z, weight, field=None):
     return slope, mz - slope * mx, np.maximum(vzz - slope * vxz, 0)
 
 
-def fit_radiometry(degraded, seen, weight, sigma=1.5):
+def fit_radiometry(degraded, seen, weight, sigma=1.5, start=None):
     """Gain and offset for each channel and one common smooth field.
 
     Parameters
@@ -303,10 +303,12 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         Shape (y, x).
     sigma
         Smoothness of the field [coarse pixels].
+    start : Radiometry, optional
+        That of other weights; it takes one round from there, three without.
     """
     degraded, seen, weight = (np.ascontiguousarray(a, np.float32) for a in (degraded, seen, weight))
-    field, sums = np.ones_like(weight), np.empty((*weight.shape, 2), np.float32)
-    for _ in range(3):
+    field, sums = start.field if start else np.ones_like(weight), np.empty((*weight.shape, 2), np.float32)
+    for _ in range(1 if start else 3):
         gain, offset, variance = (a.astype(np.float32) for a in weighted_line(degraded, seen, weight, field))
         _field_sums(degraded, seen, weight, gain, offset, 1 / (variance + np.float32(1e-9)), sums)
         num, den = np.moveaxis(window_sum(sums, sigma), -1, 0)
@@ -315,29 +317,32 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5):
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../nbs/02b_alignment.ipynb #9f15e90f
+# %% ../nbs/02b_alignment.ipynb #55464338
 @njit(nogil=True, cache=True)
-def _squares(seen, modelled, mad, least, floor, out):
-    """Mean over channels of squared differences in units of their spread and of a share of the level, per pixel."""
+def _squares(seen, degraded, field, gain, offset, mad, least, floor, out):
+    """Mean over channels of squared differences of EnMAP and the guide at its level, in units of their spread and of a share of the level, per pixel."""
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             total = np.float32(0)
             for b in range(seen.shape[2]):
                 s = max(least[b], floor * abs(seen[y, x, b]))
-                total += (seen[y, x, b] - modelled[y, x, b]) ** 2 / (mad[b] ** 2 + s**2)
+                e = seen[y, x, b] - degraded[y, x, b] * field[y, x] * gain[b] - offset[b]
+                total += e**2 / (mad[b] ** 2 + s**2)
             out[y, x] = total / seen.shape[2]
 
 
 def measure_trust(degraded, seen, weight, threshold=1.7, floor=0.04):
     """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`."""
-    w = weight
+    degraded, seen, weight = (np.ascontiguousarray(a, np.float32) for a in (degraded, seen, weight))
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
     use = np.nonzero(weight > 0.5 if (weight > 0.5).any() else weight > 0)
     use, q2 = tuple(i[:: max(1, len(i) // 50_000)] for i in use), np.empty(weight.shape, np.float32)
+    fit, w = None, weight
     for _ in range(3):
-        modelled = fit_radiometry(degraded, seen, w)(degraded)
-        mad = 1.4826 * np.median(np.abs(seen[use] - modelled[use]), axis=0)
-        _squares(seen, modelled, mad.astype(np.float32), (floor * level).astype(np.float32), np.float32(floor), q2)
+        fit = fit_radiometry(degraded, seen, w, start=fit)
+        modelled = degraded[use] * fit.field[use][:, None] * fit.gain + fit.offset
+        mad = 1.4826 * np.median(np.abs(seen[use] - modelled), axis=0)
+        _squares(seen, degraded, fit.field, fit.gain, fit.offset, mad.astype(np.float32), (floor * level).astype(np.float32), np.float32(floor), q2)
         t = np.minimum(1 / (1 + (q2 / threshold**2) ** 4) / 0.95, 1)
         w = weight * t
     return t

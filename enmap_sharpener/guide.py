@@ -6,21 +6,21 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #6943c25e
+# %% ../nbs/02d_guide.ipynb #6d5a85ed
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation, correlate, minimum_filter, shift, uniform_filter
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import least_squares, minimize_scalar
 from scipy.stats import chi2
 
 from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil, window_stencil
 from .pair import Pair, axes, each, inside, spread, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #af4ad90d
+# %% ../nbs/02d_guide.ipynb #a2d1c496
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #0421c16f
+# %% ../nbs/02d_guide.ipynb #9d9f5f0c
 def _local_mean(x, sigma, weight=None):
     """`window_mean`, worked out for some pixels and interpolated to the others, since it is smooth."""
     pixels = [Axis(0.0, 1.0, n) for n in x.shape[:2]]
@@ -126,7 +126,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #1cde7348
+# %% ../nbs/02d_guide.ipynb #686d8c3a
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -164,7 +164,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #d57f92f3
+# %% ../nbs/02d_guide.ipynb #398291de
 def _bordered(image):
     """An image with its border mirrored, one pixel wide."""
     return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -239,7 +239,7 @@ class Denoiser:
         variance, basis = np.linalg.eigh(z.T.astype(float) @ z / len(z))
         return cls(noise, np.ascontiguousarray(basis[:, variance > 1.3].astype(np.float32)))
 
-    def __call__(self, image, rows=192):
+    def __call__(self, image, rows=384):
         """Denoised image, shape (y, x, channel), float32; in strips of `rows`, since components take many times its memory."""
         grid = Grid(None, *(Axis(0.0, 1.0, n) for n in image.shape[:2]))
         out, every = np.empty(image.shape, np.float32), slice(0, image.shape[1])
@@ -282,7 +282,7 @@ def _all_patches(image):
         _patches(wide, y, row)
     return out.reshape(-1, out.shape[2])
 
-# %% ../nbs/02d_guide.ipynb #3fb792b4
+# %% ../nbs/02d_guide.ipynb #f2b261ca
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -331,7 +331,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #91afec48
+# %% ../nbs/02d_guide.ipynb #66d11680
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
@@ -361,7 +361,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #95f623d1
+# %% ../nbs/02d_guide.ipynb #17f5789c
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 
@@ -394,12 +394,20 @@ def measure_swir_geometry(tiles, sigma, threads=1):
     tiles = [(m, z[..., 4:], g, g20) for m, z, g, g20 in tiles]
     spread = np.mean([z.std((0, 1)) for _, z, _, _ in tiles], axis=0) + 1e-9
     flat = lambda parts: np.concatenate([(p / spread).reshape(-1, 2) for p in parts])
-    left = lambda t: flat(each(lambda p: _unexplained(Mover((t[0], t[1]), max(t[2], 0))(p[0]), *p[1:], sigma), tiles, threads))
-    quiet = np.median(np.abs(left([0, 0, 0])), axis=0) + 1e-9
-    robust = lambda e: float((quiet**2 * (np.sqrt(1 + (e / quiet) ** 2) - 1)).mean() / (quiet**2).mean())
-    start = [[0, 0, 0.05], [0.15, 0, 0.05], [0, 0.15, 0.05], [0, 0, 0.15]]
-    t = minimize(lambda t: robust(left(t)) + max(-t[2], 0), start[0], method="Nelder-Mead",
-                 options={"xatol": 0.01, "fatol": 1e-5, "initial_simplex": start}).x
+
+    def left(points):
+        """What is left at several (dy, dx, blur), each of shape (pixel, 2)."""
+        parts = each(lambda a: _unexplained(Mover((a[0][0], a[0][1]), a[0][2])(a[1][0]), *a[1][1:], sigma), [(t, p) for t in points for p in tiles], threads)
+        return [flat(parts[i:i + len(tiles)]) for i in range(0, len(parts), len(tiles))]
+
+    quiet = np.median(np.abs(left([(0, 0, 0)])[0]), axis=0) + 1e-9
+    residual = lambda t: (left([t])[0] / quiet).ravel()
+
+    def slope(t, step=0.02):
+        base, *moved = left([t, *(t + step * np.eye(3))])
+        return np.stack([((m - base) / quiet).ravel() / step for m in moved], -1)
+
+    t = least_squares(residual, [0, 0, 0.05], slope, ([-3, -3, 0], [3, 3, 1]), loss="soft_l1", x_scale=[0.1, 0.1, 0.05], xtol=1e-3, ftol=1e-5).x
     moved = Mover(tuple(float(v) for v in t[:2]))
     see = [Observation.between(g20, g, sigma) for _, _, g, g20 in tiles]
     low = [s.degrade(m, axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)]

@@ -6,9 +6,9 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #7a469fc4
+# %% ../nbs/02a_observation.ipynb #34ae4998
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import rioxarray  # noqa: F401  (registers the .rio accessor)
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #1899f5a2
+# %% ../nbs/02a_observation.ipynb #ab644d76
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -46,7 +46,7 @@ class Axis:
         """The axis of pixels `k` times as large, around every k-th of these; the last lies at or beyond the end."""
         return Axis(self.start - (k - 1) / 2 * self.step, k * self.step, -((1 - self.n) // k) + 1)
 
-# %% ../nbs/02a_observation.ipynb #09020671
+# %% ../nbs/02a_observation.ipynb #84ee4b9b
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -116,7 +116,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #2f0aab7d
+# %% ../nbs/02a_observation.ipynb #e0256eec
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -152,26 +152,17 @@ def _apply_last(x, start, weights, out):
             out[a, i] = total
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _spread_last(x, start, weights, out):
-    """The same from few to many pixels: every input is spread over a run of outputs, which is quicker there."""
-    first, last = np.full(x.shape[1], start.size), np.full(x.shape[1], -1)
-    for i in range(start.size):
-        for k in range(weights.shape[1]):
-            first[start[i] + k] = min(first[start[i] + k], i)
-            last[start[i] + k] = i
-    table = np.zeros((x.shape[1], max(1, (last - first).max() + 1)), x.dtype)
-    for i in range(start.size):
-        for k in range(weights.shape[1]):
-            table[start[i] + k, i - first[start[i] + k]] = weights[i, k]
-    for a in range(x.shape[0]):
-        out[a] = 0
-        for j in range(x.shape[1]):
-            v, f = x[a, j], first[j]
-            for m in range(last[j] - f + 1):
-                out[a, f + m] += v * table[j, m]
+def _dense_last(x, start, weights, out, size=96):
+    """The same for long arrays as products with dense pieces of the banded matrix: linear algebra is quicker than skipping the zeros."""
+    taps = np.arange(weights.shape[1])
+    for first in range(0, start.size, size):
+        s, w = start[first:first + size], weights[first:first + size]
+        low = s.min()
+        dense = np.zeros((s.max() - low + taps.size, s.size), x.dtype)
+        dense[s - low + taps[:, None], np.arange(s.size)] = w.T
+        np.matmul(x[:, low:low + len(dense)], dense, out=out[:, first:first + size])
 
-# %% ../nbs/02a_observation.ipynb #9e41c9ef
+# %% ../nbs/02a_observation.ipynb #bb1c8678
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -208,7 +199,7 @@ class Stencil:
         if after and np.prod(after) > 1:
             _apply_inner(x.reshape(-1, self.n_in, int(np.prod(after))), self.start, w, out.reshape(-1, self.start.size, int(np.prod(after))))
         else:
-            apply = _spread_last if self.start.size > self.n_in else _apply_last
+            apply = _dense_last if self.start.size > self.n_in else _apply_last
             apply(x.reshape(-1, self.n_in), self.start, w, out.reshape(-1, self.start.size))
         return out
 
@@ -243,7 +234,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #e43ee214
+# %% ../nbs/02a_observation.ipynb #652ec34d
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -280,12 +271,13 @@ def linear_stencil(coarse, fine, shift=0.0):
     return Stencil(start, np.stack([1 - w, w], 1)[:, : coarse.n], coarse.n)
 
 
+@lru_cache(256)
 def window_stencil(n, sigma, every=1):
     """Gaussian moving sum over `n` pixels, cut at four standard deviations [pixels]; with `every`, around every so many-th of them, the last at or beyond the end."""
     centres = np.arange(0, n + every - 1, every, dtype=float)
     return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #a927d4fd
+# %% ../nbs/02a_observation.ipynb #b2007962
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -332,7 +324,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #ee8ea77b
+# %% ../nbs/02a_observation.ipynb #5d829583
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -422,7 +414,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #8248ff53
+# %% ../nbs/02a_observation.ipynb #0bea6a34
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

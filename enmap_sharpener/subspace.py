@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'EVERY', 'SMALLEST', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #f8c5e794
+# %% ../nbs/03a_subspace.ipynb #8348abb3
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from .raster import GridError
 from .regression import LocalRegression
 from .survey import Survey, continued, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/03a_subspace.ipynb #c1b19d07
+# %% ../nbs/03a_subspace.ipynb #8f745d93
 def band_noise(cubes, held, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
     whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
@@ -34,7 +34,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #2953819e
+# %% ../nbs/03a_subspace.ipynb #2cbeb445
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -79,16 +79,22 @@ class DetectorModel:
         return c.reshape(*y.shape[:-1], -1), z.reshape(y.shape)
 
     def smooth(self, c, rest, inputs, window):
-        """Filtered spectra [reflectance], shape (y, x, band), of a coarse window from coefficients and rest on the window `inputs`."""
-        out = 0
+        """Filtered spectra [reflectance], shape (band, y, x), of a coarse window from coefficients and rest on the window `inputs`."""
+        parts = []
         for components, smoother in self.smoothers:
             part = smoother.part(*window, *inputs)
             held = [k for k in components if k >= 0]
-            if held:
-                out = out + np.tensordot(part.degrade(c[..., held], axes=(0, 1)), self.basis[:, held], (-1, 1))
+            parts.append((held, part.degrade(c[..., held], axes=(0, 1)) if held else None))
             if -1 in components:
-                out = out + part.degrade(rest, axes=(0, 1))
-        return out * self.noise
+                rest = part.degrade(rest, axes=(0, 1))
+        kept = np.empty((*rest.shape[:2], self.basis.shape[1]), rest.dtype)
+        for held, values in parts:
+            if held:
+                kept[..., held] = values
+        out = self.basis @ kept.reshape(-1, kept.shape[2]).T
+        out += rest.reshape(-1, rest.shape[2]).T
+        out *= self.noise[:, None]
+        return out.reshape(-1, *kept.shape[:2])
 
 
 RANK, COMPONENTS, EVERY = 16, 40, 3
@@ -102,7 +108,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #ef150301
+# %% ../nbs/03a_subspace.ipynb #d39a2dc7
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -159,7 +165,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #13b80511
+# %% ../nbs/03a_subspace.ipynb #d6256ab8
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -216,7 +222,7 @@ class SubspaceModel:
         fine = joined(d.see.inputs(*near), (rows, cols))
         predicted, c, rest, raw = self._predict(d, fine, near)
         c, rest = self._left(d, fine, near, predicted, c, rest, raw)
-        left = np.ascontiguousarray(np.moveaxis(d.smooth(c, rest, near, inner), -1, 0))
+        left = d.smooth(c, rest, near, inner)
         back = d.back.part(rows, cols, *inner)
         q = predicted[inside((rows, cols), fine)]
         expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis[:, :RANK] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
@@ -263,7 +269,7 @@ class SubspaceModel:
         own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
         return share * predicted + (1 - share) * own
 
-# %% ../nbs/03a_subspace.ipynb #f8132f49
+# %% ../nbs/03a_subspace.ipynb #0e8fcfaf
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 
