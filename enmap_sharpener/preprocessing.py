@@ -23,7 +23,8 @@ from .raster import EnmapError, OutputError, ProductError, list_files, make_fold
 from .records import Skipped
 from .scene import read_enmap, read_sentinel2
 from .scraping import fetch_partners
-from .store import assign_splits, export_numpy, write_prediction_store, write_wald_store
+from .splits import assign_splits, export_numpy
+from .store import write_prediction_store, write_wald_store
 
 # %% ../nbs/02_preprocessing.ipynb #11503b20
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Settings:
     seed : int
         Of the choice between them.
     numpy : bool
-        Whether tiles are also written as files `numpy/x/*.npy` and `numpy/y/*.npy`.
+        Whether tiles are also written as files `numpy/train/x/*.npy`, `numpy/train/y/*.npy` and so on.
     """
 
     haze: bool = False

@@ -6,7 +6,7 @@
 __all__ = ['CLEAR', 'runs', 'smoothing_matrix', 'smooth_spectra', 'Aligned', 'align', 'degraded_guide', 'residual_shift',
            'alignment_report', 'wald_grid', 'weighted', 'degrade_enmap', 'Interpolator', 'WaldPair', 'PredictionPair']
 
-# %% ../nbs/02i_wald.ipynb #4f89f1fc
+# %% ../nbs/02i_wald.ipynb #861e1505
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from .pair import Pair, Scratch, axes, complete, each, inside, widened
 from .raster import GridError, NoValidPixels
 from .survey import GuideModel, Survey, continued, degrade_guide, measure_guide, model_guide, sample_windows, survey, windows
 
-# %% ../nbs/02i_wald.ipynb #20cf329c
+# %% ../nbs/02i_wald.ipynb #ee598bc5
 def runs(bands, gap=3.0):
     """Neighbours along the spectrum: arrays of positions in a `BandTable`, by wavelength, of one detector, without an empty band or a gap of over `gap` band distances."""
     out = []
@@ -49,7 +49,7 @@ def smoothing_matrix(bands, window=7, order=1):
             out[band], out[band, near] = 0, np.linalg.pinv(np.vander(distance, order + 1))[-1]
     return out
 
-# %% ../nbs/02i_wald.ipynb #7cf0fa53
+# %% ../nbs/02i_wald.ipynb #7aa65d7b
 def smooth_spectra(cube, bands, window=7, order=1):
     """Spectra smoothed along the wavelength, within a detector, not across gaps or empty bands.
 
@@ -73,7 +73,7 @@ def smooth_spectra(cube, bands, window=7, order=1):
     filled = complete(flat)[0] @ smoothing_matrix(bands, window, order).T.astype(flat.dtype)
     return np.where(np.isnan(flat), np.nan, filled).astype(flat.dtype, copy=False).reshape(cube.shape)
 
-# %% ../nbs/02i_wald.ipynb #b2432241
+# %% ../nbs/02i_wald.ipynb #8d50da5c
 @dataclass(frozen=True)
 class Aligned:
     """Two sensors and how they lie on each other.
@@ -117,7 +117,7 @@ class Aligned:
         cube = self.pair.enmap(rows, cols, bands)
         return smooth_spectra(cube, self.pair.bands.take(bands), *self.smooth) if self.smooth else cube
 
-# %% ../nbs/02i_wald.ipynb #89d61470
+# %% ../nbs/02i_wald.ipynb #ea5d4b34
 def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
     """Measure how two sensors lie on each other.
 
@@ -146,6 +146,8 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
     """
     scene = scene if window is None else cropped(scene, *window)
     if mask10 is not None:
+        if Grid.of(mask10).crs != Grid.of(guide.bands10).crs:
+            raise GridError(f"{scene.metadata.id}: the mask is in {Grid.of(mask10).crs}, Sentinel-2 in {Grid.of(guide.bands10).crs}; run the stage mask again")
         guide = replace(guide, scl=Grid.of(mask10).georeference(np.where(mask10.values != 0, 9, 4).astype(np.uint8)))
     pair = Pair(scene, guide, threads)
     if min(pair.coarse.shape) < 7:
@@ -168,7 +170,7 @@ def _without(found, cloudy, name):
         raise NoValidPixels(f"{name}: every measured pixel is cloudy; take another scene")
     return replace(found, valid=valid, seen=continued(found.seen, valid))
 
-# %% ../nbs/02i_wald.ipynb #debaa331
+# %% ../nbs/02i_wald.ipynb #3c338e2c
 def degraded_guide(aligned, threads=1):
     """Sentinel-2 as EnMAP would see it.
 
@@ -198,7 +200,7 @@ def _covered(coarse, fine, shift):
     index = fine.index(coarse.centres + shift * coarse.step)
     return (index >= margin) & (index <= fine.n - 1 - margin)
 
-# %% ../nbs/02i_wald.ipynb #2ea0d649
+# %% ../nbs/02i_wald.ipynb #690e960b
 def residual_shift(seen, degraded, valid, size=48):
     """Where the pixels of one image truly are relative to another's, by phase correlation.
 
@@ -245,7 +247,7 @@ def alignment_report(aligned, ms, share, threads=1):
 CLEAR = 0.98
 """Share of an EnMAP pixel that usable pixels of Sentinel-2 must make up for the two to show the same."""
 
-# %% ../nbs/02i_wald.ipynb #d56733b2
+# %% ../nbs/02i_wald.ipynb #227c903e
 def wald_grid(coarse, fine, shift=(0.0, 0.0)):
     """The grid that lies on `coarse` as `coarse`, moved by `shift` [coarse pixels], lies on `fine`."""
     return replace(coarse, rows=_wald_axis(coarse.rows, fine.rows, shift[0]), cols=_wald_axis(coarse.cols, fine.cols, shift[1]))
@@ -257,7 +259,7 @@ def _wald_axis(coarse, fine, shift):
     first = (fine.index(coarse.centres[0] + shift * coarse.step) + 0.5) % ratio   # edge of `coarse` to centre of the first pixel [its pixels]
     return Axis(coarse.start + (first - ratio / 2) * coarse.step, ratio * coarse.step, int(np.floor((coarse.n - first - 1e-9) / ratio)) + 1)
 
-# %% ../nbs/02i_wald.ipynb #8e4eb6fb
+# %% ../nbs/02i_wald.ipynb #ba14d17f
 def weighted(see, image):
     """An image, shape (y, x, channel), through an `Observation`: weighted mean of what is not NaN, NaN where that is half of the weight or less."""
     held = np.isfinite(image)
@@ -301,7 +303,7 @@ def degrade_enmap(aligned, grid, masked, threads=1):
         each(one, windows(grid, 24), threads)
     return out
 
-# %% ../nbs/02i_wald.ipynb #6eb08d5c
+# %% ../nbs/02i_wald.ipynb #d7115d6d
 @dataclass(frozen=True)
 class Interpolator:
     """A cube, consistently interpolated to a finer grid, by windows.
@@ -352,7 +354,7 @@ class Interpolator:
         values[far] = np.nan
         return values
 
-# %% ../nbs/02i_wald.ipynb #9c53b199
+# %% ../nbs/02i_wald.ipynb #eedd0249
 def _held(values):
     """Pixels that hold at least nine tenths of the bands, bool."""
     return np.isfinite(values).mean(-1) >= 0.9
@@ -368,7 +370,7 @@ def _where(read, grid, threads):
     each(one, windows(grid, 96), threads)
     return held
 
-# %% ../nbs/02i_wald.ipynb #41241a28
+# %% ../nbs/02i_wald.ipynb #2e8945a2
 class WaldPair:
     """A scene under Wald's protocol, read by windows of EnMAP's grid.
 
@@ -413,7 +415,7 @@ class WaldPair:
         ms[~self.clear[rows, cols]] = np.nan
         return {"hs": self.hs(rows, cols), "ms": ms, "target": target, "valid": self.valid[rows, cols]}
 
-# %% ../nbs/02i_wald.ipynb #cef38a8f
+# %% ../nbs/02i_wald.ipynb #d87a76d7
 class PredictionPair:
     """A scene at full resolution, read by windows of Sentinel-2's grid.
 
