@@ -6,7 +6,7 @@
 __all__ = ['REASONS', 'largest_rectangle', 'ahead', 'read_window', 'measured', 'quality_reasons', 'joined_mask', 'CropRecord',
            'cut_image', 'cropped', 'write_json', 'write_bits', 'crop_scene', 'read_crop', 'want']
 
-# %% ../nbs/02ga_crop.ipynb #d528e908
+# %% ../nbs/02ga_crop.ipynb #8f97cb94
 import json
 import logging
 import os
@@ -22,6 +22,7 @@ import xarray as xr
 from numba import njit
 from rasterio.windows import Window
 
+from .metadata import tag_bands
 from .observation import Grid
 from enmap_sharpener.raster import (
     NODATA,
@@ -35,13 +36,12 @@ from enmap_sharpener.raster import (
     to_int16,
     windows,
 )
-from .reconstruction import tag_bands
 from .scene import Scene, read_enmap
 
-# %% ../nbs/02ga_crop.ipynb #9456422c
+# %% ../nbs/02ga_crop.ipynb #62d67788
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02ga_crop.ipynb #5c57a827
+# %% ../nbs/02ga_crop.ipynb #235c10ce
 @njit(nogil=True, cache=True)
 def _largest(valid):
     """Area, upper, lower (exclusive), left and right (exclusive) edge of the largest rectangle of True; of several the first found."""
@@ -63,7 +63,7 @@ def _largest(valid):
             bars += 1
     return best
 
-# %% ../nbs/02ga_crop.ipynb #485428e3
+# %% ../nbs/02ga_crop.ipynb #fc3decc5
 def largest_rectangle(valid) -> tuple[slice, slice]:
     """The largest upright rectangle of True.
 
@@ -86,7 +86,7 @@ def largest_rectangle(valid) -> tuple[slice, slice]:
         raise NoValidPixels("not one pixel is valid, so there is no rectangle to crop to; choose another scene")
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
-# %% ../nbs/02ga_crop.ipynb #c0d2137a
+# %% ../nbs/02ga_crop.ipynb #628fda14
 def ahead(function, items, threads):
     """`function` of each item in order, computed ahead in threads; at most one more than there are threads is held."""
     waiting = deque()
@@ -108,7 +108,7 @@ def read_window(image, window):
     with dask.config.set(scheduler="synchronous"):
         return image[..., window[0], window[1]].values
 
-# %% ../nbs/02ga_crop.ipynb #84945cc9
+# %% ../nbs/02ga_crop.ipynb #29fee347
 def measured(scene: Scene, threads: int = 1, progress=None) -> np.ndarray:
     """Pixels that EnMAP measured.
 
@@ -138,7 +138,7 @@ def measured(scene: Scene, threads: int = 1, progress=None) -> np.ndarray:
             progress(done, len(boxes))
     return held
 
-# %% ../nbs/02ga_crop.ipynb #def7b2d8
+# %% ../nbs/02ga_crop.ipynb #98b7ab19
 REASONS = {
     1: "EnMAP: no data", 2: "EnMAP: cloud", 4: "EnMAP: cloud shadow", 8: "EnMAP: haze", 16: "EnMAP: cirrus", 32: "Sentinel-2: no data",
     64: "Sentinel-2: saturated, cloud shadow, cloud or cirrus", 128: "near a masked pixel",
@@ -152,7 +152,7 @@ def _asked(haze: bool, cirrus: bool) -> tuple[str, ...]:
     """Names of the quality layers that count."""
     return ("cloud", "cloudshadow") + ("haze",) * haze + ("cirrus",) * cirrus
 
-# %% ../nbs/02ga_crop.ipynb #7beda316
+# %% ../nbs/02ga_crop.ipynb #c6666583
 def quality_reasons(scene: Scene, haze: bool = False, cirrus: bool = False) -> np.ndarray:
     """What EnMAP's quality layers say against each pixel.
 
@@ -178,7 +178,7 @@ def joined_mask(scene: Scene, haze: bool = False, cirrus: bool = False) -> np.nd
     "EnMAP's cloud, cloud shadow and, on request, haze and cirrus joined: bool, shape (y, x), on the cube's own grid."
     return quality_reasons(scene, haze, cirrus) > 0
 
-# %% ../nbs/02ga_crop.ipynb #665b84b4
+# %% ../nbs/02ga_crop.ipynb #e12f6df4
 @dataclass(frozen=True)
 class CropRecord:
     """What was cut out of a scene.
@@ -226,7 +226,7 @@ class CropRecord:
         "The rectangle as two slices of the product."
         return slice(*self.rows), slice(*self.cols)
 
-# %% ../nbs/02ga_crop.ipynb #2d0ed616
+# %% ../nbs/02ga_crop.ipynb #f6aac983
 def cut_image(image: xr.DataArray, rows: slice, cols: slice) -> xr.DataArray:
     """A window of an image, with the transform that belongs to it."""
     return image[..., rows, cols].rio.write_transform(Grid.of(image).part(rows, cols).transform)
@@ -268,7 +268,7 @@ def write_bits(path: Path, bits: np.ndarray, grid: Grid, **tags):
         file.update_tags(**tags)
         file.write(bits, 1)
 
-# %% ../nbs/02ga_crop.ipynb #c7c43e69
+# %% ../nbs/02ga_crop.ipynb #fada5a8b
 def crop_scene(product, folder, *, haze: bool = False, cirrus: bool = False, threads: int = 1, progress=None) -> CropRecord:
     """Cut the largest upright rectangle of measured pixels out of a scene.
 
@@ -316,7 +316,7 @@ def crop_scene(product, folder, *, haze: bool = False, cirrus: bool = False, thr
     write_json(folder / "crop.json", asdict(record))
     return record
 
-# %% ../nbs/02ga_crop.ipynb #c5fa3718
+# %% ../nbs/02ga_crop.ipynb #66d5f1d9
 def _write_cube(path: Path, scene: Scene, threads: int, progress):
     """The cube of a scene as int16, times 10 000, window by window."""
     grid = Grid.of(scene.cube)
@@ -329,7 +329,7 @@ def _write_cube(path: Path, scene: Scene, threads: int, progress):
             if progress:
                 progress(done, len(boxes))
 
-# %% ../nbs/02ga_crop.ipynb #15f94979
+# %% ../nbs/02ga_crop.ipynb #18439233
 def read_crop(folder, product) -> Scene:
     """What `crop_scene` made of a product.
 

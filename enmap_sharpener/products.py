@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Manifest', 'Report', 'download_scenes']
 
-# %% ../nbs/01ba_products.ipynb #e6c5850c
+# %% ../nbs/01ba_products.ipynb #b5be1cd4
 import json
 import logging
 import threading
@@ -17,10 +17,10 @@ from pathlib import Path
 from .account import DownloadError, LoginError
 from .fetching import download_scene, read_window, replace_file  # noqa: F401
 from .raster import EnmapError, OutputError, make_folder
-from .records import Found, Skipped
+from .records import REJECTED, Found, Skipped
 from .transfer import Client
 
-# %% ../nbs/01ba_products.ipynb #1b1aa490
+# %% ../nbs/01ba_products.ipynb #6ec6cd29
 try:
     import fcntl
 except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
@@ -28,7 +28,7 @@ except ImportError:     # Windows has no such locks: there, two runs in one fold
 
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/01ba_products.ipynb #811574a0
+# %% ../nbs/01ba_products.ipynb #d401cb5a
 class Manifest:
     """The scenes that are complete in a folder.
 
@@ -80,7 +80,7 @@ class Manifest:
                 raise DownloadError(f"{self.path.parent}: another run is downloading into this folder; wait for it or stop it.") from None
             yield self
 
-# %% ../nbs/01ba_products.ipynb #22e2e9dc
+# %% ../nbs/01ba_products.ipynb #1aab430f
 @dataclass(frozen=True)
 class Report:
     """What `download_scenes` did: records of the scenes that are new, identifiers of those that were there, and what was skipped."""
@@ -91,7 +91,7 @@ class Report:
 
 
 def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: int = 4, progress=None) -> Report:
-    """Fetch scenes into a folder; those that are complete there are left alone.
+    """Fetch scenes into a folder; those that are complete there, or were rejected by preprocessing, are left alone.
 
     Parameters
     ----------
@@ -125,7 +125,8 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
     done, skipped, manifest = [], [], Manifest(Path(enmap_dir) / "manifest.jsonl")
     with manifest.alone():
         records = manifest.read()
-        already = [i for i in wanted if i in records and _complete(records[i], enmap_dir, window)]
+        aside = {p.name for p in Path(enmap_dir).glob(f"{REJECTED}/*/*")}
+        already = [i for i in wanted if i in aside or i in records and _complete(records[i], enmap_dir, window)]
         tell = _Progress(len(wanted), len(already), progress)
         pool = ThreadPoolExecutor(max(1, min(parallel, 8)))
         try:
@@ -145,7 +146,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
             pool.shutdown(cancel_futures=True)
     return Report(tuple(sorted(done, key=lambda r: r["id"])), tuple(already), tuple(sorted(skipped)))
 
-# %% ../nbs/01ba_products.ipynb #ef424eae
+# %% ../nbs/01ba_products.ipynb #df28bd07
 def _complete(record: dict, folder, window) -> bool:
     "Whether the files of a record are there, in full and with at least the window; files of another size are removed."
     try:

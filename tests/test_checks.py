@@ -419,3 +419,12 @@ def test_alignment_of_a_real_pair(shared):
     [product] = [p for p in case.iterdir() if p.is_dir()]
     found = align(read_enmap(product), read_sentinel2(case))
     assert found.geometry.measured and found.agreement > 0.9 and found.pixels > 4000
+
+
+def test_defective_values_are_noted(place):
+    from enmap_sharpener.checks import DEFECTIVE
+    [mask] = place.glob("*QL_PIXELMASK*")
+    assert not any("defective" in note for note in check_scene(place).notes)
+    change(mask, lambda values: np.where((np.arange(values.size).reshape(values.shape) % 20 == 0) & (values == 0), 1, values))
+    verdict = check_scene(place)
+    assert verdict.ok and any("5.0% of EnMAP's values are marked as defective" in note for note in verdict.notes) and DEFECTIVE < 0.05

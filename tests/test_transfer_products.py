@@ -63,6 +63,17 @@ def test_everything_comes_along(world, products, tmp_path):
     assert not site.log
 
 
+def test_what_was_rejected_is_not_fetched_again(world, tmp_path):
+    site, client, found = world
+    download_scenes(found, tmp_path, client)
+    beside = tmp_path / "rejected" / found[0].id
+    beside.mkdir(parents=True)
+    (tmp_path / found[0].id).rename(beside / found[0].id)
+    site.log.clear()
+    assert download_scenes(found, tmp_path, client) == Report((), tuple(f.id for f in found), ())
+    assert not site.log and not (tmp_path / found[0].id).exists()
+
+
 def test_only_what_is_missing(world, tmp_path):
     site, client, found = world
     download_scenes(found, tmp_path, client)
