@@ -20,8 +20,8 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "maps": ["folium>=0.15"],
-        "cpu": ["tensorflow-cpu>=2.18", "keras>=3.6"],
-        "gpu": ["tensorflow[and-cuda]>=2.18", "keras>=3.6"],
+        "cpu": ["tensorflow-cpu>=2.18", "keras>=3.6", "optuna>=4"],
+        "gpu": ["tensorflow[and-cuda]>=2.18", "keras>=3.6", "optuna>=4"],
     },
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     include_package_data=True, zip_safe=False,
