@@ -6,7 +6,7 @@
 __all__ = ['BandTable', 'band_table', 'tag_bands', 'SceneMetadata', 'parse_xml', 'parse_time', 'parse_metadata', 'parse_bands',
            'metadata_xml']
 
-# %% ../nbs/00c_metadata.ipynb #70c13fff
+# %% ../nbs/00c_metadata.ipynb #08c5b9c6
 import logging
 import re
 from dataclasses import dataclass, field, fields
@@ -22,10 +22,10 @@ from rasterio.warp import transform as transform_points
 
 from .raster import SCALE, BandError, MetadataError
 
-# %% ../nbs/00c_metadata.ipynb #4a241580
+# %% ../nbs/00c_metadata.ipynb #4fa2b59f
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/00c_metadata.ipynb #6e7c8e0c
+# %% ../nbs/00c_metadata.ipynb #f49902a4
 @dataclass(frozen=True, eq=False)
 class BandTable:
     """The bands of a cube, in the order of the cube.
@@ -100,7 +100,7 @@ class BandTable:
                             f"{self.number.max()}, wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
         return mask
 
-# %% ../nbs/00c_metadata.ipynb #5f40cb0f
+# %% ../nbs/00c_metadata.ipynb #6f399a58
 def band_table(wavelength, fwhm, *, number=None, gain=SCALE, offset=0.0, detector=None, good=True) -> BandTable:
     """Make a band table; what is not given has EnMAP's usual value.
 
@@ -124,7 +124,7 @@ def band_table(wavelength, fwhm, *, number=None, gain=SCALE, offset=0.0, detecto
                (detector, "<U4"), (good, "bool")]
     return BandTable(*(np.broadcast_to(np.asarray(v, dtype), len(wavelength)).copy() for v, dtype in columns))
 
-# %% ../nbs/00c_metadata.ipynb #56c4018d
+# %% ../nbs/00c_metadata.ipynb #f89b9e35
 def tag_bands(file, bands) -> None:
     """Write the wavelengths of a cube into a GeoTIFF, for GDAL and for EnMAP-Box.
 
@@ -141,7 +141,7 @@ def tag_bands(file, bands) -> None:
         file.update_tags(i, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=f"{wavelength / 1000:.10g}", FWHM_UM=f"{fwhm / 1000:.10g}")
         file.update_tags(i, wavelength=f"{wavelength:.10g}", wavelength_units="Nanometers", fwhm=f"{fwhm:.10g}", bbl=int(good))
 
-# %% ../nbs/00c_metadata.ipynb #f62c3b33
+# %% ../nbs/00c_metadata.ipynb #921ebb61
 @dataclass(frozen=True)
 class SceneMetadata:
     """What METADATA.XML says of a scene.
@@ -182,7 +182,7 @@ class SceneMetadata:
     version: str = ""
     correction: str = ""
 
-# %% ../nbs/00c_metadata.ipynb #e7663f69
+# %% ../nbs/00c_metadata.ipynb #665696ae
 _CORNERS = ("upper_left", "upper_right", "lower_right", "lower_left")
 _ANGLES = {"sun_elevation": "sunElevationAngle", "sun_azimuth": "sunAzimuthAngle", "off_nadir_across": "acrossOffNadirAngle",
            "off_nadir_along": "alongOffNadirAngle", "scene_azimuth": "sceneAzimuthAngle"}
@@ -239,7 +239,7 @@ def parse_time(text: str) -> datetime | None:
         return None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
-# %% ../nbs/00c_metadata.ipynb #40fc1f2e
+# %% ../nbs/00c_metadata.ipynb #9ec7a097
 def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
     """The metadata of an EnMAP L2A scene.
 
@@ -276,7 +276,7 @@ def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
         correction=_text(root, "processing/correctionType"),
         **{key: _number(root, f"specific/{tag}/center") for key, tag in _ANGLES.items()})
 
-# %% ../nbs/00c_metadata.ipynb #5370c23d
+# %% ../nbs/00c_metadata.ipynb #143c8e8c
 def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     """The band table of an EnMAP L2A scene.
 
@@ -323,7 +323,7 @@ def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.nda
     _log.warning("%s: does not list the detector of every band; those below 1000 nm are taken as VNIR", name)
     return np.where(wavelength < 1000, "VNIR", "SWIR")
 
-# %% ../nbs/00c_metadata.ipynb #1b372ffe
+# %% ../nbs/00c_metadata.ipynb #01366bb3
 def _fill(parent: ElementTree.Element, content: dict) -> ElementTree.Element:
     "Append nested dicts as elements; a list repeats its element, '@number' is the attribute."
     for tag, value in content.items():
@@ -350,7 +350,7 @@ def _projection(crs) -> str:
         return f"UTM_Zone{code % 100}_{'North' if code < 32700 else 'South'}"
     return {4326: "Geographic", 3035: "LAEA-ETRS89"}.get(code, "unknown")
 
-# %% ../nbs/00c_metadata.ipynb #0149c32e
+# %% ../nbs/00c_metadata.ipynb #49383fda
 def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, shape: tuple, image: str,
                  statistics=None) -> bytes:
     """METADATA.XML of a cube.
