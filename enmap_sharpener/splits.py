@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRAIN', 'VALIDATION', 'TEST', 'GUARD', 'REACH', 'assign_splits', 'export_numpy']
 
-# %% ../nbs/02ib_splits.ipynb #33052fad
+# %% ../nbs/02ib_splits.ipynb #eb70d629
 import logging
 import os
 from glob import escape
@@ -18,10 +18,10 @@ from rasterio.warp import transform, transform_bounds
 from .raster import OutputError, ProductError, make_folder
 from .store import amend, open_store, store_grid
 
-# %% ../nbs/02ib_splits.ipynb #03fbc855
+# %% ../nbs/02ib_splits.ipynb #9fa46c8c
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02ib_splits.ipynb #c8d3f05d
+# %% ../nbs/02ib_splits.ipynb #bdf11d3d
 TRAIN, VALIDATION, TEST, GUARD = 0, 1, 2, -1
 REACH = 50
 """Pixels over which `hs` depends on the target: at most 20 of kriging, 11 of the blur, and 18 where what is missing is continued."""
@@ -60,7 +60,7 @@ def _places(extents):
         places = [p for p in places if p not in touching] + [sorted([i, *(j for p in touching for j in p)])]
     return sorted(places)
 
-# %% ../nbs/02ib_splits.ipynb #1983e4ce
+# %% ../nbs/02ib_splits.ipynb #aa8a3157
 def _by_place(sizes, fractions, rng):
     """A split for each place: at random, each time the one that lacks most tiles, none left empty."""
     out, got, targets = np.zeros(len(sizes), np.int8), np.zeros(3), np.array(fractions) * sum(sizes)
@@ -88,7 +88,7 @@ def _across(boxes, fractions, guard, rng):
     apart = fractions[TEST] == 0 or fractions[VALIDATION] == 0 or high - low >= guard
     return out if apart and (out == TRAIN).any() else None
 
-# %% ../nbs/02ib_splits.ipynb #bf733779
+# %% ../nbs/02ib_splits.ipynb #f047773d
 def assign_splits(stores, fractions=(0.7, 0.15, 0.15), seed=0):
     """Training, validation and test without leakage, recorded in the stores.
 
@@ -132,7 +132,9 @@ def assign_splits(stores, fractions=(0.7, 0.15, 0.15), seed=0):
 def _cut_place(place, stores, fractions, rng):
     """Splits of the stores of one place, by store."""
     grids = [store_grid(stores[i]) for i in place]
-    boxes, guard = [_boxes(stores[i], grids[0].crs) for i in place], REACH * max(grid.cols.step for grid in grids)
+    boxes = [_boxes(stores[i], grids[0].crs) for i in place]
+    askew = 1.15 if len({grid.crs for grid in grids}) > 1 else 1.0     # what is apart along one zone's axes is less so along another's
+    guard = askew * REACH * max(grid.cols.step for grid in grids)
     found = _across(np.concatenate(boxes), fractions, guard, rng)
     if found is None:
         _log.warning("%s: is too small to be split with guards of %.0f m; all its tiles are for training", stores[place[0]].attrs["scene_id"], guard)
@@ -148,7 +150,7 @@ def _record(path, split, attributes):
     except OSError as error:
         raise OutputError(f"{path}: the split cannot be written ({error.strerror or error}); check that the store is writable") from None
 
-# %% ../nbs/02ib_splits.ipynb #52e8cb91
+# %% ../nbs/02ib_splits.ipynb #21df41ad
 def export_numpy(store, folder):
     """Tiles as the seed's files: folders `train`, `validation` and `test`, each with `x`, `y` and `valid` of one .npy a tile; their number.
 

@@ -6,7 +6,7 @@
 __all__ = ['tile_starts', 'tile_corners', 'amend', 'write_wald_store', 'write_prediction_store', 'open_store', 'store_grid',
            'assemble']
 
-# %% ../nbs/02ia_store.ipynb #3aa43f35
+# %% ../nbs/02ia_store.ipynb #ab9912c3
 import json
 import os
 import shutil
@@ -28,7 +28,7 @@ from .pair import widened
 from .raster import NODATA, SCALE, NoValidPixels, OutputError, ProductError, make_folder, to_int16
 from .wald import PredictionPair, WaldPair, align
 
-# %% ../nbs/02ia_store.ipynb #619c6bfa
+# %% ../nbs/02ia_store.ipynb #07278b31
 def tile_starts(n, tile, stride):
     """First pixels of tiles that cover `n` pixels, int array; one tile if there is room for no more."""
     starts = np.arange(0, max(n - tile, 0) + 1, stride)
@@ -49,7 +49,7 @@ def _shares(valid, corners, tile):
     (top, left), (bottom, right) = corners.T, np.minimum(corners + tile, valid.shape).T
     return (total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]) / tile**2
 
-# %% ../nbs/02ia_store.ipynb #3c9683a8
+# %% ../nbs/02ia_store.ipynb #e5462c73
 def _encoding(shape):
     """Chunks of one tile and their compression; the keyword differs between the two major versions of Zarr."""
     codec = Blosc("zstd", 1, Blosc.SHUFFLE, blocksize=int(np.prod(shape[1:])) * 2)
@@ -73,7 +73,7 @@ def _template(source, corners, tile, attrs, split):
               "band": bands.number, "channel": np.array(names), **{k: ("band", getattr(bands, k)) for k in ("wavelength", "fwhm", "detector", "good")}}
     return xr.Dataset(out, coords, attrs)
 
-# %% ../nbs/02ia_store.ipynb #2fd88432
+# %% ../nbs/02ia_store.ipynb #a15c7f19
 def _attributes(kind, source, settings):
     """Provenance and grid: all that reconstruction needs beside the tiles."""
     pair, grid = source.aligned.pair, source.grid
@@ -109,7 +109,7 @@ def _all_bands(values, good):
     out[..., good] = to_int16(values)
     return out
 
-# %% ../nbs/02ia_store.ipynb #a0f891b7
+# %% ../nbs/02ia_store.ipynb #0993f171
 def _write_tiles(group, source, corners, tile, threads, progress):
     """Fill a store; share of valid pixels in its tiles."""
     good = source.aligned.pair.scene.bands.good
@@ -168,6 +168,11 @@ def _told(path):
         return {}
 
 
+def _count(folder):
+    """Number of files in a folder; 0 if there is none."""
+    return sum(1 for _ in folder.glob("*"))
+
+
 def amend(path, attributes, array=None):
     """Add attributes to a store, or to an array of it, which has them twice."""
     inner = f"{array}/.zattrs" if array else ".zattrs"
@@ -176,7 +181,7 @@ def amend(path, attributes, array=None):
         (content["metadata"][inner] if name == ".zmetadata" else content).update(attributes)
         write_json(path / name, content)
 
-# %% ../nbs/02ia_store.ipynb #679f2f1b
+# %% ../nbs/02ia_store.ipynb #6620cfd6
 def _write(part, kind, source, corners, candidates, settings, split, threads, progress):
     """Make a store in an empty folder; what was counted and measured."""
     tile = settings["tile"]
@@ -186,11 +191,11 @@ def _write(part, kind, source, corners, candidates, settings, split, threads, pr
     data.to_zarr(part, mode="w", compute=False, zarr_format=2, consolidated=True, encoding=encoding)
     with threadpool_limits(1):
         share = _write_tiles(zarr.open_group(str(part), mode="r+"), source, corners, tile, threads, progress)
-    amend(part, {"files": {name: len(os.listdir(part / name)) for name in source.names}})
+    amend(part, {"files": {name: _count(part / name) for name in source.names}})
     size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
     return {"tiles": len(corners), "candidates": candidates, "valid": round(share, 4), "bytes": size, "alignment": source.report}
 
-# %% ../nbs/02ia_store.ipynb #6000813f
+# %% ../nbs/02ia_store.ipynb #2760ef7b
 def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, least_valid=0.9, smooth=None, split=None,
                      threads=1, progress=None):
     """Training tiles of a scene under Wald's protocol.
@@ -256,7 +261,7 @@ def write_prediction_store(scene, guide, path, *, mask10=None, window=None, tile
         settings = {"tile": tile, "stride": stride, "smooth": list(smooth) if smooth else None, "masked": mask10 is not None}
         return _write(part, "prediction", source, corners, len(every), settings, 0, threads, progress)
 
-# %% ../nbs/02ia_store.ipynb #ce667fb4
+# %% ../nbs/02ia_store.ipynb #3c9e85b5
 def open_store(path):
     """A store, lazily; nothing is decoded: int16 numbers, nodata −32768.
 
@@ -275,12 +280,12 @@ def open_store(path):
         There is no store, one that lacks files, or not one of this package.
     """
     try:
-        data = xr.open_zarr(path, mask_and_scale=False, chunks=None)
+        data = xr.open_zarr(path, consolidated=True, mask_and_scale=False, chunks=None)
     except (OSError, KeyError, ValueError) as error:
         raise ProductError(f"{path}: is no readable store ({' '.join(str(error).split())[:120]}); run the stage wald or predictions again") from None
-    if data.attrs.get("kind") not in ("wald", "prediction") or "hs" not in data:
+    if data.attrs.get("kind") not in ("wald", "prediction") or not {"hs"} <= set(data.attrs.get("files", ())) <= set(data):
         raise ProductError(f"{path}: is a Zarr store, but holds no tiles of this package; give a store of the stage wald or predictions")
-    lacking = [name for name, n in data.attrs["files"].items() if len(os.listdir(Path(path) / name)) != n]
+    lacking = [name for name, n in data.attrs["files"].items() if _count(Path(path) / name) != n]
     if lacking:
         raise ProductError(f"{path}: lacks files of {', '.join(lacking)}; copy it again or run the stage wald or predictions again")
     return data
@@ -291,7 +296,7 @@ def store_grid(store):
     t, (ny, nx) = store.attrs["transform"], store.attrs["shape"]
     return Grid(CRS.from_wkt(store.attrs["crs"]), Axis(-t[5], -t[4], ny), Axis(t[2], t[0], nx))
 
-# %% ../nbs/02ia_store.ipynb #8f3f28d3
+# %% ../nbs/02ia_store.ipynb #95eb58c7
 class _Mosaic:
     """Tiles put together, shape (band, y, x), float32 [reflectance], computed when it is sliced."""
 
@@ -326,7 +331,7 @@ class _Mosaic:
         total[here] += share * np.where(held, values, 0) * scale
         weight[here] += share
 
-# %% ../nbs/02ia_store.ipynb #011d87c3
+# %% ../nbs/02ia_store.ipynb #a2a00dbc
 def assemble(store, tiles=None, *, chunk=256):
     """Tiles of a store as one image.
 
