@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['preprocess', 'inspect']
 
-# %% ../nbs/11b_cli_preprocessing.ipynb #4cda74e1
+# %% ../nbs/11b_cli_preprocessing.ipynb #80315a76
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from cyclopts import Parameter
 from .cli import _LIMITS, _SESSION, _environment, app
 from .terminal import Flag, Limits, Session, UsageError
 
-# %% ../nbs/11b_cli_preprocessing.ipynb #ab593720
+# %% ../nbs/11b_cli_preprocessing.ipynb #81a20027
 _Several = Parameter(consume_multiple=True, negative="")
 
 
@@ -29,13 +30,15 @@ def preprocess(
 ) -> None:
     """Make training and prediction data of scene pairs.
 
-    Started again, it does only what is not finished. Scenes that do not pass the check are moved to `rejected` in the EnMAP folder, with the reason; nothing is deleted but by `clean`, which removes only files that this command made.
+    Started again, it does only what is not finished; a changed setting or a changed file redoes what depends on it. A scene that fails is told in one line, and the others go on. Scenes that do not pass the check are moved to `rejected` in the EnMAP folder, with the reason; nothing is deleted but by `clean`, which removes only files that this command made.
 
     Examples:
 
         enmap-sharpener preprocess --enmap-dir data/enmap --output-dir data/preprocessing
 
         enmap-sharpener preprocess --stage crop wald --enmap-dir data/enmap --output-dir data/preprocessing --cpus 0 1 --mem-limit 16
+
+        enmap-sharpener preprocess --stage check --restore --days 30 --enmap-dir data/enmap --output-dir data/preprocessing
 
         enmap-sharpener preprocess --stage clean --dry-run --enmap-dir data/enmap --output-dir data/preprocessing
 
@@ -46,7 +49,9 @@ def preprocess(
     output_dir
         Folder for what is made.
     stage
-        One or several; they run in their order. all is crop, scrape, check, mask and wald.
+        One or several; they run in their order. crop: the largest rectangle that EnMAP measured; scrape: missing Sentinel-2 partners; check:
+        scenes that are of no use are moved aside; mask: clouds of both sensors; clean: free space; wald: training data; predictions: data at
+        full resolution. all is crop, scrape, check, mask and wald.
     haze
         Mask EnMAP's haze too.
     cirrus
@@ -66,7 +71,7 @@ def preprocess(
     smooth
         Smooth spectra (Savitzky-Golay over 7 bands, first order), within a detector and not across gaps.
     numpy
-        Write the training tiles also as numpy/x/*.npy and numpy/y/*.npy.
+        Write the training tiles also as numpy/train/x/*.npy, numpy/train/y/*.npy and so on.
     seed
         Of the choice of tiles for training, validation and test.
     restore
@@ -76,19 +81,16 @@ def preprocess(
     """
     from enmap_sharpener import preprocessing
     from enmap_sharpener.checks import Wanted
-    from enmap_sharpener.checks import restore as bring_back
     session.start()
-    if restore and not dry_run:
-        session.say(f"{len(bring_back(enmap_dir))} scenes brought back")
     settings = preprocessing.Settings(
         haze=haze, cirrus=cirrus, wanted=Wanted(days=days), distance=distance, tile=tile, stride=stride, least_valid=least_valid,
         smooth=(7, 1) if smooth else None, seed=seed, numpy=numpy)
     with session.progress("Preprocessing") as progress:
         report = preprocessing.preprocess(stage, enmap_dir, output_dir, settings=settings, provider=lambda: _provider(provider, session),
-                                          threads=limits.threads(), dry_run=dry_run, progress=progress)
+                                          restore=restore, threads=limits.threads(), dry_run=dry_run, progress=progress)
     _conclude(session, report, dry_run)
 
-# %% ../nbs/11b_cli_preprocessing.ipynb #1d788c15
+# %% ../nbs/11b_cli_preprocessing.ipynb #eef4295a
 def _provider(name: str | None, session: Session):
     "Where Sentinel-2 comes from, as in `scrape-sentinel2`."
     from enmap_sharpener.scraping import open_provider
@@ -99,21 +101,21 @@ def _provider(name: str | None, session: Session):
 
 
 def _conclude(session: Session, report, dry_run: bool) -> None:
-    "Say what was done; an error where a scene failed, after all else was."
-    table = report.table()
+    "Say what was done; what failed, one line each, and an error, after all else."
+    table, tell = report.table(), print if dry_run else session.say
     for stage, part in table.groupby("stage", sort=False):
-        told = ", ".join(f"{n} {result}" for result, n in part.result.value_counts(sort=False).items())
-        (print if dry_run else session.say)(f"{stage:12} {told}")
-    for row in table[table.result.isin(["rejected", "removed", "would be removed"])].itertuples():
-        (print if dry_run else session.say)(f"  {row.result}: {row.scene if row.result == 'rejected' else ''} {row.note}")
+        tell(f"{stage:12} " + ", ".join(f"{n} {result}" for result, n in part.result.value_counts(sort=False).items()))
+    for row in table[table.result.isin(["rejected", "removed", "would be removed", "would be brought back"])].itertuples():
+        tell(f"  {row.result}: {row.note if row.stage == 'clean' else f'{row.scene} {row.note}'.strip()}")
     if (table.stage == "clean").any():
-        (print if dry_run else session.say)(f"clean {'would free' if dry_run else 'freed'} {report.freed / 1e6:.1f} MB")
+        tell(f"clean {'would free' if dry_run else 'freed'} {report.freed / 1e6:.1f} MB")
     if report.failed:
         from enmap_sharpener.raster import ProductError
-        first = report.failed[0]
-        raise ProductError(f"{len({s.id for s in report.failed})} of {table.scene.nunique()} scenes failed, the first is {first.id}: {first.reason}")
+        for skipped in report.failed:
+            print(f"{skipped.id}:", " ".join(skipped.reason.split()), file=sys.stderr)
+        raise ProductError(f"{len({s.id for s in report.failed})} of {table.scene.nunique()} scenes failed, for the reasons above")
 
-# %% ../nbs/11b_cli_preprocessing.ipynb #29f8408c
+# %% ../nbs/11b_cli_preprocessing.ipynb #f4ecebc1
 @app.command
 def inspect(folder: Path, /, *, output: Path | None = None, limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
     """Look for scenes that are unlike the others.
