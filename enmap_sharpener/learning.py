@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOWEST', 'HIGHEST', 'training_stores', 'check_store', 'Variation', 'Tiles', 'order']
 
-# %% ../nbs/04a_learning.ipynb #9531eef4
+# %% ../nbs/04a_learning.ipynb #59ad73ea
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from .model import ModelError, Scaling
 from .raster import NODATA, SCALE, ProductError
 from .store import open_store
 
-# %% ../nbs/04a_learning.ipynb #5c394980
+# %% ../nbs/04a_learning.ipynb #7524fe67
 LOWEST, HIGHEST = -0.2, 3.0
 """Reflectances beyond which a valid pixel is taken for a mistake; snow in the sun and noise lie inside."""
 
@@ -75,7 +75,7 @@ def _check_tile(name, data, i, good):
         if values.size and not LOWEST < values.min() * SCALE <= values.max() * SCALE < HIGHEST:
             raise ProductError(f"{name}: {key} reaches from {values.min() * SCALE:.2f} to {values.max() * SCALE:.2f}; wanted reflectances between {LOWEST} and {HIGHEST}")
 
-# %% ../nbs/04a_learning.ipynb #05f21349
+# %% ../nbs/04a_learning.ipynb #686e047a
 @dataclass(frozen=True)
 class Variation:
     """How strongly tiles are varied.
@@ -118,7 +118,7 @@ class Variation:
         x = x * rng.normal(1, self.gain, channels) + rng.normal(0, self.offset, channels)
         return (x + rng.normal(0, rng.uniform(0, self.noise), x.shape)).astype(np.float32)
 
-# %% ../nbs/04a_learning.ipynb #52302992
+# %% ../nbs/04a_learning.ipynb #c9fa212c
 class Tiles:
     """Tiles of some stores, in memory, as a network takes them.
 
@@ -147,7 +147,7 @@ class Tiles:
 
     def _add(self, store, chosen):
         "Keep a store's tiles of the split, scaled by what all its tiles say."
-        name, base = store.attrs["scene_id"], store.attrs.get("base", "interpolated")
+        name, base = store.attrs["scene_id"], store.attrs["settings"].get("base", "interpolated")
         if base != self.contract.base:
             raise ModelError(f"{name}: its hs is '{base}', the network takes '{self.contract.base}'")
         lacking = [b for b in self.contract.guide if b not in store.channel.values]
