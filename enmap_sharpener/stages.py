@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'ALL', 'SCENE_STAGES', 'chosen', 'Settings', 'Place', 'Stage', 'Rejected']
 
-# %% ../nbs/02l_stages.ipynb #d3ac528f
+# %% ../nbs/02l_stages.ipynb #376920eb
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from .request import RequestError
 from .scene import read_enmap, read_sentinel2
 from .store import write_prediction_store, write_wald_store
 
-# %% ../nbs/02l_stages.ipynb #e5c15b0b
+# %% ../nbs/02l_stages.ipynb #9c36e8df
 STAGES = ("crop", "scrape", "check", "mask", "clean", "wald", "predictions")
 """All stages, in their order."""
 
@@ -42,7 +42,7 @@ def chosen(stages) -> tuple[str, ...]:
     wanted = {s for name in stages for s in (ALL if name == "all" else (name,))}
     return tuple(s for s in STAGES if s in wanted)
 
-# %% ../nbs/02l_stages.ipynb #c3f797fd
+# %% ../nbs/02l_stages.ipynb #279a4af7
 @dataclass(frozen=True)
 class Settings:
     """How to preprocess.
@@ -87,7 +87,10 @@ class Settings:
     numpy: bool = False
 
     def __post_init__(self):
-        "Refuse what cannot be before any work is done."
+        "Refuse what cannot be before any work is done; 60 and 60.0 are one setting."
+        numbers = {"distance": float(self.distance), "least_valid": float(self.least_valid), "wanted": Wanted(**{k: float(v) for k, v in asdict(self.wanted).items()})}
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
         window, order = self.smooth or (1, 0)
         for holds, told, want in [
             (self.tile >= 1, f"tiles of {self.tile} pixels", "one or more"),
@@ -102,7 +105,7 @@ class Settings:
             if not holds:
                 raise RequestError(f"{told}: cannot be; wanted is {want}.")
 
-# %% ../nbs/02l_stages.ipynb #3943f7ea
+# %% ../nbs/02l_stages.ipynb #9882dba3
 class Place(NamedTuple):
     "Where the files of a scene are: its name, the product, its folder among the outputs, and the folder of all outputs."
 
@@ -142,7 +145,7 @@ class Stage(NamedTuple):
         chosen = {n: getattr(settings, n) for n in self.settings}
         return {n: asdict(v) if isinstance(v, Wanted) else v for n, v in chosen.items()}, digest(files, place.product, before)
 
-# %% ../nbs/02l_stages.ipynb #9af1a6b5
+# %% ../nbs/02l_stages.ipynb #de08b6aa
 def _crop(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "EnMAP's largest rectangle."
     crop_scene(place.product, place.folder, haze=settings.haze, cirrus=settings.cirrus, threads=threads, progress=progress)
@@ -168,7 +171,7 @@ def _check(place: Place, settings: Settings, threads: int, progress) -> list[Pat
     write_json(place.folder / "check.json", verdict.as_dict())
     return [place.folder / "check.json"]
 
-# %% ../nbs/02l_stages.ipynb #513b74d7
+# %% ../nbs/02l_stages.ipynb #00e2b43b
 def _store(stage: str, write, options: tuple[str, ...]) -> Stage:
     "A stage that writes a store of a scene: cropped, masked, with these of the settings."
     def run(place: Place, settings: Settings, threads: int, progress) -> list[Path]:

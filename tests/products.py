@@ -2,10 +2,13 @@
 from datetime import datetime, timezone
 
 import numpy as np
+import rasterio
 import xarray as xr
 from rasterio.transform import from_origin
 
-from enmap_sharpener.scene import SceneMetadata, band_table, write_enmap
+from enmap_sharpener.observation import Axis, Grid, band_responses
+from enmap_sharpener.raster import NODATA, open_raster
+from enmap_sharpener.scene import SceneMetadata, band_table, write_enmap, write_sentinel2
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T100000Z_001_V010400_20230701T000000Z"
 METADATA = SceneMetadata(
@@ -40,3 +43,24 @@ def sentinel2(shape=(72, 108), names=("B02", "B03", "B04", "B08"), corner=(36600
     values[:, :3, :3] = np.nan
     data = xr.DataArray(values, dims=("band", "y", "x"), coords={"band": list(names)}).rio.write_crs("EPSG:32633")
     return data.rio.write_transform(from_origin(*corner, pixel, pixel))
+
+
+def potsdam(shared, folder, name="train", shift=0):
+    "The real EnMAP file over land put into a product folder; its partner is made of its own bands, `shift` pixels of 10 m off."
+    path = shared / f"data/enmap_potsdam/{name}.tif"
+    image = open_raster(path)
+    with rasterio.open(path) as file:
+        wavelength, fwhm = (np.array([float(file.tags(i)[key]) for i in file.indexes]) for key in ("wavelength", "fwhm"))
+    bands = band_table(wavelength, fwhm, good=(image.values != NODATA).any((1, 2)))
+    place = write_enmap(folder, image, bands, scene_id=SCENE_ID, metadata=METADATA)
+    partner(place, image, bands, shift)
+    return place
+
+
+def partner(place, image, bands, shift=0):
+    "Write the 10 m bands that a sensor with EnMAP's own pixels would see, each pixel as three by three."
+    weights = band_responses(bands.wavelength, good=bands.good)[:4]
+    seen = np.tensordot(weights, np.where(bands.good[:, None, None], image.values, 0).astype(float), 1)
+    fine, grid = np.roll(np.kron(seen, np.ones((3, 3))), (shift, shift), (1, 2)).astype("int16"), Grid.of(image)
+    onto = Grid(grid.crs, Axis(grid.rows.start, 10.0, fine.shape[1]), Axis(grid.cols.start, 10.0, fine.shape[2]))
+    write_sentinel2(place / "sentinel2", onto.georeference(fine, coords={"band": ["B02", "B03", "B04", "B08"]}))

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import rasterio
-from products import METADATA, SCENE_ID, table
+from products import METADATA, SCENE_ID, potsdam, table
 
 from enmap_sharpener import aside
 from enmap_sharpener.checks import (
@@ -21,7 +21,7 @@ from enmap_sharpener.checks import (
     rejected,
     restore,
 )
-from enmap_sharpener.raster import NODATA, OutputError, ProductError, open_raster
+from enmap_sharpener.raster import NODATA, OutputError, ProductError
 from enmap_sharpener.scene import read_enmap, write_enmap
 from enmap_sharpener.scraping import scene_folders
 from enmap_sharpener.sentinel2 import read_sentinel2, write_sentinel2
@@ -396,20 +396,7 @@ def test_cases_pass(case, tmp_path):
 @pytest.mark.parametrize("cut, words", [(30, "same ground"), (0, "")])
 def test_potsdam_as_a_product(shared, tmp_path, cut, words):
     "The real file at 30 m put into a product folder; its partner is made of its own bands, once of the ground next to it."
-    from enmap_sharpener.observation import Axis, Grid, band_responses
-    cube = open_raster(shared / "data/enmap_potsdam/train.tif")
-    with rasterio.open(shared / "data/enmap_potsdam/train.tif") as file:
-        wavelength = np.array([float(file.tags(i)["wavelength"]) for i in file.indexes])
-        fwhm = np.array([float(file.tags(i)["fwhm"]) for i in file.indexes])
-    from enmap_sharpener.scene import band_table
-    values = cube.values
-    bands = band_table(wavelength, fwhm, good=(values != NODATA).any((1, 2)))
-    place = write_enmap(tmp_path, cube, bands, scene_id=SCENE_ID, metadata=METADATA)
-    seen = np.tensordot(band_responses(wavelength, good=bands.good)[:4], values.astype(float), 1)
-    fine = np.roll(np.kron(seen, np.ones((3, 3))), (cut, cut), (1, 2)).astype("int16")
-    grid = Grid.of(cube)
-    fine_grid = Grid(grid.crs, Axis(grid.rows.start, 10.0, fine.shape[1]), Axis(grid.cols.start, 10.0, fine.shape[2]))
-    write_sentinel2(place / "sentinel2", fine_grid.georeference(fine, coords={"band": ["B02", "B03", "B04", "B08"]}))
+    place = potsdam(shared, tmp_path, shift=cut)
     verdict = check_scene(place)
     assert verdict.ok == (not words) and words in "; ".join(verdict.reasons) and verdict.valid == 1
 
