@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'sharpen', 'scrape', 'scrape_sentinel2', 'simulate', 'evaluate', 'demo', 'main']
 
-# %% ../nbs/11_cli.ipynb #487cf960
+# %% ../nbs/11_cli.ipynb #8a41bcea
 import os
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from cyclopts import App
 from . import __version__
 from .terminal import Flag, Limits, Session, UsageError, run
 
-# %% ../nbs/11_cli.ipynb #04f4fce6
+# %% ../nbs/11_cli.ipynb #c3034a75
 _LIMITS, _SESSION = Limits(), Session()
 
 app = App(name="enmap-sharpener", version=__version__, help_format="markdown", help=f"""
@@ -27,7 +27,8 @@ To see it work without any data: `enmap-sharpener demo`
 
 @app.command
 def sharpen(
-    product: Path, /, *, output: Path, sentinel2: Path | None = None, method: str = "subspace", bands: str | None = None,
+    product: Path, /, *, output: Path, sentinel2: Path | None = None, method: str = "subspace", model: Path | None = None,
+    bands: str | None = None,
     compress: Literal["zstd", "deflate", "lzw", "none"] = "zstd",
     cog: Flag = False, overwrite: Flag = False,
     limits: Limits = _LIMITS, session: Session = _SESSION,
@@ -42,6 +43,8 @@ def sharpen(
 
         enmap-sharpener sharpen scene.zip --sentinel2 S2A_MSIL2A_...SAFE --output red.tif --bands 600-700nm --cog
 
+        enmap-sharpener sharpen ENMAP01-____L2A-DT... --output potsdam.tif --method supermapnet --model supErMAPnet.keras
+
     Parameters
     ----------
     product
@@ -52,7 +55,9 @@ def sharpen(
         Folder with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or with one file for each band; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it.
     method
-        subspace, or for comparison bilinear, cubic, unsharp.
+        subspace; supermapnet, with --model; or for comparison bilinear, cubic, unsharp.
+    model
+        A trained network (.keras), for the method supermapnet.
     bands
         Bands to write, by number or wavelength, such as "1-10,44" or "450-700nm"; all by default.
     compress
@@ -64,27 +69,40 @@ def sharpen(
     """
     from enmap_sharpener.reconstruction import output_files
     session.start()
-    threads = limits.threads()
+    _check_method(method, model)
+    threads = limits.threads(_NETWORK_GB if model else 0)
     output_files(output, overwrite)
     scene, guide = _read(product, sentinel2 or (product if product.is_dir() else product.parent) / "sentinel2")
     with session.progress("Sharpening") as progress:
-        files, sharpened = _sharpen(scene, guide, output, method, bands, threads, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
+        files, sharpened = _sharpen(scene, guide, output, method, bands, threads, model, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
 
-# %% ../nbs/11_cli.ipynb #a6a718f8
+# %% ../nbs/11_cli.ipynb #6b2c6530
 def _read(product: Path, sentinel2: Path):
     "Both sources."
     from enmap_sharpener.scene import read_enmap, read_sentinel2
     return read_enmap(product), read_sentinel2(sentinel2)
 
 
-def _sharpen(scene, guide, output: Path, method: str, bands: str | None, threads: int, **options):
+_NETWORK_GB = 3.5    # what a network takes besides: the backend, and feature maps of 2 GB
+
+
+def _check_method(method: str, model: Path | None) -> None:
+    "UsageError unless there is such a method, and a network where it needs one and only there."
+    from enmap_sharpener.sharpening import METHODS, NETWORKS
+    if method not in (*METHODS, *NETWORKS):
+        raise UsageError(f"--method {method}: not known; choose from {', '.join((*METHODS, *NETWORKS))}")
+    if method in NETWORKS and model is None:
+        raise UsageError(f"--method {method} needs a trained network: add --model FILE.keras, as `enmap-sharpener train` writes it")
+    if model is not None and method not in NETWORKS:
+        raise UsageError(f"--model {model}: the method {method} takes no network; add --method {NETWORKS[0]}, or leave --model out")
+
+
+def _sharpen(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, **options):
     "Sharpen and write; the files and the plan with its report."
     from enmap_sharpener.reconstruction import write_scene
-    from enmap_sharpener.sharpening import METHODS, sharpen
-    if method not in METHODS:
-        raise UsageError(f"--method {method}: not known; choose from {', '.join(METHODS)}")
-    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads)
+    from enmap_sharpener.sharpening import sharpen
+    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model)
     return write_scene(sharpened, output, scene=scene, guide=guide, **options), sharpened
 
 
@@ -106,7 +124,7 @@ def _flat(report: dict, prefix: str = ""):
             numbers = value if isinstance(value, list) else [value]
             yield prefix + key, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in numbers)
 
-# %% ../nbs/11_cli.ipynb #ad95f0ed
+# %% ../nbs/11_cli.ipynb #5a0d8703
 def _environment(session_token: str | None = None) -> dict[str, str]:
     "Variables of the environment, and of the .env in this folder or above it; the environment wins."
     from dotenv import dotenv_values, find_dotenv
@@ -225,7 +243,7 @@ def _conclude(session: Session, report, verb: str) -> None:
         raise DownloadError(f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
                             f"the first is {first.id}: {first.reason}")
 
-# %% ../nbs/11_cli.ipynb #f3403b2f
+# %% ../nbs/11_cli.ipynb #8f3742a0
 @app.command
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal["cdse", "earth-search", "planetary-computer"] | None = None, days: float = 15, margin: float = 300,
@@ -269,7 +287,7 @@ def scrape_sentinel2(
         report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, progress=progress)
     _conclude(session, report, "given a partner")
 
-# %% ../nbs/11_cli.ipynb #50115f94
+# %% ../nbs/11_cli.ipynb #b96082b5
 @app.command
 def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
              session: Session = _SESSION) -> None:
@@ -321,7 +339,7 @@ def _describe(path: Path) -> str:
     with rasterio.open(path) as file:
         return f"{file.count} x {file.height} x {file.width} pixels of {file.res[0]:g} m, {file.dtypes[0]}, {size}"
 
-# %% ../nbs/11_cli.ipynb #bb8da47a
+# %% ../nbs/11_cli.ipynb #88bcdcd9
 @app.command
 def evaluate(output: Path, /, *, truth: Path | None = None, scene: Path | None = None,
              limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -363,7 +381,7 @@ def _scores(found: dict) -> str:
                   f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
     return "\n".join(lines)
 
-# %% ../nbs/11_cli.ipynb #0cf0c459
+# %% ../nbs/11_cli.ipynb #df60cd77
 @app.command
 def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrite: Flag = False,
          limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -407,7 +425,7 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     before_after(scene, read_cube(output / "sharpened.tif"), truth).savefig(output / "before_after.png", dpi=120)
     tell(f"3. See {output / 'before_after.png'}; the result is {output / 'sharpened.tif'}")
 
-# %% ../nbs/11_cli.ipynb #52a16ca3
+# %% ../nbs/11_cli.ipynb #648c8594
 def main(arguments: list[str] | None = None) -> int:
     "The command `enmap-sharpener`; arguments and exit status as in `terminal.run`."
     from enmap_sharpener import cli_preprocessing  # noqa: F401

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Flag', 'UsageError', 'Session', 'Limits', 'run']
 
-# %% ../nbs/11a_terminal.ipynb #4f9c964e
+# %% ../nbs/11a_terminal.ipynb #86e9a8a5
 import logging
 import os
 import signal
@@ -18,7 +18,7 @@ from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter
 
-# %% ../nbs/11a_terminal.ipynb #d837df4f
+# %% ../nbs/11a_terminal.ipynb #71a641a2
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -75,7 +75,7 @@ class Session:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-# %% ../nbs/11a_terminal.ipynb #b1ebbe26
+# %% ../nbs/11a_terminal.ipynb #6651126b
 _GB_FIXED, _GB_THREAD = 1.0, 0.4    # measured with benchmarks/full_scene.py: 224 bands, blocks of 512 pixels
 
 
@@ -95,8 +95,8 @@ class Limits:
     cpus: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None
     mem_limit: float | None = None
 
-    def threads(self) -> int:
-        "Bind the process to the processors, and say how many threads may run."
+    def threads(self, besides: float = 0.0) -> int:
+        "Bind the process to the processors, and say how many threads may run beside what takes so much memory [GB]."
         available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
         wanted = available if self.cpus is None else set(self.cpus)
         if not wanted or wanted - available:
@@ -105,9 +105,10 @@ class Limits:
             os.sched_setaffinity(0, wanted)
         if self.mem_limit is None:
             return len(wanted)
-        if self.mem_limit < _GB_FIXED + _GB_THREAD:
-            raise UsageError(f"--mem-limit {self.mem_limit:g}: too little to work with; give at least {_GB_FIXED + _GB_THREAD:g} (GB)")
-        return min(len(wanted), int((self.mem_limit - _GB_FIXED) / _GB_THREAD))
+        fixed = _GB_FIXED + besides
+        if self.mem_limit < fixed + _GB_THREAD:
+            raise UsageError(f"--mem-limit {self.mem_limit:g}: too little to work with; give at least {fixed + _GB_THREAD:g} (GB)")
+        return min(len(wanted), int((self.mem_limit - fixed) / _GB_THREAD))
 
 
 def _ranges(numbers) -> str:
@@ -120,7 +121,7 @@ def _ranges(numbers) -> str:
             parts.append([n, n])
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in parts)
 
-# %% ../nbs/11a_terminal.ipynb #d0fa5f39
+# %% ../nbs/11a_terminal.ipynb #04a64852
 class _Stopped(BaseException):
     "A signal asked the process to end."
 
@@ -160,7 +161,7 @@ def _own_stderr():
         os.close(keep)
         os.close(nowhere)
 
-# %% ../nbs/11a_terminal.ipynb #ae88e2e3
+# %% ../nbs/11a_terminal.ipynb #6e8f1020
 def run(app, arguments: list[str] | None = None) -> int:
     """Run a command of an app.
 
