@@ -15,6 +15,7 @@ from scipy.io import loadmat
 
 from enmap_sharpener.lessons import resampled, write_lesson
 from enmap_sharpener.raster import NoValidPixels
+from enmap_sharpener.sensors import enmap_bands
 from enmap_sharpener.simulate import simulate_pair
 
 
@@ -45,7 +46,7 @@ def cubes(data):
         truth = simulate_pair(36, seed=seed, rotation=0.0)[2].values
         inner = np.isfinite(truth[40])
         rows, cols = np.flatnonzero(inner.mean(1) > 0.8), np.flatnonzero(inner.mean(0) > 0.8)
-        yield f"simulated{seed}", resampled(truth[:, rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1], simulate_pair(8)[0].bands.wavelength), 4
+        yield f"simulated{seed}", resampled(truth[:, rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1], enmap_bands().wavelength), 1
 
 
 def lessons(data, folder, base, tile):

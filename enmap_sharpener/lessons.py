@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['resampled', 'views', 'write_lesson']
 
-# %% ../nbs/04b_lessons.ipynb #069fccc6
+# %% ../nbs/04b_lessons.ipynb #9ec494ce
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .simulate import Simulation, scene_metadata
 from .store import tile_corners, write_store
 from .wald import PredictionPair, align
 
-# %% ../nbs/04b_lessons.ipynb #69dafb7e
+# %% ../nbs/04b_lessons.ipynb #f6191f6d
 def resampled(cube, wavelength):
     """A cube's spectra at EnMAP's 224 wavelengths, by linear interpolation along the wavelength.
 
@@ -96,7 +96,7 @@ def _sentinel2(truth, fine, grid20, rng, strength):
     image = lambda values, grid, bands: grid.georeference(values, coords={"band": bands}).chunk()
     return Sentinel2(image(ten, fine, names[:4]), image(twenty, grid20, names[4:]), None, Path("lesson"), None)
 
-# %% ../nbs/04b_lessons.ipynb #c323a56e
+# %% ../nbs/04b_lessons.ipynb #d6d0cb5f
 class _Lesson(PredictionPair):
     "Views of a cube at its own scale, with the cube as the target; `base` is another `x1`, shape (y, x, good band), or None."
 

@@ -6,8 +6,9 @@
 __all__ = ['keras', 'ModelError', 'Contract', 'Scaling', 'InjectedConv3D', 'DetailLayer', 'SupErMAPnet', 'load_model',
            'save_model']
 
-# %% ../nbs/03_model.ipynb #4ed07a44
+# %% ../nbs/03_model.ipynb #7036950a
 import json
+import logging
 import os
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ import numpy as np
 
 from .raster import EnmapError
 
-# %% ../nbs/03_model.ipynb #ec9464bf
+# %% ../nbs/03_model.ipynb #150f5569
 class ModelError(EnmapError):
     "A network that cannot be used: none, of another kind, or for other data; the message is one line."
 
@@ -31,6 +32,7 @@ def _keras():
             raise ModelError("networks need Keras and TensorFlow, which are not installed: pip install 'enmap_sharpener[cpu]', or [gpu] for NVIDIA GPUs")
         os.environ["KERAS_BACKEND"] = found[0]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)    # its advice on tracing is for who writes networks, not for who uses them
     import keras
     return keras
 
@@ -38,7 +40,7 @@ def _keras():
 keras = _keras()
 from keras import layers, ops  # noqa: E402
 
-# %% ../nbs/03_model.ipynb #cf51241d
+# %% ../nbs/03_model.ipynb #d5dd3910
 @dataclass(frozen=True)
 class Contract:
     """What a network expects and gives.
@@ -66,7 +68,7 @@ class Contract:
         if self.base not in ("interpolated", "subspace") or self.scaling not in ("standard", "reflectance"):
             raise ModelError(f"a network on '{self.base}' scaled as '{self.scaling}' is unknown here; wanted interpolated or subspace, standard or reflectance")
 
-# %% ../nbs/03_model.ipynb #8e002b27
+# %% ../nbs/03_model.ipynb #ecaa88dd
 @dataclass(frozen=True)
 class Scaling:
     """Between reflectance and the numbers of a network, for one scene.
@@ -112,7 +114,7 @@ class Scaling:
         "What the network gave, shape (…, band), in reflectance."
         return y * self.spread + self.centre
 
-# %% ../nbs/03_model.ipynb #8eb5a483
+# %% ../nbs/03_model.ipynb #3e74a810
 def _register(cls):
     "Make a class known to Keras under this package's name, so that files load without executing code."
     return keras.saving.register_keras_serializable("enmap_sharpener")(cls)
@@ -186,7 +188,7 @@ class InjectedConv3D(layers.Layer):
         "What it takes to make it again."
         return {**super().get_config(), "filters": self.filters, "kernel": self.size, "form": self.form, "kernel_initializer": self.kernel_initializer}
 
-# %% ../nbs/03_model.ipynb #32971042
+# %% ../nbs/03_model.ipynb #4b4cfe65
 @_register
 class DetailLayer(layers.Layer):
     "One layer of the guide's branch: reflection padding, 2-D convolution, batch normalisation, leaky rectifier."
@@ -302,7 +304,7 @@ class SupErMAPnet(keras.Model):
         "What it takes to make it again."
         return {**super().get_config(), **self.settings, "contract": asdict(self.contract)}
 
-# %% ../nbs/03_model.ipynb #93bfc605
+# %% ../nbs/03_model.ipynb #68266b9e
 def load_model(path):
     """A network from a `.keras` file.
 
