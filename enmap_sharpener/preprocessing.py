@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Outcome', 'Report', 'preprocess', 'ALL', 'STAGES', 'Settings']
 
-# %% ../nbs/02_preprocessing.ipynb #4ae66ef9
+# %% ../nbs/02_preprocessing.ipynb #732b7d1d
 import logging
 import time
 from contextlib import nullcontext
@@ -22,15 +22,14 @@ from .ledger import Ledger, begin, finish, forget, removable, remove, size, stat
 from .raster import EnmapError, OutputError, ProductError, list_files, make_folder
 from .records import Skipped
 from .request import RequestError
-from .scraping import fetch_partners
 from .splits import GUARD, _record, assign_splits, export_numpy
 from .stages import ALL, SCENE_STAGES, STAGES, Place, Rejected, Settings, chosen
 
-# %% ../nbs/02_preprocessing.ipynb #b3f4a5b7
+# %% ../nbs/02_preprocessing.ipynb #fb82fb8f
 _log = logging.getLogger(__name__)
 _all_ = ["ALL", "STAGES", "Settings"]
 
-# %% ../nbs/02_preprocessing.ipynb #7a9e8d8b
+# %% ../nbs/02_preprocessing.ipynb #15d79a74
 class Outcome(NamedTuple):
     """What became of a scene in a stage.
 
@@ -70,7 +69,7 @@ class Report:
         "One row for each stage of each scene."
         return pd.DataFrame(self.outcomes, columns=Outcome._fields)
 
-# %% ../nbs/02_preprocessing.ipynb #c27eea22
+# %% ../nbs/02_preprocessing.ipynb #7c849fd8
 def preprocess(stages, enmap_dir, output_dir, *, settings: Settings | None = None, provider=None, restore: bool = False, threads: int = 1,
                dry_run: bool = False, progress=None) -> Report:
     """Run stages on all scenes of a folder.
@@ -119,7 +118,7 @@ def preprocess(stages, enmap_dir, output_dir, *, settings: Settings | None = Non
         run.places = _places(run)
         return run()
 
-# %% ../nbs/02_preprocessing.ipynb #3aaf10ed
+# %% ../nbs/02_preprocessing.ipynb #438e17af
 @dataclass
 class _Run:
     "A run under way."
@@ -165,7 +164,7 @@ class _Run:
         "Stages of a scene with such a result in this run."
         return {o.stage for o in self.outcomes if o.scene == scene and o.result in results}
 
-# %% ../nbs/02_preprocessing.ipynb #fec46f80
+# %% ../nbs/02_preprocessing.ipynb #2ac8a1bd
 def _bring_back(run):
     "The scenes that were rejected, back among the others."
     if run.dry_run:
@@ -198,7 +197,7 @@ def _sweep(run):
     for folder in (run.ledger.folder, *(p.folder for p in run.places), *{p.parent for p in stores}, *stores, *(p / "split" for p in stores), *numpy):
         sweep(folder)
 
-# %% ../nbs/02_preprocessing.ipynb #d0fb3f6a
+# %% ../nbs/02_preprocessing.ipynb #52c2cdaf
 def _scenes(run, name: str):
     "A stage of all scenes."
     stage = SCENE_STAGES[name]
@@ -229,7 +228,7 @@ def _one(run, name: str, place: Place):
         _log.debug("%s of %s", name, place.id, exc_info=True)
         told("failed", str(error) if isinstance(error, EnmapError) else f"{type(error).__name__}: {error}")
 
-# %% ../nbs/02_preprocessing.ipynb #97da0300
+# %% ../nbs/02_preprocessing.ipynb #1db46735
 def _do(run, name: str, place: Place, told):
     "A stage of a scene, if it is not finished."
     stage, done = SCENE_STAGES[name], run.ledger.done(place.id)
@@ -268,7 +267,7 @@ def _require(run, name: str, place: Place, done: dict, planned: set):
     if SCENE_STAGES[name].partner and name != "check" and not place.partner and "scrape" not in planned:
         raise ProductError("has no Sentinel-2 partner; run the stage scrape first, or put one into its folder sentinel2.")
 
-# %% ../nbs/02_preprocessing.ipynb #8a7455f5
+# %% ../nbs/02_preprocessing.ipynb #59b5ed49
 def _scrape(run):
     "Sentinel-2 partners; a scene whose metadata are missing is left to the check."
     start, lacking = time.perf_counter(), [p for p in run.places if not p.partner]
@@ -293,6 +292,7 @@ def _fetch(run) -> dict[str, str]:
     "Fetch partners; why that failed by scene, and under '' for all that are not named."
     if run.provider is None:
         return {"": "has no Sentinel-2 partner, and nobody was named to fetch it from"}
+    from enmap_sharpener.scraping import fetch_partners     # takes seconds to import, and hardly ever anything is lacking
     try:
         report = fetch_partners(run.enmap_dir, run.provider(), days=run.settings.wanted.days,
                                 progress=lambda n, of: run.tell(n * len(run.places) / max(of, 1)))
@@ -302,7 +302,7 @@ def _fetch(run) -> dict[str, str]:
     except EnmapError as error:
         return {"": str(error)}
 
-# %% ../nbs/02_preprocessing.ipynb #e1ef2f8e
+# %% ../nbs/02_preprocessing.ipynb #f6ec0bc3
 def _aside(run) -> set[str]:
     "Scenes that were rejected, in this run or before, and not fetched again since."
     return set(rejected(run.enmap_dir).id) - {p.id for p in run.places if not run.results(p.id, "rejected")}
