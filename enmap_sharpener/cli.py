@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'sharpen', 'scrape', 'scrape_sentinel2', 'simulate', 'evaluate', 'demo', 'main']
 
-# %% ../nbs/11_cli.ipynb #97f699bd
+# %% ../nbs/11_cli.ipynb #10ada39d
 import os
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from cyclopts import App
 from . import __version__
 from .terminal import Flag, Limits, Session, UsageError, run
 
-# %% ../nbs/11_cli.ipynb #b69040fc
+# %% ../nbs/11_cli.ipynb #6206cd51
 _LIMITS, _SESSION = Limits(), Session()
 
 app = App(name="enmap-sharpener", version=__version__, help_format="markdown", help=f"""
@@ -77,7 +77,7 @@ def sharpen(
         files, sharpened = _sharpen(scene, guide, output, method, bands, threads, model, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
 
-# %% ../nbs/11_cli.ipynb #29c0d28f
+# %% ../nbs/11_cli.ipynb #fe7a2f63
 def _read(product: Path, sentinel2: Path):
     "Both sources."
     from enmap_sharpener.scene import read_enmap, read_sentinel2
@@ -124,7 +124,7 @@ def _flat(report: dict, prefix: str = ""):
             numbers = value if isinstance(value, list) else [value]
             yield prefix + key, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in numbers)
 
-# %% ../nbs/11_cli.ipynb #665929ef
+# %% ../nbs/11_cli.ipynb #25a02726
 def _environment(session_token: str | None = None) -> dict[str, str]:
     "Variables of the environment, and of the .env in this folder or above it; the environment wins."
     from dotenv import dotenv_values, find_dotenv
@@ -243,7 +243,7 @@ def _conclude(session: Session, report, verb: str) -> None:
         raise DownloadError(f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
                             f"the first is {first.id}: {first.reason}")
 
-# %% ../nbs/11_cli.ipynb #0c40b36e
+# %% ../nbs/11_cli.ipynb #be6bc152
 @app.command
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal["cdse", "earth-search", "planetary-computer"] | None = None, days: float = 15, margin: float = 300,
@@ -287,7 +287,7 @@ def scrape_sentinel2(
         report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, progress=progress)
     _conclude(session, report, "given a partner")
 
-# %% ../nbs/11_cli.ipynb #4de41034
+# %% ../nbs/11_cli.ipynb #dc0711cd
 @app.command
 def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
              session: Session = _SESSION) -> None:
@@ -339,7 +339,7 @@ def _describe(path: Path) -> str:
     with rasterio.open(path) as file:
         return f"{file.count} x {file.height} x {file.width} pixels of {file.res[0]:g} m, {file.dtypes[0]}, {size}"
 
-# %% ../nbs/11_cli.ipynb #9fce4a80
+# %% ../nbs/11_cli.ipynb #86cc028a
 @app.command
 def evaluate(output: Path, /, *, truth: Path | None = None, scene: Path | None = None,
              limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -381,7 +381,7 @@ def _scores(found: dict) -> str:
                   f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
     return "\n".join(lines)
 
-# %% ../nbs/11_cli.ipynb #8f254285
+# %% ../nbs/11_cli.ipynb #97a0d40c
 @app.command
 def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrite: Flag = False,
          limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
@@ -425,8 +425,8 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     before_after(scene, read_cube(output / "sharpened.tif"), truth).savefig(output / "before_after.png", dpi=120)
     tell(f"3. See {output / 'before_after.png'}; the result is {output / 'sharpened.tif'}")
 
-# %% ../nbs/11_cli.ipynb #cabea298
+# %% ../nbs/11_cli.ipynb #4d05421e
 def main(arguments: list[str] | None = None) -> int:
     "The command `enmap-sharpener`; arguments and exit status as in `terminal.run`."
-    from enmap_sharpener import cli_preprocessing, cli_training  # noqa: F401
+    from enmap_sharpener import cli_networks, cli_preprocessing, cli_training  # noqa: F401
     return run(app, arguments)
