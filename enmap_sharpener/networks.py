@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['opened', 'apply', 'pixels_within', 'tile_side', 'NetworkModel', 'fit', 'channels_of']
 
-# %% ../nbs/05a_networks.ipynb #1cfa2e0a
+# %% ../nbs/05a_networks.ipynb #499770b7
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from .raster import NODATA, SCALE, to_int16
 from .survey import Measured, continued, measure, windows
 from .wald import Interpolator, weighted
 
-# %% ../nbs/05a_networks.ipynb #8d55e0e7
+# %% ../nbs/05a_networks.ipynb #14ec626e
 _TURN = threading.Lock()
 
 
@@ -85,7 +85,7 @@ def apply(net, x, x1):
                              "tiles at a time (--mem-limit, --batch-size), or use a machine with more memory") from None
         raise
 
-# %% ../nbs/05a_networks.ipynb #44eb602a
+# %% ../nbs/05a_networks.ipynb #aaa6a226
 def pixels_within(net, bands, memory=2.0):
     """How many pixels of so many bands a network takes at a time with `memory` [GB]."""
     map_bytes = 4 * bands * max(net.settings["main_filters"])
@@ -109,7 +109,7 @@ def _mirrored(window, halo, n):
     index = np.abs(np.arange(window.start - halo, window.stop + halo)) % max(2 * n - 2, 1)
     return np.where(index >= n, 2 * n - 2 - index, index)
 
-# %% ../nbs/05a_networks.ipynb #71fd73a7
+# %% ../nbs/05a_networks.ipynb #695848f6
 def _interpolated(pair, detectors):
     """`x1` of the kind 'interpolated': a function of a window, shape (y, x, band), float32 [reflectance]."""
     def read(rows, cols, bands):
@@ -146,7 +146,7 @@ def _guide(pair, measured, channels, threads):
     each(one, windows(pair.fine, 768), threads)
     return out.read
 
-# %% ../nbs/05a_networks.ipynb #5a760697
+# %% ../nbs/05a_networks.ipynb #fe6df290
 @dataclass(frozen=True)
 class NetworkModel:
     """A network, fitted to a scene; same interface as `SubspaceModel`.
@@ -254,7 +254,7 @@ class NetworkModel:
             out[..., bands] = weighted(see.part(*near, *fine), x1[..., bands])
         return out
 
-# %% ../nbs/05a_networks.ipynb #35a61238
+# %% ../nbs/05a_networks.ipynb #81b5794b
 def _scaling(pair, measured, contract, guide, see, most=200_000):
     """`Scaling` of a scene, from at most so many pixels."""
     from enmap_sharpener.model import Scaling
@@ -303,7 +303,7 @@ def fit(network, pair, threads=1, progress=None, memory=2.0):
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
     measured = measure(pair, threads, progress)
-    channels = channels_of(net, name, pair.names, f"what EnMAP's bands and {Path(pair.guide.source).name} share")
+    channels = channels_of(net, name, pair.names, "this scene, whose bands do not see all 20 m bands,")
     is_vnir = pair.bands.vnir
     geometry = [(np.flatnonzero(mask), g) for mask, g in ((is_vnir, measured.vnir), (~is_vnir, measured.swir)) if mask.any()]
     detectors = [(bands, see, see.inverse(0.0015, length=1.5)) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in geometry)]

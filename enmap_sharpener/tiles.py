@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'stores_in', 'sharpen_tiles', 'Mosaic', 'reconstruct']
 
-# %% ../nbs/05b_tiles.ipynb #7cccbdf9
+# %% ../nbs/05b_tiles.ipynb #7fe4ce2d
 import hashlib
 import json
 import logging
@@ -29,10 +29,10 @@ from .reconstruction import write_cube
 from .sharpening import Block
 from .store import _encoding, assemble, open_store, store_grid
 
-# %% ../nbs/05b_tiles.ipynb #df4d428e
+# %% ../nbs/05b_tiles.ipynb #d2ba5268
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/05b_tiles.ipynb #b4d1cd1b
+# %% ../nbs/05b_tiles.ipynb #e6715f38
 class _Source:
     "Tiles of a store as a network takes them, and back; ModelError if the two do not fit."
 
@@ -85,7 +85,7 @@ def _runs(n, size, start=0):
     "Slices of so many tiles, from a tile on."
     return [slice(i, min(i + size, n)) for i in range(start, n, size)]
 
-# %% ../nbs/05b_tiles.ipynb #846946f5
+# %% ../nbs/05b_tiles.ipynb #0f13e328
 def _identity(store, mark):
     "What a prediction was made from: changes with the store and the network."
     files = sorted((p.relative_to(store).as_posix(), p.stat().st_size) for p in store.rglob("*") if p.is_file())
@@ -107,8 +107,8 @@ def _prepare(part, source, identity, name):
     numbers = {"scale_factor": SCALE, "_FillValue": np.int16(NODATA), "units": "1", "long_name": "surface reflectance, sharpened"}
     kept = {k: store.attrs[k] for k in ("scene_id", "crs", "transform", "shape", "settings", "citation") if k in store.attrs}
     attrs = {"kind": "sharpened", "made_from": identity, "model": name, **kept, "software": f"enmap_sharpener {__version__}"}
-    data = xr.Dataset({"y": (("tile", "y", "x", "band"), da.zeros(shape, dtype=np.int16, chunks=-1), numbers)}, store.drop_vars("channel").coords, attrs)
-    data.to_zarr(part, mode="w", compute=False, zarr_format=2, consolidated=True, encoding={"y": _encoding(shape)})
+    data = xr.Dataset({"sharpened": (("tile", "y", "x", "band"), da.zeros(shape, dtype=np.int16, chunks=-1), numbers)}, store.drop_vars("channel").coords, attrs)
+    data.to_zarr(part, mode="w", compute=False, zarr_format=2, consolidated=True, encoding={"sharpened": _encoding(shape)})
     write_json(part / "progress.json", {"made_from": identity, "done": 0})
 
 
@@ -118,7 +118,7 @@ def _fill(part, source, identity, batch, tell):
     group = zarr.open_group(str(part), mode="r+")
     work = _runs(total, batch, done)
     for run, tiles in zip(work, ahead(source.read, work, 1), strict=True):
-        group["y"][run] = source.predict(run, tiles)
+        group["sharpened"][run] = source.predict(run, tiles)
         write_json(part / "progress.json", {"made_from": identity, "done": run.stop})
         tell(run.stop / total)
 
@@ -150,8 +150,8 @@ def _one_store(path, output, network, mark, batch, tell):
 
 def _swap(part, place):
     "Put a finished store in its place; note which of its tiles are empty, for Zarr keeps no file for them."
-    there = {p.name for p in (part / "y").iterdir()}
-    count = zarr.open_group(str(part), mode="r")["y"].shape[0]
+    there = {p.name for p in (part / "sharpened").iterdir()}
+    count = zarr.open_group(str(part), mode="r")["sharpened"].shape[0]
     for name in (".zattrs", ".zmetadata"):
         content = json.loads((part / name).read_text())
         (content["metadata"][".zattrs"] if name == ".zmetadata" else content)["empty"] = [i for i in range(count) if f"{i}.0.0.0" not in there]
@@ -159,7 +159,7 @@ def _swap(part, place):
     shutil.rmtree(place, ignore_errors=True)
     part.rename(place)
 
-# %% ../nbs/05b_tiles.ipynb #e40c03a8
+# %% ../nbs/05b_tiles.ipynb #f7d657f0
 @dataclass
 class Report:
     """What became of the scenes.
@@ -183,7 +183,7 @@ class Report:
 def stores_in(folder):
     "Stores in a folder, sorted, or the folder itself if it is one; ProductError if there are none."
     folder = Path(folder)
-    found = [folder] if (folder / ".zattrs").is_file() else sorted(p for p in folder.glob("*.zarr") if not p.name.startswith("."))
+    found = [folder] if (folder / ".zgroup").is_file() else sorted(p for p in folder.glob("*.zarr") if not p.name.startswith("."))
     if not found:
         raise ProductError(f"{folder}: holds no tiles (*.zarr); give prediction_input, as the stage predictions of preprocess writes it, or what sharpen-tiles wrote")
     return found
@@ -199,7 +199,7 @@ def sharpen_tiles(model, input_dir, output_dir, *, batch_size=None, memory=2.0, 
     input_dir : str or Path
         Stores of the stage predictions.
     output_dir : str or Path
-        Gets a store of the same name for each, with `y`, shape (tile, y, x, band), int16 [reflectance × 10 000], nodata −32768.
+        Gets a store of the same name for each, with `sharpened`, shape (tile, y, x, band), int16 [reflectance × 10 000], nodata −32768.
     batch_size : int, optional
         Tiles at a time at most; by default, and not more than, what fits into `memory`.
     memory : float
@@ -239,7 +239,7 @@ def _batch(net, store, wanted, memory):
     fits = max(1, int(pixels_within(net, int(store.good.values.sum()), memory) / (y * x)))
     return min(wanted or 64, fits)
 
-# %% ../nbs/05b_tiles.ipynb #88dd4f56
+# %% ../nbs/05b_tiles.ipynb #d37a2154
 class Mosaic:
     """Tiles of predictions, put together when blocks are asked for; same interface as `Sharpened`.
 
@@ -281,20 +281,20 @@ class _Flags:
     def __getitem__(self, i):
         return self.valid[i].values[..., None].astype(np.float32)
 
-# %% ../nbs/05b_tiles.ipynb #12e10d37
+# %% ../nbs/05b_tiles.ipynb #6a81b1a5
 def _open_predictions(path, store):
     "Tiles of predictions and the numbers of those that are missing; ProductError if they are not those of the store."
     try:
         data = xr.open_zarr(path, mask_and_scale=False, chunks=None)
-        shape, kind = data.y.shape, data.attrs.get("kind")
+        shape = data.sharpened.shape
     except (OSError, KeyError, ValueError, AttributeError) as error:
         raise ProductError(f"{path}: is no readable store of sharpened tiles ({' '.join(str(error).split())[:100]}); run sharpen-tiles again") from None
     same = shape == store.hs.shape and all(np.array_equal(data[k], store[k]) for k in ("row", "col"))
-    if kind != "sharpened" or not same:
+    if not same:
         raise ProductError(f"{path}: {shape[0]} tiles of {' x '.join(map(str, shape[1:]))}; wanted the {store.hs.shape[0]} of "
                            f"{' x '.join(map(str, store.hs.shape[1:]))} of its store: give the --meta-path that they were made from")
     empty = set(data.attrs.get("empty", ()))
-    return data, [i for i in range(shape[0]) if i not in empty and not (Path(path) / "y" / f"{i}.0.0.0").exists()]
+    return data, [i for i in range(shape[0]) if i not in empty and not (Path(path) / "sharpened" / f"{i}.0.0.0").exists()]
 
 
 def reconstruct(predictions_dir, meta_path, output_dir, *, compress="zstd", overwrite=False, progress=None):
@@ -351,7 +351,7 @@ def _one_scene(path, partners, target, compress, overwrite, tell):
     data, missing = _open_predictions(path, store)
     if missing:
         _log.warning("%s: %d of %d tiles are missing: %s", path.stem, len(missing), len(data.tile), _few(missing))
-    write_cube(Mosaic(store, data.y, f"supermapnet, tiles ({data.attrs['model']})"), target, compress=compress, overwrite=overwrite, progress=tell)
+    write_cube(Mosaic(store, data.sharpened, f"supermapnet, tiles ({data.attrs['model']})"), target, compress=compress, overwrite=overwrite, progress=tell)
     return missing
 
 
