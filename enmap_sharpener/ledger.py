@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['digest', 'Ledger', 'size', 'state', 'begin', 'finish', 'sweep', 'removable', 'remove', 'forget']
 
-# %% ../nbs/02k_ledger.ipynb #e18ed827
+# %% ../nbs/02k_ledger.ipynb #487dbbb0
 import hashlib
 import json
 import logging
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .raster import OutputError, make_folder
 
-# %% ../nbs/02k_ledger.ipynb #20eff967
+# %% ../nbs/02k_ledger.ipynb #3d5e64e5
 try:
     import fcntl
 except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
@@ -26,7 +26,7 @@ except ImportError:     # Windows has no such locks: there, two runs in one fold
 
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/02k_ledger.ipynb #1b651c66
+# %% ../nbs/02k_ledger.ipynb #8a47d2d4
 def digest(files, folder, *more) -> str:
     """A short text that changes when inputs change.
 
@@ -48,7 +48,7 @@ def digest(files, folder, *more) -> str:
         told.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([told, *more], sort_keys=True).encode()).hexdigest()[:24]
 
-# %% ../nbs/02k_ledger.ipynb #39a647a7
+# %% ../nbs/02k_ledger.ipynb #0604b086
 class Ledger:
     """What was done and made in an output folder.
 
@@ -122,7 +122,7 @@ def _write(path: Path, text: str):
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
 
-# %% ../nbs/02k_ledger.ipynb #c04fb6ac
+# %% ../nbs/02k_ledger.ipynb #f7a6ef9b
 def size(path: Path) -> int:
     "Bytes of a file, or of all files in a folder."
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
@@ -186,13 +186,14 @@ def finish(ledger: Ledger, scene: str, stage: str, settings: dict, inputs: str, 
     entry = {"time": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}", "settings": settings, "inputs": inputs, "outputs": sizes, "changed": changed}
     ledger.write_done(scene, ledger.done(scene) | {stage: entry})
 
-# %% ../nbs/02k_ledger.ipynb #73a4f3e7
-_HALF = re.compile(r"\.(crop\.json|check\.json|done\.json|records\.jsonl|enmap\.tif|mask\.tif|mask10\.tif|.+\.npy|.+\.zarr|\.z[a-z]+)\.([0-9]+\.)?part")
+# %% ../nbs/02k_ledger.ipynb #5ad95ebe
+_HALF = re.compile(r"\.(crop\.json|check\.json|done\.json|records\.jsonl|enmap\.tif|mask\.tif|mask10\.tif|.+\.npy|.+\.zarr|\.z[a-z]+)\.([0-9]+\.)?part"
+                   r"|[.0-9a-z]+\.[0-9a-f]{32}\.partial")     # of Zarr
 
 
 def sweep(folder: Path):
     "Remove what a killed run left half-written in a folder, not in those below it."
-    for path in folder.glob(".*") if folder.is_dir() and not folder.is_symlink() else ():
+    for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
         if not _HALF.fullmatch(path.name) or path.is_symlink():
             continue
         if path.is_dir():
@@ -200,7 +201,7 @@ def sweep(folder: Path):
         else:
             path.unlink(missing_ok=True)
 
-# %% ../nbs/02k_ledger.ipynb #450a96ca
+# %% ../nbs/02k_ledger.ipynb #744be8c4
 def removable(ledger: Ledger, record: dict) -> Path | None:
     "The file or store of a record, if it is there and may be removed."
     path, relative = ledger.folder / record["path"], Path(record["path"])
@@ -231,7 +232,7 @@ def _our_store(path: Path) -> bool:
     strange = any(p.is_symlink() or p.is_file() and not re.fullmatch(r"\.z[a-z]+|[0-9.]+", p.name) for p in path.rglob("*"))
     return path.suffix == ".zarr" and str(software).startswith("enmap_sharpener") and not strange
 
-# %% ../nbs/02k_ledger.ipynb #cd36e448
+# %% ../nbs/02k_ledger.ipynb #e23e12bc
 def remove(ledger: Ledger, records: list[dict]) -> int:
     """Remove files and stores that preprocessing made.
 
@@ -270,7 +271,7 @@ def remove(ledger: Ledger, records: list[dict]) -> int:
     ledger.write_records({name: r for name, r in ledger.records().items() if name not in gone})
     return freed
 
-# %% ../nbs/02k_ledger.ipynb #dc82dbee
+# %% ../nbs/02k_ledger.ipynb #db38cb21
 def forget(ledger: Ledger, scene: str):
     "Remove the book of a scene of which nothing is left, and its folder if that is empty."
     place = ledger.folder / scene

@@ -298,6 +298,22 @@ def test_killed_anywhere_it_goes_on(undisturbed, tmp_path, seed):
     assert contents(tmp_path / "enmap").keys() == contents(undisturbed / "enmap").keys()
 
 
+def test_what_a_kill_leaves_is_swept(enmap, output, finished):
+    "In a finished store too, whose splits are written again; but nobody else's files."
+    first = ids(enmap)[0]
+    store = output / "model_input" / f"{first}.zarr"
+    left = [store / "split" / f"0.{'0f' * 16}.partial", store / f".zattrs.{'1e' * 16}.partial", store / "split/..zattrs.4711.part", store / "..zmetadata.4711.part",
+            output / first / ".enmap.tif.4711.part", output / ".records.jsonl.part", output / "numpy/train/x/.a.npy.part"]
+    mine = [output / first / ".notes.part", output / "list.partial"]
+    for path in (*left, *mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (output / "prediction_input" / f".{first}.zarr.part").mkdir()
+    preprocess("wald", enmap, output, settings=SMALL)
+    assert not any(p.exists() for p in left) and all(p.exists() for p in mine)
+    assert contents(output).keys() - {str(p.relative_to(output)) for p in mine} == contents(finished).keys()
+
+
 def test_a_second_run_is_refused(enmap, tmp_path, capfd):
     with Ledger(tmp_path / "out").alone():
         assert main(["preprocess", "--stage", "crop", "--enmap-dir", str(enmap), "--output-dir", str(tmp_path / "out")]) == 2
