@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['input_figure', 'feature_figure', 'kernel_figure', 'residual_figure', 'occlusion_figure', 'field_figure',
-           'network_figure', 'write_insights']
+           'write_insights']
 
-# %% ../nbs/08_insights.ipynb #5e4bf825
+# %% ../nbs/08_insights.ipynb #a060be06
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ from enmap_sharpener.probes import (
 from .raster import make_folder
 from .sheets import _save
 
-# %% ../nbs/08_insights.ipynb #24a6fe6c
+# %% ../nbs/08_insights.ipynb #7408c040
 @_styled
 def input_figure(tile, y):
     """A tile's guide and cube and what the network makes of them, as colours that share one stretch.
@@ -71,10 +71,10 @@ def input_figure(tile, y):
         axis.set_title(name)
     axes[0, 0].set_ylabel(label.replace(" (", "\n("))
     axes[1, 0].set_ylabel(f"Infrared\n({', '.join(f'{wavelength[b]:.0f}' for b in infrared)} nm)")
-    figure.suptitle(tile.name)
+    figure.suptitle(tile.name.replace(", ", "\n", 1))
     return figure
 
-# %% ../nbs/08_insights.ipynb #3a0ddb98
+# %% ../nbs/08_insights.ipynb #c8749b85
 def _sheet(maps, columns):
     "Maps, shape (y, x, map), side by side in one image, each stretched from 0 to 1 over 2 to 98 %; NaN between."
     ny, nx, n = maps.shape
@@ -114,10 +114,7 @@ def feature_figure(maps, columns=16, title=None):
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/08_insights.ipynb #607948b9
-#| export
-
-# %% ../nbs/08_insights.ipynb #b55859d1
+# %% ../nbs/08_insights.ipynb #e70c0fa6
 @_styled
 def kernel_figure(net, count=16):
     """The kernels of the first detail layer that are most like an edge operator, each beside it, and how they all compare with chance.
@@ -151,7 +148,7 @@ def kernel_figure(net, count=16):
             axis.imshow(image, cmap="PuOr", vmin=-top, vmax=top)
             axis.set_title(text, fontsize=7)
             axis.set_visible(True)
-    above.suptitle(f"Kernels of detail_1 ({size} × {size}), less their mean, and the operator that each is most like; purple above 0, orange below")
+    above.suptitle(f"Kernels of detail_1 ({size} × {size}) over the operator that each is most like; purple above, orange below 0")
     _chance_panel(below.subplots(), table.correlation.abs(), chance(size))
     return figure
 
@@ -165,7 +162,7 @@ def _chance_panel(axis, learnt, random):
              title=f"{100 * (learnt > limit).mean():.0f} % of the learnt kernels lie above what 95 % of random ones reach ({limit:.2f})")
     axis.legend()
 
-# %% ../nbs/08_insights.ipynb #0a8b15d0
+# %% ../nbs/08_insights.ipynb #b77309d7
 @_styled
 def residual_figure(net, tile, residual):
     """The residual as pictures and per band.
@@ -181,8 +178,8 @@ def residual_figure(net, tile, residual):
     -------
     Figure
     """
-    figure = Figure(figsize=(7.5, 4.6))
-    above, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    figure = Figure(figsize=(7.5, 5.2))
+    above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
     axes, wavelength = above.subplots(1, 4), tile.bands.wavelength.values
     for axis, nm in zip(axes, (550, 860, 1650)):
         at = nearest(tile, nm)
@@ -207,7 +204,7 @@ def residual_figure(net, tile, residual):
     axis.legend()
     return figure
 
-# %% ../nbs/08_insights.ipynb #a9ff57e3
+# %% ../nbs/08_insights.ipynb #e0139077
 @_styled
 def occlusion_figure(tile, change):
     """Heat map of `occlusion`, channel by band, each band's share; and the change itself as curves.
@@ -244,7 +241,7 @@ def occlusion_figure(tile, change):
     heat.set_xlabel("wavelength of EnMAP's band (nm), all bands in order; circle: the channel's own; between dots: both detectors")
     return figure
 
-# %% ../nbs/08_insights.ipynb #2da983ee
+# %% ../nbs/08_insights.ipynb #318558dd
 @_styled
 def field_figure(net, field):
     """The receptive field as measured, and as far as the kernels reach.
@@ -279,7 +276,7 @@ def field_figure(net, field):
     figure.suptitle(f"Receptive field; dashed: reach of the kernels, {far} pixels and {deep} bands")
     return figure
 
-# %% ../nbs/08_insights.ipynb #6c56bb25
+# %% ../nbs/08_insights.ipynb #aba3df1c
 def _boxes(net, tile):
     "Name -> (column, row, text) of what is drawn."
     s, (ny, nx, channels), bands = net.settings, tile.x.shape, tile.x1.shape[2]
@@ -290,7 +287,7 @@ def _boxes(net, tile):
     for i, (layer, k) in enumerate(zip([net.first, *net.injected, net.last], s["main_kernels"], strict=True), 1):
         f = 1 if layer is net.last else s["main_filters"][i - 1]
         out[layer.name] = (1, i, f"{layer.name}: convolution {size(*k)}\n{size(ny, nx, bands, f)}, {layer.count_params():,} parameters")
-    out["y"] = (1, len(s["main_kernels"]) + 1, f"x1 + {s['residual']:g} × residual\n{size(ny, nx, bands)}")
+    out["y"] = (1, len(s["main_kernels"]) + 1, f"x1 + {'' if s['residual'] == 1 else f'{s['residual']:g} × '}residual\n{size(ny, nx, bands)}")
     return out
 
 
@@ -330,7 +327,7 @@ def network_figure(net, tile):
     axis.set_axis_off()
     return figure
 
-# %% ../nbs/08_insights.ipynb #fa35bb56
+# %% ../nbs/08_insights.ipynb #13fa2e15
 def write_insights(net, tile, output, progress=None):
     """Write all figures and tables.
 
@@ -364,5 +361,5 @@ def write_insights(net, tile, output, progress=None):
                "field": field_figure(net, receptive_field(net)), "network": network_figure(net, tile)}
     kernels = match_operators(np.asarray(ops.convert_to_numpy(net.detail[0].conv.kernel))).assign(channel=lambda t: np.array(tile.channels)[t.channel])
     tables = {"bands": band_table(net, tile, residual, change), "kernels": kernels}
-    files = [_save(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png")) for name, figure in figures.items()]
+    files = [_save(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png", bbox_inches="tight")) for name, figure in figures.items()]
     return files + [_save(output / f"{name}.csv", lambda part, t=table: t.to_csv(part, index=False, float_format="%.6g")) for name, table in tables.items()]
