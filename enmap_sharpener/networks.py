@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['opened', 'apply', 'pixels_within', 'tile_side', 'NetworkModel', 'fit', 'channels_of']
 
-# %% ../nbs/05a_networks.ipynb #499770b7
+# %% ../nbs/05a_networks.ipynb #d8e3cbe1
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from .raster import NODATA, SCALE, to_int16
 from .survey import Measured, continued, measure, windows
 from .wald import Interpolator, weighted
 
-# %% ../nbs/05a_networks.ipynb #14ec626e
+# %% ../nbs/05a_networks.ipynb #2d841c79
 _TURN = threading.Lock()
 
 
@@ -85,10 +85,11 @@ def apply(net, x, x1):
                              "tiles at a time (--mem-limit, --batch-size), or use a machine with more memory") from None
         raise
 
-# %% ../nbs/05a_networks.ipynb #aaa6a226
+# %% ../nbs/05a_networks.ipynb #2e4ac1b8
 def pixels_within(net, bands, memory=2.0):
     """How many pixels of so many bands a network takes at a time with `memory` [GB]."""
-    map_bytes = 4 * bands * max(net.settings["main_filters"])
+    layers = zip((*net.settings["main_filters"], 1), net.settings["main_kernels"], strict=True)
+    map_bytes = 4 * bands * max(filters if filters >= kernel[2] else filters * kernel[2] for filters, kernel in layers)    # see `InjectedConv3D`
     return min(memory * 1e9 / (4.5 * map_bytes), 2**33 / map_bytes)    # backends count a map's numbers in 31 bits
 
 
@@ -109,7 +110,7 @@ def _mirrored(window, halo, n):
     index = np.abs(np.arange(window.start - halo, window.stop + halo)) % max(2 * n - 2, 1)
     return np.where(index >= n, 2 * n - 2 - index, index)
 
-# %% ../nbs/05a_networks.ipynb #695848f6
+# %% ../nbs/05a_networks.ipynb #d5cec752
 def _interpolated(pair, detectors):
     """`x1` of the kind 'interpolated': a function of a window, shape (y, x, band), float32 [reflectance]."""
     def read(rows, cols, bands):
@@ -146,7 +147,7 @@ def _guide(pair, measured, channels, threads):
     each(one, windows(pair.fine, 768), threads)
     return out.read
 
-# %% ../nbs/05a_networks.ipynb #fe6df290
+# %% ../nbs/05a_networks.ipynb #e70f1347
 @dataclass(frozen=True)
 class NetworkModel:
     """A network, fitted to a scene; same interface as `SubspaceModel`.
@@ -254,7 +255,7 @@ class NetworkModel:
             out[..., bands] = weighted(see.part(*near, *fine), x1[..., bands])
         return out
 
-# %% ../nbs/05a_networks.ipynb #81b5794b
+# %% ../nbs/05a_networks.ipynb #ffbb4e2d
 def _scaling(pair, measured, contract, guide, see, most=200_000):
     """`Scaling` of a scene, from at most so many pixels."""
     from enmap_sharpener.model import Scaling
