@@ -6,7 +6,7 @@
 __all__ = ['input_figure', 'feature_figure', 'kernel_figure', 'residual_figure', 'occlusion_figure', 'field_figure',
            'network_figure', 'write_insights']
 
-# %% ../nbs/08_insights.ipynb #a223483a
+# %% ../nbs/08_insights.ipynb #980da26e
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ from enmap_sharpener.probes import (
 from .raster import make_folder
 from .sheets import _save
 
-# %% ../nbs/08_insights.ipynb #08904906
+# %% ../nbs/08_insights.ipynb #e2f68bb7
 @_styled
 def input_figure(tile, y):
     """A tile's guide and cube and what the network makes of them, as colours that share one stretch.
@@ -74,7 +74,7 @@ def input_figure(tile, y):
     figure.suptitle(tile.name.replace(", ", "\n", 1))
     return figure
 
-# %% ../nbs/08_insights.ipynb #12fbd385
+# %% ../nbs/08_insights.ipynb #1fbfffbf
 def _sheet(maps, columns):
     "Maps, shape (y, x, map), side by side in one image, each stretched from 0 to 1 over 2 to 98 %; NaN between."
     ny, nx, n = maps.shape
@@ -114,7 +114,7 @@ def feature_figure(maps, columns=16, title=None):
     figure.suptitle(title)
     return figure
 
-# %% ../nbs/08_insights.ipynb #01d535f1
+# %% ../nbs/08_insights.ipynb #5a68251c
 @_styled
 def kernel_figure(net, count=16):
     """The kernels of the first detail layer that are most like an edge operator, each beside it, and how they all compare with chance.
@@ -162,7 +162,7 @@ def _chance_panel(axis, learnt, random):
              title=f"{100 * (learnt > limit).mean():.0f} % of the learnt kernels lie above what 95 % of random ones reach ({limit:.2f})")
     axis.legend()
 
-# %% ../nbs/08_insights.ipynb #0fad7cfb
+# %% ../nbs/08_insights.ipynb #531b4b57
 @_styled
 def residual_figure(net, tile, residual):
     """The residual as pictures and per band.
@@ -204,7 +204,7 @@ def residual_figure(net, tile, residual):
     axis.legend()
     return figure
 
-# %% ../nbs/08_insights.ipynb #503a69b5
+# %% ../nbs/08_insights.ipynb #938bf8b1
 @_styled
 def occlusion_figure(tile, change):
     """Heat map of `occlusion`, channel by band, each band's share; and the change itself as curves.
@@ -241,7 +241,7 @@ def occlusion_figure(tile, change):
     heat.set_xlabel("wavelength of EnMAP's band (nm), all bands in order; circle: the channel's own; between dots: both detectors")
     return figure
 
-# %% ../nbs/08_insights.ipynb #52e29776
+# %% ../nbs/08_insights.ipynb #a340420c
 @_styled
 def field_figure(net, field):
     """The receptive field as measured, and as far as the kernels reach.
@@ -276,7 +276,7 @@ def field_figure(net, field):
     figure.suptitle(f"Receptive field; dashed: reach of the kernels, {far} pixels and {deep} bands")
     return figure
 
-# %% ../nbs/08_insights.ipynb #76bb7338
+# %% ../nbs/08_insights.ipynb #4aae0b0f
 def _boxes(net, tile):
     "Name -> (column, row, text) of what is drawn."
     s, (ny, nx, channels), bands = net.settings, tile.x.shape, tile.x1.shape[2]
@@ -328,7 +328,7 @@ def network_figure(net, tile):
     axis.set_axis_off()
     return figure
 
-# %% ../nbs/08_insights.ipynb #b08198eb
+# %% ../nbs/08_insights.ipynb #fdda581e
 def write_insights(net, tile, output, progress=None):
     """Write all figures and tables.
 
