@@ -1,6 +1,6 @@
 """Make the training data of the shipped networks from ../shared/data and train them.
 
-    python benchmarks/train_models.py --data ../shared/data --workdir /tmp/lessons --base interpolated --output output/models/supErMAPnet.keras
+    python benchmarks/train_models.py --data ../shared/data --workdir lessons --output output/models/supErMAPnet.keras
 
 Lessons: Potsdam's train file (half of them), AVIRIS over California and the Salton Sea, simulated landscapes; each seen several times with drawn
 blur, shift and light. Validation tiles are other draws of a part of the cubes that training does not see. Made stores are used again.
@@ -71,8 +71,8 @@ def main():
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--base", default="interpolated", choices=["interpolated", "subspace"])
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--window", type=int, default=32)
     parser.add_argument("--tile", type=int, default=24)
     parser.add_argument("--resume", action="store_true")
