@@ -9,14 +9,14 @@ __all__ = ['insights']
 import os
 from pathlib import Path
 
-from .cli import _LIMITS, _SESSION, app
+from .cli import _LIMITS, _SESSION, command
 from .terminal import Limits, Session, UsageError
 
 # %% ../nbs/11e_cli_insights.ipynb #a20742dd
 _GB_NETWORK = 3.0    # backend, and feature maps of one tile with all bands
 
 
-@app.command
+@command
 def insights(*, model: Path, scene: Path, output: Path, limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
     """Look inside a trained network.
 

@@ -9,14 +9,14 @@ __all__ = ['sharpen_tiles', 'reconstruct']
 from pathlib import Path
 from typing import Literal
 
-from .cli import _LIMITS, _SESSION, app
+from .cli import _LIMITS, _SESSION, command
 from .terminal import Flag, Limits, Session, UsageError
 
 # %% ../nbs/11c_cli_networks.ipynb #e62c5fd5
 _GB_BACKEND = 1.5    # of Keras and its backend, and of the tiles at hand
 
 
-@app.command
+@command
 def sharpen_tiles(
     *, model: Path, input_dir: Path, output_dir: Path, batch_size: int | None = None, limits: Limits = _LIMITS, session: Session = _SESSION,
 ) -> None:
@@ -52,7 +52,7 @@ def sharpen_tiles(
     _conclude(session, report, "sharpened")
 
 # %% ../nbs/11c_cli_networks.ipynb #2fd80fdd
-@app.command
+@command
 def reconstruct(
     *, predictions_dir: Path, meta_path: Path, output_dir: Path, compress: Literal["zstd", "deflate", "lzw", "none"] = "zstd",
     overwrite: Flag = False, limits: Limits = _LIMITS, session: Session = _SESSION,

@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .cli import _LIMITS, _SESSION, _environment, app
+from .cli import _LIMITS, _SESSION, _environment, command
 from .terminal import Flag, Limits, Session, UsageError
 
 # %% ../nbs/11b_cli_preprocessing.ipynb #81a20027
 _Several = Parameter(consume_multiple=True, negative="")
 
 
-@app.command
+@command
 def preprocess(
     *, enmap_dir: Path, output_dir: Path,
     stage: Annotated[list[Literal["all", "crop", "scrape", "check", "mask", "clean", "wald", "predictions"]], _Several] = ["all"],  # noqa: B006
@@ -116,7 +116,7 @@ def _conclude(session: Session, report, dry_run: bool) -> None:
         raise ProductError(f"{len({s.id for s in report.failed})} of {table.scene.nunique()} scenes failed, for the reasons above")
 
 # %% ../nbs/11b_cli_preprocessing.ipynb #f4ecebc1
-@app.command
+@command
 def inspect(folder: Path, /, *, output: Path | None = None, limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
     """Look for scenes that are unlike the others.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .cli import _LIMITS, _SESSION, app
+from .cli import _LIMITS, _SESSION, command
 from .terminal import Flag, Limits, Session, UsageError
 
 # %% ../nbs/11d_cli_training.ipynb #dfdb63a0
@@ -26,7 +26,7 @@ def _recipe(name: str, **changes):
     return replace(recipe, **{k: v for k, v in changes.items() if v is not None})
 
 # %% ../nbs/11d_cli_training.ipynb #5409eb15
-@app.command
+@command
 def train(
     *, train_data_dir: Path, output: Path = Path("output/models/network.keras"), recipe: Literal["thesis", "quick"] = "quick",
     base: Literal["interpolated", "subspace"] = "interpolated", batch_size: int | None = None, epochs: int | None = None,
@@ -93,7 +93,7 @@ def _ready(limits: Limits, gpus: list[int] | None) -> None:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
 
 # %% ../nbs/11d_cli_training.ipynb #d4b9e966
-@app.command
+@command
 def search(
     *, train_data_dir: Path, output_dir: Path, trials: int = 20, recipe: Literal["thesis", "quick"] = "quick", epochs: int | None = None,
     batch_size: int | None = None, spectral_window: int | None = None, gpus: Annotated[list[int] | None, _Several] = None, seed: int = 0,
