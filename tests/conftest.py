@@ -1,4 +1,6 @@
 "Fixtures that every test may use."
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,8 @@ def shared() -> Path:
 def case(request, shared) -> Path:
     "A benchmark case: an EnMAP product folder, Sentinel-2 files and the truth."
     return shared / "data/cases" / request.param
+
+
+# One server of forks for all tests that kill: a run starts in milliseconds, with everything imported. It has to find the tests' modules.
+os.environ["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), *filter(None, [os.environ.get("PYTHONPATH")])])
+multiprocessing.get_context("forkserver").set_forkserver_preload(["test_transfer_kill", "enmap_sharpener.store", "enmap_sharpener.simulate", "enmap_sharpener.preprocessing"])

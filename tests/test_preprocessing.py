@@ -278,7 +278,6 @@ def test_killed_anywhere_it_goes_on(undisturbed, tmp_path, seed):
     shutil.copytree(undisturbed / "before", tmp_path / "enmap")
     output, chance, kills, before = tmp_path / "out", random.Random(seed), 0, {}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["enmap_sharpener.preprocessing"])
     for attempt in range(60):
         child = context.Process(target=preprocess, args=(STAGES, tmp_path / "enmap", output), kwargs={"settings": SMALL})
         child.start()

@@ -43,7 +43,6 @@ from enmap_sharpener.store import (
 from enmap_sharpener.wald import PredictionPair, WaldPair, align
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["enmap_sharpener.store", "enmap_sharpener.simulate"])
 SMALL = {"tile": 16, "stride": 12}
 WRITERS = {"wald": partial(write_wald_store, **SMALL), "prediction": partial(write_prediction_store, **SMALL)}
 

@@ -15,18 +15,7 @@ from enmap_sharpener.products import download_scenes
 from enmap_sharpener.simulate import simulate
 from enmap_sharpener.transfer import Client
 
-# a server of forks: each run starts in milliseconds, with everything imported
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["test_transfer_kill"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forks():
-    "The server has to find this module."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]))
-        FORKS.Process(target=int).start()
-        yield
 
 
 def work(folder, url, sso, scenes, window=None):
