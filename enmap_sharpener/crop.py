@@ -9,10 +9,8 @@ __all__ = ['REASONS', 'largest_rectangle', 'ahead', 'read_window', 'measured', '
 # %% ../nbs/02ga_crop.ipynb #8f97cb94
 import json
 import logging
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,13 +26,13 @@ from enmap_sharpener.raster import (
     NODATA,
     SCALE,
     NoValidPixels,
-    OutputError,
     ProductError,
     create_raster,
     make_folder,
     open_raster,
     to_int16,
     windows,
+    write_text,
 )
 from .scene import Scene, read_enmap
 
@@ -250,14 +248,7 @@ def cropped(scene: Scene, rows: slice, cols: slice) -> Scene:
 
 def write_json(path: Path, content: dict):
     """A JSON file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_bits(path: Path, bits: np.ndarray, grid: Grid, **tags):

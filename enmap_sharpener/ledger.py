@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .raster import OutputError, make_folder
+from .raster import OutputError, make_folder, write_text
 
 # %% ../nbs/02k_ledger.ipynb #3d5e64e5
 try:
@@ -94,7 +94,7 @@ class Ledger:
     def write_records(self, records: dict[str, dict]):
         "Replace all records."
         text = "".join(json.dumps(record) + "\n" for record in records.values())
-        _write(self.path, text)
+        write_text(self.path, text)
 
     def done(self, scene: str) -> dict[str, dict]:
         "What is finished of a scene, by stage; empty where the file is damaged or missing."
@@ -107,20 +107,10 @@ class Ledger:
     def write_done(self, scene: str, done: dict[str, dict]):
         "Replace what is finished of a scene."
         make_folder(self.folder / scene)
-        _write(self.folder / scene / "done.json", json.dumps(done, indent=2, sort_keys=True) + "\n")
+        write_text(self.folder / scene / "done.json", json.dumps(done, indent=2, sort_keys=True) + "\n")
 
 
 _RECORD = {"path": str, "stage": str, "scene": str, "bytes": int}
-
-
-def _write(path: Path, text: str):
-    "Replace a small file at once; OutputError if that cannot be."
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
 
 # %% ../nbs/02k_ledger.ipynb #f7a6ef9b
 def size(path: Path) -> int:

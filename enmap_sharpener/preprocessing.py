@@ -22,7 +22,7 @@ from .ledger import Ledger, begin, finish, forget, removable, remove, size, stat
 from .raster import EnmapError, OutputError, ProductError, list_files, make_folder
 from .records import Skipped
 from .request import RequestError
-from .splits import GUARD, _record, assign_splits, export_numpy
+from .splits import GUARD, assign_splits, export_numpy, record_split
 from .stages import ALL, SCENE_STAGES, STAGES, Place, Rejected, Settings, chosen
 
 # %% ../nbs/02_preprocessing.ipynb #fb82fb8f
@@ -315,7 +315,7 @@ def _split(run, name: str):
     used = [store for scene, store in stores.items() if scene not in aside]
     try:
         for scene in aside & set(stores):
-            _record(stores[scene], GUARD, {"by": "rejected"})
+            record_split(stores[scene], GUARD, {"by": "rejected"})
         if used and name == "wald":
             assign_splits(used, run.settings.fractions, run.settings.seed)
         for scene, store in stores.items():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NODATA', 'SCALE', 'EnmapError', 'ProductError', 'MetadataError', 'BandError', 'GridError', 'NoValidPixels',
            'OutputError', 'file_name', 'list_files', 'read_bytes', 'opened', 'open_raster', 'create_raster',
-           'make_folder', 'windows', 'to_int16']
+           'make_folder', 'write_text', 'windows', 'to_int16']
 
 # %% ../nbs/00b_raster.ipynb #9711bbf4
 import os
@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dask.array as da
@@ -360,6 +360,18 @@ def make_folder(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another place.") from None
+
+
+def write_text(path: Path, text: str):
+    "A small file, whole or not at all; OutputError if it cannot be written."
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
 
 
 def windows(shape: tuple, size: int = 256):

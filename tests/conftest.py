@@ -22,6 +22,23 @@ def case(request, shared) -> Path:
     return shared / "data/cases" / request.param
 
 
+@pytest.fixture
+def services(monkeypatch, tmp_path):
+    """The region; the variables that lead to it are in a .env in the working directory, its box a little widened is `wide`."""
+    from fake_region import Region
+    region = Region()
+    with region as env:
+        (tmp_path / ".env").write_text("".join(f"{k}='{v}'\n" for k, v in env.items()))
+        for name in {*env, "ENMAP_SESSION_TOKEN"}:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
+        monkeypatch.chdir(tmp_path)
+        region.env = env
+        west, south, east, north = region.box
+        region.wide = [str(round(v, 3)) for v in (west - 0.1, south - 0.1, east + 0.1, north + 0.1)]
+        yield region
+
+
 # One server of forks for all tests that kill: a run starts in milliseconds, with everything imported. It has to find the tests' modules.
 os.environ["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), *filter(None, [os.environ.get("PYTHONPATH")])])
 multiprocessing.get_context("forkserver").set_forkserver_preload(["test_transfer_kill", "enmap_sharpener.store", "enmap_sharpener.simulate", "enmap_sharpener.preprocessing"])

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_region import STARTS, Region
+from fake_region import STARTS
 
 from enmap_sharpener import scraping
 from enmap_sharpener.cli import main
@@ -18,22 +18,6 @@ from enmap_sharpener.scene import read_enmap, read_sentinel2
 
 SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"
 COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli import main; sys.exit(main())"]
-
-
-@pytest.fixture
-def services(monkeypatch, tmp_path):
-    """The region; the variables that lead to it are in a .env in the working directory, its box widened is `box`."""
-    region = Region()
-    with region as env:
-        (tmp_path / ".env").write_text("".join(f"{k}='{v}'\n" for k, v in env.items()))
-        for name in {*env, "ENMAP_SESSION_TOKEN"}:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
-        monkeypatch.chdir(tmp_path)
-        region.env = env
-        west, south, east, north = region.box
-        region.wide = [str(round(v, 3)) for v in (west - 0.1, south - 0.1, east + 0.1, north + 0.1)]
-        yield region
 
 
 def run(capfd, *arguments):
