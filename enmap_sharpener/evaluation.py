@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['LAND', 'measure', 'compare', 'error_maps', 'agreement', 'evaluate_file', 'comparison_table', 'table_text',
-           'read_cube', 'mse', 'rmse', 'psnr', 'ssim', 'sam', 'ergas', 'uiqi', 'q2n', 'seed_scores']
+           'read_cube', 'mse', 'rmse', 'psnr', 'ssim', 'sam', 'ergas', 'uiqi', 'q2n', 'scc', 'seed_scores']
 
-# %% ../nbs/07_evaluation.ipynb #5e5f20a1
+# %% ../nbs/07_evaluation.ipynb #acc679c7
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,17 @@ import xarray as xr
 
 from .cubes import _Pair, _pair, _values, read_cube
 from enmap_sharpener.metrics import (
-    _angle, _ergas, _psnr, _q2n_sum, _ssim_sum, ergas, mse, psnr, q2n, rmse, sam, seed_scores, ssim, uiqi,
+    _angle, _correlation, _ergas, _psnr, _q2n_sum, _scc_sums, _ssim_sum, _uiqi_sum, ergas, mse, psnr, q2n, rmse, sam, scc, seed_scores, ssim, uiqi,
 )
 from .observation import NOMINAL_SIGMA, Grid, Observation
 from .raster import BandError, GridError, NoValidPixels, windows
 from .scene import read_enmap
 
-# %% ../nbs/07_evaluation.ipynb #fac88509
-_all_ = ["read_cube", "mse", "rmse", "psnr", "ssim", "sam", "ergas", "uiqi", "q2n", "seed_scores"]
+# %% ../nbs/07_evaluation.ipynb #16299a88
+_all_ = ["read_cube", "mse", "rmse", "psnr", "ssim", "sam", "ergas", "uiqi", "q2n", "scc", "seed_scores"]
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/07_evaluation.ipynb #9a15fa04
+# %% ../nbs/07_evaluation.ipynb #85445928
 @dataclass
 class _Sums:
     "Sums over the valid pixels of a tile: numbers, and one entry for each band that is scored."
@@ -46,6 +46,7 @@ class _Sums:
     d: np.ndarray
     dd: np.ndarray
     peak: np.ndarray
+    uiqi: np.ndarray
 
     def __add__(self, other):
         total = _Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -53,8 +54,8 @@ class _Sums:
         return total
 
 
-def _sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray) -> _Sums:
-    "Sums over the pixels `ok` (y, x) of two cubes (band, y, x) with the same bands."
+def _sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, blocks: bool = True) -> _Sums:
+    "Sums over the pixels `ok` (y, x) of two cubes (band, y, x) with the same bands; without `blocks` those of UIQI and Q2n are left at 0."
     n = int(ok.sum())
     dot, oo, tt, mean = np.zeros((4, n))
     bands = np.zeros((5, len(t)))
@@ -67,9 +68,10 @@ def _sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray) -> _Sums:
         mean += tb / len(t)
         bands[:, b] = tb.sum(), tb @ tb, d.sum(), d @ d, tb.max(initial=-np.inf)
     angle, land = _angle(dot, oo, tt), mean > LAND
-    return _Sums(n, angle.sum(), int(land.sum()), angle[land].sum(), _q2n_sum(o, t, ok)[0] if n else 0.0, *bands)
+    q, each = (_q2n_sum(o, t, ok)[0], _uiqi_sum(o, t, ok)) if n and blocks else (0.0, np.zeros(len(t)))
+    return _Sums(n, angle.sum(), int(land.sum()), angle[land].sum(), q, *bands, each)
 
-# %% ../nbs/07_evaluation.ipynb #8171dc65
+# %% ../nbs/07_evaluation.ipynb #66bd26b9
 LAND = 0.05
 "Pixels whose mean true reflectance is above this count in `sam_land`: below (water, shadow) angles are mostly noise."
 _TILE = 256    # truth pixels, a multiple of Q2n's block
@@ -87,8 +89,8 @@ class _Tile:
     sums: _Sums | None
 
 
-def _measure_tile(pair: _Pair, window: tuple[slice, slice]) -> _Tile:
-    "Read one tile of both cubes and sum it up."
+def _matched(pair: _Pair, window: tuple[slice, slice]) -> tuple[_Tile, np.ndarray, np.ndarray]:
+    "Read one tile: what is known of it, still without sums, and output and truth (band, y, x) in the bands that are scored."
     inner = pair.inner(*window)
     o, t = pair.read(*window)
     finite_o, finite_t = np.isfinite(o) & inner, np.isfinite(t) & inner
@@ -96,13 +98,16 @@ def _measure_tile(pair: _Pair, window: tuple[slice, slice]) -> _Tile:
     asked = finite_t[have_t].all(0) & have_t.any()
     ok = asked & finite_o[have_o].all(0) & have_o.any()
     near, weights = pair.match(have_o, have_t)
-    sums = None
-    if ok.any() and near.size:
-        o = o[have_o] if weights is None else np.tensordot(weights, np.where(ok, o[have_o], 0), 1)
-        sums = _sums(o, t[near], ok)
-    return _Tile(window, have_o, have_t, asked, ok, sums)
+    o = o[have_o] if weights is None else np.tensordot(weights, np.where(ok, o[have_o], 0), 1)
+    return _Tile(window, have_o, have_t, asked, ok, None), o, t[near]
 
-# %% ../nbs/07_evaluation.ipynb #d2ccedfa
+
+def _measure_tile(pair: _Pair, window: tuple[slice, slice]) -> _Tile:
+    "Read one tile of both cubes and sum it up."
+    tile, o, t = _matched(pair, window)
+    return replace(tile, sums=_sums(o, t, tile.ok)) if tile.ok.any() and len(t) else tile
+
+# %% ../nbs/07_evaluation.ipynb #dbf3784e
 def _parallel(function, items: list, threads: int | None, progress=None) -> list:
     "Results of `function` over `items`, in order, from a few threads; `progress(done, total)` is told."
     results = []
@@ -146,24 +151,25 @@ def _survey(pair: _Pair, threads: int | None, progress) -> _Survey:
     total = sum((t.sums for t in tiles[1:]), tiles[0].sums)
     return _Survey(total, ok, 1 - int(ok.sum()) / asked, np.flatnonzero(have_o), near, weights)
 
-# %% ../nbs/07_evaluation.ipynb #bc3b39fd
-def _ssim_image(pair: _Pair, found: _Survey, b: int) -> float:
-    "Mean SSIM of the `b`-th scored band, strip by strip over the whole image."
+# %% ../nbs/07_evaluation.ipynb #82568426
+def _structure(pair: _Pair, found: _Survey, b: int) -> tuple[float, float]:
+    "Mean SSIM and the SCC of the `b`-th scored band, strip by strip over the whole image."
     weights = np.eye(len(found.output_bands))[b] if found.weights is None else found.weights[b]
     used, truth_band = found.output_bands[weights > 1e-9], found.truth_bands[b]
     first, last = used.min(), used.max() + 1          # files are read by slices of bands
-    total, n, ny, halo = 0.0, 0, len(found.ok), 3
+    total, n, sums, ny, halo = 0.0, 0, 0, len(found.ok), 3
     for strip, _ in windows((ny, 1), 4 * _TILE):
         rows = slice(max(strip.start - halo, 0), min(strip.stop + halo, ny))
         o, t = pair.read(rows, slice(None), slice(first, last), slice(truth_band, truth_band + 1))
         o = np.tensordot(weights[weights > 1e-9], o[used - first], 1)
-        score, count = _ssim_sum(o, t[0], found.ok[rows], found.sums.peak[b], rows=slice(strip.start - rows.start, strip.stop - rows.start))
-        total, n = total + score, n + count
-    return total / n if n else float("nan")
+        inner = slice(strip.start - rows.start, strip.stop - rows.start)
+        score, count = _ssim_sum(o, t[0], found.ok[rows], found.sums.peak[b], rows=inner)
+        total, n, sums = total + score, n + count, sums + _scc_sums(o, t[0], found.ok[rows], inner)
+    return total / n if n else float("nan"), _correlation(sums)
 
 
 def _band_table(pair: _Pair, found: _Survey) -> pd.DataFrame:
-    "Scores of each band, but SSIM."
+    "Scores of each band, but SSIM and SCC."
     s, n = found.sums, found.sums.pixels
     truth = pair.truth.isel(band=found.truth_bands)
     index = pd.Index(truth.band.values if "band" in truth.coords else found.truth_bands + 1, name="band")
@@ -173,10 +179,10 @@ def _band_table(pair: _Pair, found: _Survey) -> pd.DataFrame:
     columns = {name: truth[name].values for name in ("wavelength", "detector") if name in truth.coords}
     if found.weights is None and "detector" in pair.output.coords:
         columns["detector"] = pair.output.detector.values[found.output_bands]
-    columns |= {"rmse": np.sqrt(s.dd / n), "bias": s.d / n, "r2": r2, "psnr": _psnr(s.dd / n, s.peak)}
+    columns |= {"rmse": np.sqrt(s.dd / n), "bias": s.d / n, "r2": r2, "psnr": _psnr(s.dd / n, s.peak), "uiqi": s.uiqi / n}
     return pd.DataFrame(columns, index)
 
-# %% ../nbs/07_evaluation.ipynb #8b3b2e02
+# %% ../nbs/07_evaluation.ipynb #ec12998f
 def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 4, threads: int | None = None,
             progress=None) -> tuple[pd.Series, pd.DataFrame]:
     """All metrics of a sharpened cube against the truth, tile by tile.
@@ -191,7 +197,7 @@ def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int 
     border : int
         Truth pixels at the image's edge that are not scored; 0 where nothing would be left.
     ssim_step : int
-        SSIM is computed for every `ssim_step`-th band, as it costs as much as all else; 1 for a curve over all bands.
+        SSIM and SCC are computed for every `ssim_step`-th band, as they cost as much as all else; 1 for curves over all bands.
     threads : int, optional
         By default as many as there are cores, four at most. Each needs about 0.3 GB for 224 bands.
     progress : callable, optional
@@ -201,9 +207,9 @@ def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int 
     -------
     scores : Series
         bands, pixels (scored), missing (share of pixels valid in the truth that the output leaves empty), mse [reflectance²], rmse [reflectance],
-        psnr [dB], ssim, sam and sam_land [degrees], ergas, q2n. psnr and ssim are means over bands.
+        psnr [dB], ssim, sam and sam_land [degrees], ergas, q2n, uiqi, scc. psnr, ssim, uiqi and scc are means over bands.
     bands : DataFrame, index: truth band number
-        wavelength [nm] and detector (where known), rmse and bias [reflectance], r2, psnr [dB], ssim (NaN where not computed).
+        wavelength [nm] and detector (where known), rmse and bias [reflectance], r2, psnr [dB], uiqi, ssim and scc (NaN where not computed).
 
     Raises
     ------
@@ -218,12 +224,13 @@ def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int 
     found = _survey(pair, threads, progress)
     table, s = _band_table(pair, found), found.sums
     chosen = list(range(0, len(table), ssim_step))
-    table["ssim"] = pd.Series(_parallel(lambda b: _ssim_image(pair, found, b), chosen, threads), table.index[chosen])
+    structure = _parallel(lambda b: _structure(pair, found, b), chosen, threads)
+    table = table.join(pd.DataFrame(structure, table.index[chosen], ["ssim", "scc"]))
     error = s.dd / s.pixels
     scores = {"bands": len(table), "pixels": s.pixels, "missing": found.missing, "mse": error.mean(),
               "rmse": np.sqrt(error.mean()), "psnr": table.psnr.mean(), "ssim": table.ssim.mean(), "sam": s.angle / s.pixels,
               "sam_land": s.land_angle / s.land_pixels if s.land_pixels else np.nan,
-              "ergas": _ergas(error, s.t / s.pixels, ratio), "q2n": s.q / s.pixels}
+              "ergas": _ergas(error, s.t / s.pixels, ratio), "q2n": s.q / s.pixels, "uiqi": table.uiqi.mean(), "scc": table.scc.mean()}
     return pd.Series(scores, name="score"), table
 
 
@@ -231,7 +238,7 @@ def compare(output, truth, ratio: float = 3, **options) -> pd.Series:
     "Scores of an output against the truth: the first result of `measure`, with its arguments."
     return measure(output, truth, ratio=ratio, **options)[0]
 
-# %% ../nbs/07_evaluation.ipynb #218c964e
+# %% ../nbs/07_evaluation.ipynb #0cf9b75f
 def _error_tile(pair: _Pair, window: tuple[slice, slice]) -> np.ndarray:
     "RMSE over the bands and spectral angle of one tile, (2, y, x), NaN where there is nothing to compare."
     o, t = pair.read(*window)
@@ -270,7 +277,7 @@ def error_maps(output, truth, *, threads: int | None = None, progress=None) -> x
     like = pair.truth.isel(band=0, drop=True)
     return xr.Dataset({"rmse": (("y", "x"), maps[0]), "sam": (("y", "x"), maps[1])}, like.coords)
 
-# %% ../nbs/07_evaluation.ipynb #64b59765
+# %% ../nbs/07_evaluation.ipynb #bc4ec94e
 def _geometry(path: str | os.PathLike) -> dict[str, dict]:
     "Shift and blur of each detector from the STAC item beside an output; empty where there is none."
     item = Path(path).with_suffix(".json")
@@ -293,13 +300,22 @@ def _between(coarse: Grid, fine: Grid, geometry: Mapping) -> tuple[Observation, 
         window.append(slice(int(inside[0]), int(inside[-1]) + 1))
     return Observation.between(coarse.part(*window), fine, sigma, shift), tuple(window)
 
-# %% ../nbs/07_evaluation.ipynb #f5e9207c
+# %% ../nbs/07_evaluation.ipynb #721d804a
 def _disagreement(output: xr.DataArray, seen: xr.DataArray, operator: Observation) -> tuple[float, float, int]:
     "Sums of squares and of differences, degraded output minus EnMAP, in one band (y, x), and the number of EnMAP pixels."
     fine, seen = _values(output), _values(seen)
     whole = operator.degrade(np.isfinite(fine).astype("f4")) > 1 - 1e-5
     d = (operator.degrade(np.nan_to_num(fine)) - seen)[whole & np.isfinite(seen)].astype("f8")
     return float(d @ d), float(d.sum()), d.size
+
+
+def _common_bands(output: xr.DataArray, cube: xr.DataArray) -> list[tuple[int, int]]:
+    "Positions in the output and in the scene of the bands with one wavelength."
+    distance = np.abs(output.wavelength.values[:, None] - cube.wavelength.values)
+    pairs = [(i, int(j)) for i, j in enumerate(distance.argmin(1)) if distance[i, j] < 0.5]
+    if not pairs:
+        raise BandError("no band of the output has the wavelength of one of the scene; check that they belong together")
+    return pairs
 
 
 def agreement(output: xr.DataArray, cube: xr.DataArray, geometry: Mapping[str, Mapping] | None = None, *,
@@ -336,10 +352,7 @@ def agreement(output: xr.DataArray, cube: xr.DataArray, geometry: Mapping[str, M
     coarse, fine = Grid.of(cube), Grid.of(output)
     detector = cube.detector.values if "detector" in cube.coords else np.full(cube.sizes["band"], "VNIR")
     operators = {d: _between(coarse, fine, (geometry or {}).get(str(d), {})) for d in np.unique(detector)}
-    distance = np.abs(output.wavelength.values[:, None] - cube.wavelength.values)
-    pairs = [(i, int(j)) for i, j in enumerate(distance.argmin(1)) if distance[i, j] < 0.5]
-    if not pairs:
-        raise BandError("no band of the output has the wavelength of one of the scene; check that they belong together")
+    pairs = _common_bands(output, cube)
 
     def compare_band(pair):
         i, j = pair
@@ -353,7 +366,7 @@ def agreement(output: xr.DataArray, cube: xr.DataArray, geometry: Mapping[str, M
         raise NoValidPixels("no EnMAP pixel sees only valid output; check the nodata of both")
     return pd.DataFrame(rows, columns=["band", "wavelength", "detector", "rmse", "bias", "pixels"]).set_index("band")
 
-# %% ../nbs/07_evaluation.ipynb #bf605ac1
+# %% ../nbs/07_evaluation.ipynb #abacc11d
 def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = None,
                   scene: str | os.PathLike | None = None, *, ratio: float = 3, threads: int | None = None,
                   progress=None) -> dict[str, pd.Series | pd.DataFrame]:
@@ -391,30 +404,48 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
         result["agreement"] = agreement(cube, seen, _geometry(output), threads=threads, progress=progress)
     return result
 
-# %% ../nbs/07_evaluation.ipynb #bc4a86f9
-_COLUMNS = {"psnr": ("PSNR (dB) ↑", ".2f", max), "ssim": ("SSIM ↑", ".4f", max),
-            "sam_land": ("SAM (°) ↓", ".3f", min), "ergas": ("ERGAS ↓", ".3f", min)}
+# %% ../nbs/07_evaluation.ipynb #36825200
+_COLUMNS = {
+    "mse": ("MSE ↓", ".2e", min), "psnr": ("PSNR (dB) ↑", ".2f", max), "ssim": ("SSIM ↑", ".4f", max), "sam_land": ("SAM (°) ↓", ".3f", min),
+    "ergas": ("ERGAS ↓", ".3f", min), "q2n": ("Q2n ↑", ".4f", max), "uiqi": ("UIQI ↑", ".4f", max), "scc": ("SCC ↑", ".4f", max),
+    "D_lambda": ("D_lambda ↓", ".4f", min), "D_s": ("D_s ↓", ".4f", min), "QNR": ("QNR ↑", ".4f", max), "HQNR": ("HQNR ↑", ".4f", max),
+    "agreement": ("agreement ↓", ".2e", min),
+}
 
 
-def comparison_table(scores: Mapping[str, Mapping]) -> pd.DataFrame:
+def comparison_table(scores: Mapping[str, Mapping], metrics: Sequence[str] = ("psnr", "ssim", "sam_land", "ergas")) -> pd.DataFrame:
     """Scores of several methods as a table.
 
     Parameters
     ----------
     scores : mapping
-        Method name to what `compare` returned; the keys psnr [dB], ssim, sam_land [degrees] and ergas are used.
+        Method name, or a pair (case, method), to what `compare` returned.
+    metrics : sequence of str
+        Which of mse [reflectance²], psnr [dB], ssim, sam_land [degrees], ergas, q2n, uiqi, scc, or of `fullres.full_resolution`; NaN where one is not there.
 
     Returns
     -------
-    DataFrame, index: method
+    DataFrame, index: method, or case and method
         One column for each metric, the unit and the better direction in its name.
     """
-    rows = {name: [s[key] for key in _COLUMNS] for name, s in scores.items()}
-    return pd.DataFrame.from_dict(rows, "index", columns=[c[0] for c in _COLUMNS.values()]).rename_axis("method")
+    index = pd.MultiIndex.from_tuples(scores, names=["case", "method"]) if all(isinstance(k, tuple) for k in scores) else pd.Index(scores, name="method")
+    rows = [[s.get(metric, np.nan) for metric in metrics] for s in scores.values()]
+    return pd.DataFrame(rows, index, columns=[_COLUMNS[metric][0] for metric in metrics], dtype=float)
+
+# %% ../nbs/07_evaluation.ipynb #e044dec8
+def _marked(table: pd.DataFrame, best: str, other: str) -> list[list[str]]:
+    "Cells of a comparison table, names first, formatted; the best of each column, and case, by the format `best`, the rest by `other`."
+    columns = [[name or "", *map(str, table.index.get_level_values(i))] for i, name in enumerate(table.index.names)]
+    groups = columns[0][1:] if len(columns) > 1 else [""] * len(table)
+    for name, form, better in (c for c in _COLUMNS.values() if c[0] in table):
+        shown = ["–" if np.isnan(v) else format(v, form) for v in table[name]]
+        winners = {g: format(better(v.dropna(), default=np.nan), form) for g, v in table[name].groupby(np.array(groups, object), sort=False)}
+        columns.append([name, *((best if v == winners[g] else other).format(v) for v, g in zip(shown, groups))])
+    return [list(row) for row in zip(*columns)]
 
 
 def table_text(table: pd.DataFrame, markdown: bool = True) -> str:
-    """A comparison table as text, the best of each column in bold (Markdown) or with a star (plain text).
+    """A comparison table as text, the best of each column (and case) in bold (Markdown) or with a star (plain text).
 
     Parameters
     ----------
@@ -427,15 +458,10 @@ def table_text(table: pd.DataFrame, markdown: bool = True) -> str:
     -------
     str
     """
-    mark = "**{}**" if markdown else "{} *"
-    columns = [[table.index.name or "", *table.index]]
-    for name, form, best in _COLUMNS.values():
-        shown = [format(v, form) for v in table[name]]
-        winner = format(best(table[name].dropna(), default=np.nan), form)
-        columns.append([name, *((mark if v == winner else "{}" if markdown else "{}  ").format(v) for v in shown)])
-    widths = [max(map(len, column)) for column in columns]
-    rows = [[first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:]))] for first, *rest in zip(*columns)]
+    rows, names = _marked(table, "**{}**", "{}") if markdown else _marked(table, "{} *", "{}  "), table.index.nlevels
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows = [[cell.ljust(w) if i < names else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))] for row in rows]
     if not markdown:
         return "\n".join("  ".join(row).rstrip() for row in rows)
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    rule = ["-" * w if i < names else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])

@@ -26,6 +26,7 @@ from enmap_sharpener.evaluation import (
     read_cube,
     rmse,
     sam,
+    scc,
     seed_scores,
     ssim,
     table_text,
@@ -101,6 +102,21 @@ def test_ssim_counts_only_windows_without_nodata():
     assert np.allclose(ssim(o, t, peak=1.0), cut)
 
 
+def test_scc_is_the_correlation_of_the_laplacians_pixel_by_pixel():
+    o, t = (c.astype(float) for c in pair(3))
+    ok, found = np.isfinite(o + t).all(0), scc(o, t)
+    for a, b, value in zip(o, t, found):
+        high = []
+        for y in range(1, ok.shape[0] - 1):
+            for x in range(1, ok.shape[1] - 1):
+                near = slice(y - 1, y + 2), slice(x - 1, x + 2)
+                if ok[near].all():
+                    high.append([9 * c[y, x] - c[near].sum() for c in (a, b)])
+        assert np.isclose(value, np.corrcoef(np.transpose(high))[0, 1])
+    flat = np.full((1, 9, 9), 0.2)
+    assert np.isnan(scc(flat, flat)[0]) and np.isnan(scc(o[:, :2], t[:, :2])).all()
+
+
 def naive_product(a, b):
     """Cayley and Dickson's product of two hypercomplex numbers, straight from its definition."""
     if len(a) == 1:
@@ -166,7 +182,7 @@ def test_empty_band_is_left_out_and_nothing_valid_is_an_error():
     assert np.isnan(mse(o, t)[4]) and np.isfinite(np.delete(mse(o, t), 4)).all()
     assert compare(o, t).bands == 11
     nothing = np.full_like(t, np.nan)
-    for f in (mse, rmse, psnr, sam, ergas, ssim, uiqi, q2n, seed_scores, compare):
+    for f in (mse, rmse, psnr, sam, ergas, ssim, uiqi, q2n, scc, seed_scores, compare):
         with pytest.raises(NoValidPixels, match="nodata"):
             f(nothing, t)
     with pytest.raises(GridError, match="shape"):
@@ -189,7 +205,7 @@ def test_tiles_give_what_the_whole_gives(monkeypatch):
     tiled, tiled_bands = measure(o, t, border=0, ssim_step=1, threads=3)
     assert np.allclose(whole, tiled, rtol=1e-6) and np.allclose(bands, tiled_bands, rtol=1e-6)
     assert np.isclose(whole.q2n, q2n(o, t), rtol=1e-6) and np.isclose(whole.sam, np.nanmean(sam(o, t)), rtol=1e-5)
-    assert np.allclose(bands.ssim, ssim(o, t)) and np.allclose(bands.psnr, psnr(o, t), rtol=1e-6)
+    assert np.allclose(bands.ssim, ssim(o, t)) and np.allclose(bands.scc, scc(o, t)) and np.allclose(bands.uiqi, uiqi(o, t)) and np.allclose(bands.psnr, psnr(o, t), rtol=1e-6)
     e = error_maps(o, t)
     assert np.allclose(e.sam, sam(o, t), rtol=1e-3, atol=1e-4, equal_nan=True)
 
@@ -387,7 +403,7 @@ def test_table_marks_the_best():
     table = comparison_table(scores)
     assert list(table.index) == ["a", "longer name"] and all(u in " ".join(table) for u in ("dB", "°"))
     text, plain = table_text(table), table_text(table, markdown=False)
-    assert text.count("**") // 2 == 5 and "**31.00**" in text and "**0.9000**" in text and "nan" in text
+    assert text.count("**") // 2 == 5 and "**31.00**" in text and "**0.9000**" in text and "–" in text
     assert plain.count("*") == 5 and len({len(line) for line in text.splitlines()}) == 1
 
 
