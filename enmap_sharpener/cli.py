@@ -394,5 +394,5 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
 # %% ../nbs/11_cli.ipynb #9dbad255
 def main(arguments: list[str] | None = None) -> int:
     "The command `enmap-sharpener`; arguments and exit status as in `terminal.run`."
-    from enmap_sharpener import cli_evaluation, cli_insights, cli_networks, cli_preprocessing, cli_training  # noqa: F401
+    from enmap_sharpener import cli_batch, cli_evaluation, cli_insights, cli_networks, cli_preprocessing, cli_training  # noqa: F401
     return run(app, arguments)
