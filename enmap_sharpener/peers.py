@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'seen', 'Moments', 'hypersharpening', 'gram_schmidt', 'PeerModel', 'fit']
 
-# %% ../nbs/05c_peers.ipynb #a53e5915
+# %% ../nbs/05c_peers.ipynb #a38ab9dc
 import logging
 from dataclasses import dataclass, replace
 
@@ -17,10 +17,10 @@ from .pair import Pair, axes, complete, each, joined, widened
 from .sharpening import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys
 from .survey import windows
 
-# %% ../nbs/05c_peers.ipynb #7a91db5d
+# %% ../nbs/05c_peers.ipynb #6ee4544a
 logger = logging.getLogger(__name__)
 
-# %% ../nbs/05c_peers.ipynb #658cffdf
+# %% ../nbs/05c_peers.ipynb #1caab7d6
 def _low(kernel, reach):
     """A low-pass filter: coarse pixels as means of fine ones, weighted by `kernel(distance)` within `reach` [coarse pixels]."""
     def stencil(coarse, fine):
@@ -54,7 +54,7 @@ def _sinc(d):
     """Ideal interpolation in a Hamming window."""
     return np.sinc(d) * (0.54 + 0.46 * np.cos(np.pi * d / _LONG)) * (np.abs(d) < _LONG)
 
-# %% ../nbs/05c_peers.ipynb #4e5c5c92
+# %% ../nbs/05c_peers.ipynb #09ad1e72
 def seen(pair, low, rows, cols):
     """The 10 m bands through a low-pass filter.
 
@@ -79,7 +79,7 @@ def seen(pair, low, rows, cols):
     image = low.part(rows, cols, *need).degrade(stack, axes=(0, 1))
     return image[..., :4], np.abs(image[..., 4] - 1) < 0.02
 
-
+# %% ../nbs/05c_peers.ipynb #a24da912
 @dataclass(frozen=True)
 class Moments:
     """Mean and covariance of the guide's bands, low-pass filtered, and EnMAP's good bands at `n` guided EnMAP pixels; float64, guide first."""
@@ -101,7 +101,7 @@ class Moments:
         mean = total / max(n, 1)
         return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean))
 
-# %% ../nbs/05c_peers.ipynb #5286f98a
+# %% ../nbs/05c_peers.ipynb #b65ddc4c
 def _solve(cov, right):
     """Least squares from covariances; directions without variance get no weight."""
     return np.linalg.lstsq(cov, right, rcond=1e-12)[0]
@@ -111,7 +111,7 @@ def hypersharpening(moments):
     """Weights of the guide's bands that synthesise EnMAP's, shape (band, 4); least squares, as mode 2 of the toolbox."""
     return _solve(moments.cov[:4, :4], moments.cov[:4, 4:]).T
 
-# %% ../nbs/05c_peers.ipynb #1a5ae27e
+# %% ../nbs/05c_peers.ipynb #a53efc65
 def gram_schmidt(moments):
     """Gains and intensities of GSA.
 
@@ -137,7 +137,7 @@ def gram_schmidt(moments):
         intensity[bands, j] = alpha
     return weights, intensity
 
-# %% ../nbs/05c_peers.ipynb #af3f24c6
+# %% ../nbs/05c_peers.ipynb #f6b78260
 @dataclass(frozen=True)
 class PeerModel:
     """A fitted peer; same interface as `SubspaceModel`.
@@ -193,24 +193,20 @@ class PeerModel:
         raw = self.pair.enmap(*near)
         z, up = self._coarse(near, raw), self.up.part(rows, cols, *near)
         guide = np.moveaxis(np.nan_to_num(self.pair.ten(rows, cols)) - self.mean[:4], -1, 0)
-        detail = self.trust(rows, cols) * (guide - up.degrade(z))
+        smooth = up.degrade(z)
+        detail = self.trust(rows, cols) * (guide - smooth)
         raw = np.moveaxis(raw, -1, 0)
         y, wanted = continued_bands(raw), np.flatnonzero(target >= 0)
         for i in range(0, len(wanted), 16):
             bands = wanted[i:i + 16]
-            injected = np.tensordot(self.weights[bands], detail, 1)
+            x, injected = up.degrade(y[bands]), np.tensordot(self.weights[bands], detail, 1)
             if self.modulated:
-                injected *= up.degrade(self._ratio(y, z, bands))
-            x = (up.degrade(y[bands]) + injected) * np.float32(1e4)
-            out[target[bands]] = np.rint(np.clip(x, -32767, 32767))
+                made = self.mean[4:][bands, None, None] + np.tensordot(self.weights[bands], smooth, 1)
+                injected *= np.where(made > 1e-4, x / np.maximum(made, np.float32(1e-4)), 0)
+            out[target[bands]] = np.rint(np.clip(1e4 * (x + injected), -32767, 32767))
         self.pair.mask_missing(out, target, rows, cols, near, raw)
 
-    def _ratio(self, y, z, bands):
-        """EnMAP over the synthesised bands, shape (band, y, x); no modulation where these are not positive."""
-        made = self.mean[4:][bands, None, None] + np.tensordot(self.weights[bands], z, 1)
-        return np.where(made > 1e-4, y[bands] / np.maximum(made, np.float32(1e-4)), np.float32(0))
-
-# %% ../nbs/05c_peers.ipynb #7500c386
+# %% ../nbs/05c_peers.ipynb #763a55d7
 _FILTERS = {
     "gsa": (_low(keys, 2), cubic_stencil),
     "sfim": (_low(_triangle, 1), lambda coarse, fine: interpolation_stencil(coarse, fine, _nearest, 1)),
@@ -218,7 +214,7 @@ _FILTERS = {
 }
 # low-pass filter and interpolation by method
 
-
+# %% ../nbs/05c_peers.ipynb #14d622bf
 def fit(method, pair, threads=1, progress=None):
     """Measure the weights of a peer on a scene.
 
