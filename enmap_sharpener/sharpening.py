@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'NETWORKS', 'QUALITY_CLASSES', 'keys', 'interpolation_stencil', 'cubic_stencil', 'InterpolationModel',
            'continued_bands', 'Block', 'available_threads', 'Sharpened', 'sharpen']
 
-# %% ../nbs/05_sharpening.ipynb #2260d9c7
+# %% ../nbs/05_sharpening.ipynb #c06f5729
 import os
 import threading
 from collections import deque
@@ -22,7 +22,7 @@ from .observation import Observation, Stencil, linear_stencil, window_stencil
 from .pair import Pair, inside, widened
 from .raster import NODATA, EnmapError
 
-# %% ../nbs/05_sharpening.ipynb #f33af80b
+# %% ../nbs/05_sharpening.ipynb #b548390f
 def keys(d):
     """Kernel of cubic convolution at a distance [coarse pixels]."""
     d = np.abs(d)
@@ -159,7 +159,7 @@ def _chosen(method, model, memory):
     from enmap_sharpener.networks import fit, opened
     return partial(fit, opened(model), memory=memory)
 
-# %% ../nbs/05_sharpening.ipynb #cbc71f7b
+# %% ../nbs/05_sharpening.ipynb #20db2848
 QUALITY_CLASSES = {
     0: "no data", 1: "sharpened", 2: "EnMAP only: Sentinel-2 is cloudy, missing or changed there", 3: "EnMAP itself is cloudy",
 }
@@ -190,7 +190,7 @@ def available_threads():
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/05_sharpening.ipynb #e1fad548
+# %% ../nbs/05_sharpening.ipynb #2879577d
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -313,7 +313,7 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../nbs/05_sharpening.ipynb #87b18c3f
+# %% ../nbs/05_sharpening.ipynb #a1124415
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None, model=None, memory=2.0):
     """Sharpen an EnMAP scene with Sentinel-2.
 
