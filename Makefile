@@ -1,11 +1,11 @@
-# Two commands: `make demo` shows the package at work, `make test` checks it. Both make what they need in .venv, once.
+# `make demo` shows the package at work, `make test` checks it, `make docs` makes its site. Each makes what it needs in .venv, once.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 PROJECT := settings.ini setup.py pyproject.toml
 
-.PHONY: demo test readme clean
+.PHONY: demo test readme docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev
 readme: $(VENV)/.installed-dev
 	$(BIN)/python tests/readme.py
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/build.py
+
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, and python3 is none of them; name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +30,12 @@ $(VENV)/.installed: $(PROJECT) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(PROJECT) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: $(PROJECT) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo _docs

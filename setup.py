@@ -35,7 +35,7 @@ setup(
         "dev": cfg["dev_requirements"].split(),
         "maps": ["folium>=0.15"],
         "batch": ["papermill>=2.6", "distributed>=2024.8", "ipykernel>=6", "dask-jobqueue>=0.9"],
-        "docs": ["sphinx>=8", "myst-nb>=1.3", "numpydoc>=1.8", "pydata-sphinx-theme>=0.16", "sphinx-design>=0.6", "latex2mathml>=3.77", "ziamath>=0.10", "keras>=3.6"],
+        "docs": ["sphinx>=8", "myst-nb>=1.3", "numpydoc>=1.8", "pydata-sphinx-theme>=0.16", "sphinx-design>=0.6", "latex2mathml>=3.77", "ziamath>=0.10", "keras>=3.6", "jax"],
         "cpu": ["tensorflow-cpu>=2.18", "keras>=3.6", "optuna>=4"],
         "gpu": ["tensorflow[and-cuda]>=2.18", "keras>=3.6", "optuna>=4"],
     },

@@ -1,0 +1,271 @@
+"The site is built without a warning, loads nothing from elsewhere, leads nowhere that is not there; what its guides tell people to type works."
+import fcntl
+import functools
+import http.server
+import re
+import shlex
+import shutil
+import sys
+import threading
+from collections import Counter
+from glob import glob
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from readme import ROOT
+
+from enmap_sharpener.cli import app, main
+
+sys.path.insert(0, str(ROOT / "docs"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+
+
+# ---- what is typed ----------------------------------------------------------------------------------------------
+
+def typed(path):
+    "The commands in the console blocks of a page, as lists of words."
+    blocks = re.findall(r"^```console\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines), f"{path.name}: a line of a console block begins with $"
+    return [shlex.split(line[2:], comments=True) for line in lines]
+
+
+def execute(words, **replaced):
+    "A command in this process, with patterns filled in as the shell does where they are not quoted, and some words replaced."
+    words = [w for word in words for w in (replaced.get(word, [word]))]
+    return main([w for word in words[1:] for w in (sorted(glob(word)) if "*" in word else [word])])
+
+
+COMMANDS = [(page.stem, words) for page in PAGES for words in typed(page)]
+
+
+@pytest.mark.parametrize("page, words", COMMANDS, ids=lambda v: v if isinstance(v, str) else " ".join(v[1:3]))
+def test_command_is_understood(page, words):
+    main(["--version"])    # registers all commands
+    assert words[0] == "enmap-sharpener"
+    app.parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_make_targets_and_extras_exist(path):
+    text, makefile, setup = path.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(), (ROOT / "setup.py").read_text()
+    for target in re.findall(r"`make (\w+)`", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for extra in re.findall(r"pip install '\.\[(\w+)\]'", text):
+        assert f'"{extra}":' in setup, extra
+
+
+def test_tutorial_without_an_account(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    commands = [words for words in typed(ROOT / "docs/tutorial.md") if not words[1].startswith("scrape")]
+    assert [words[1] for words in commands] == ["simulate", "sharpen", "evaluate", "evaluate"]
+    for words in commands:
+        assert execute(words) == 0, words
+    out = capsys.readouterr().out
+    assert {"agreement", "psnr", "sam"} <= set(out.split()) and Path("potsdam.png").is_file()
+
+
+def test_tutorial_with_an_account(services, capsys):
+    "The same against servers on the loopback address, whose scenes lie in another box."
+    box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], [])}
+    for words in typed(ROOT / "docs/tutorial.md"):
+        if words[1] != "simulate" and "--truth" not in words:
+            assert execute(words, **box) == 0, words
+
+
+def test_guide_of_qgis(tmp_path, monkeypatch):
+    "Its command, and what it says of bands, units and classes."
+    import rasterio
+
+    from enmap_sharpener.simulate import simulate
+    monkeypatch.chdir(tmp_path)
+    simulate("data/enmap", size=24, truth=False)
+    text = (ROOT / "docs/guides/qgis.md").read_text(encoding="utf-8")
+    for words in typed(ROOT / "docs/guides/qgis.md"):
+        assert execute(words) == 0
+    assert main(["sharpen", *glob("data/enmap/ENMAP01-*"), "--output", "potsdam.tif", "--method", "cubic", "--quiet"]) == 0
+    with rasterio.open("potsdam.tif") as file:
+        assert set(file.scales) == {1e-4} and file.nodata == -32768
+        assert {"wavelength", "wavelength_units", "fwhm", "bbl"} <= set(file.tags(1))
+        named = re.findall(r"(\d+) \((\d+) nm\)", text)
+        assert len(named) == 9
+        for band, wavelength in named:
+            assert abs(float(file.tags(int(band))["wavelength"]) - float(wavelength)) < 1
+            assert f"band {band} (" in file.descriptions[int(band) - 1]
+        assert [int(file.tags(i)["bbl"]) for i in range(131, 136)] == [0] * 5
+    with rasterio.open("potsdam_quality.tif") as file:
+        assert file.count == 2 and len(re.findall(r"^\| \d \|", text, re.MULTILINE)) == sum(k.startswith("class_") for k in file.tags(1))
+        file.colormap(1)
+
+
+def test_guide_of_slurm(tmp_path):
+    "Its file is what dask-jobqueue takes, and says what the guide says."
+    pytest.importorskip("dask_jobqueue")
+    from enmap_sharpener.workers import slurm_cluster
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/guides/slurm.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for gpu in (False, True):
+        (tmp_path / "slurm.yaml").write_text(text.replace("# gpu", "gpu" if gpu else "# gpu") + "\ninterface: lo\n")
+        with slurm_cluster(tmp_path / "slurm.yaml") as cluster:
+            script = cluster.job_script()
+        for part in ("-J enmap-sharpener", "-A enmap", "-p standard", "--cpus-per-task=8", "-t 04:00:00", "module load python"):
+            assert part in script
+        assert ("--gres=gpu:1" in script) == gpu
+
+
+# ---- how notebooks become pages ---------------------------------------------------------------------------------
+
+def test_a_notebook_becomes_a_page(tmp_path):
+    from build import page
+    new = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# Name\n\n> One sentence."),
+        nbformat.v4.new_code_cell("#| default_exp name"),
+        nbformat.v4.new_code_cell("#| export\nimport numpy as np"),
+        nbformat.v4.new_code_cell("#| export\nA, B = 1, 2\n\n\ndef f():\n    pass\n\n\nclass G:\n    '#| hide'"),
+        nbformat.v4.new_code_cell("#| hide\nsecret"),
+        nbformat.v4.new_code_cell("f()", outputs=[nbformat.v4.new_output("stream", text="out")])])
+    nbformat.write(new, tmp_path / "00_name.ipynb")
+    head, imports, code, shown = page(tmp_path / "00_name.ipynb").cells
+    assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/name.md)" in head.source
+    assert imports.source == "import numpy as np" and imports.metadata.mystnb.code_prompt_show == "imports"
+    assert code.metadata.tags == ["hide-input"] and code.metadata.mystnb.code_prompt_show == "A, B, f, G"
+    assert shown.source == "f()" and shown.outputs[0].text == "out" and "tags" not in shown.metadata
+
+
+def test_sections_of_readme_that_pages_include():
+    from build import benchmarks, readme
+    made = {*readme(), "readme/benchmarks.md"}
+    asked = {name for page in PAGES for name in re.findall(r"\{include\} (?:\.\./)*(readme/\S+)", page.read_text(encoding="utf-8"))}
+    assert asked <= made, f"no section in README for {asked - made}"
+    assert all(path.name in benchmarks() for path in (ROOT / "benchmarks").glob("*.py"))
+    assert not any(re.search(r"\]\((nbs|output)/", text) for text in readme().values())
+
+
+# ---- the site ---------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The folder of the finished site; one worker builds, and one that comes later finds all of it done."
+    pytest.importorskip("sphinx")
+    from build import OUTPUT, build
+    OUTPUT.mkdir(exist_ok=True)
+    with open(OUTPUT / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert build() == 0, "Sphinx warns; see above"
+    return OUTPUT / "html"
+
+
+class Page(HTMLParser):
+    "Links, anchors, and what is loaded when a page is opened."
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.loaded, self.headings = set(), set(), set(), Counter()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs.get("id"), attrs.get("name")}
+        self.headings[tag] += 1
+        if tag == "a" and attrs.get("href"):
+            self.links.add(attrs["href"])
+        if tag in LOADED and attrs.get(LOADED[tag]) and attrs.get("rel") not in ("canonical", "author", "search", "index", "next", "prev"):
+            self.loaded.add(attrs[LOADED[tag]])
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: Page(path) for path in site.rglob("*.html")}
+
+
+@pytest.mark.slow
+def test_pages_are_there(site, pages):
+    from build import FOLDERS, module, notebooks
+    for folder in FOLDERS:
+        for path in notebooks(folder):
+            assert (site / folder / f"{path.stem}.html").is_file()
+            name = module(nbformat.read(path, as_version=4))
+            assert not name or name.startswith("cli") or f"enmap_sharpener.{name}" in (site / f"api/{name}.html").read_text(encoding="utf-8")
+    for name in ("index", "install", "tutorial", "theory", "benchmarks", "changelog", "limits", "api/commands", "guides/qgis", "guides/slurm", "guides/reference"):
+        assert pages[site / f"{name}.html"].headings["h1"] == 1
+    assert pages[site / "theory.html"].headings["math"] > 20 and "mathjax" not in (site / "theory.html").read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_from_elsewhere(site, pages):
+    foreign = {(path.name, url) for path, page in pages.items() for url in page.loaded if urlsplit(url).netloc}
+    assert not foreign
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    assert not re.findall(r"(?:@import\s+|url\()[\"']?(?:https?:)?//[^)\"']+", styles)
+
+
+@pytest.mark.slow
+def test_links_lead_somewhere(site, pages):
+    dead = set()
+    for path, page in pages.items():
+        for link in page.links | page.loaded:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            place = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = place / "index.html" if place.is_dir() else place
+            if not place.is_file() or (parts.fragment and place in pages and unquote(parts.fragment) not in pages[place].anchors):
+                dead.add((path.relative_to(site).as_posix(), link))
+    assert not dead
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            "Nothing is printed."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browser, address, width):
+    "No page is wider than the window, the picture is on the first screen, and nothing is asked of any other address."
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in ("index", "tutorial", "theory", "benchmarks", "guides/qgis", "api/commands", "api/sharpening", "notebooks/index", "notebooks/03a_subspace", "notebooks/02j_inspection"):
+        page.goto(f"{address}/{name}.html")
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+    page.goto(f"{address}/index.html")
+    picture = page.locator(".hero-picture img").bounding_box()
+    assert picture["y"] + picture["height"] < 844 and picture["width"] > 0.5 * min(width, 1000)
+    assert page.evaluate("document.querySelector('.hero-picture img').naturalWidth") > 500
+    assert all(url.startswith((address, "data:")) for url in asked) and not errors
+    page.close()
+
+
+@pytest.mark.slow
+def test_search_finds(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("kriging")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("ul.search li a")
+    assert any("02a_observation" in link or "theory" in link for link in page.eval_on_selector_all("ul.search li a", "all => all.map(a => a.href)"))
+    page.close()
