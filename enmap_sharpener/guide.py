@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #6d5a85ed
+# %% ../nbs/02d_guide.ipynb #d3929c12
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each, inside, spread, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #a2d1c496
+# %% ../nbs/02d_guide.ipynb #e54e6a0c
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #9d9f5f0c
+# %% ../nbs/02d_guide.ipynb #beadd36c
 def _local_mean(x, sigma, weight=None):
     """`window_mean`, worked out for some pixels and interpolated to the others, since it is smooth."""
     pixels = [Axis(0.0, 1.0, n) for n in x.shape[:2]]
@@ -126,7 +126,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #686d8c3a
+# %% ../nbs/02d_guide.ipynb #440a049a
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -164,7 +164,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #398291de
+# %% ../nbs/02d_guide.ipynb #cf3a2927
 def _bordered(image):
     """An image with its border mirrored, one pixel wide."""
     return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -282,7 +282,7 @@ def _all_patches(image):
         _patches(wide, y, row)
     return out.reshape(-1, out.shape[2])
 
-# %% ../nbs/02d_guide.ipynb #f2b261ca
+# %% ../nbs/02d_guide.ipynb #41995419
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -331,18 +331,21 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #66d11680
+# %% ../nbs/02d_guide.ipynb #97adc854
+_REACH = 7  # pixels; the spline's ripples are below 2e-4 beyond
+
+
 def _move_stencil(n, offset, blur):
     """Shift by `offset` pixels (cubic spline) and blur with [v/2, 1 - v, v/2], as one stencil over n pixels."""
     impulse = np.zeros(41)
     impulse[20] = 1
     kernel = shift(impulse, offset, order=3) if offset else impulse
-    kernel = np.convolve(kernel, [blur / 2, 1 - blur, blur / 2], mode="same")[10:31][::-1]
-    taps = min(21, n)
-    at = np.clip(np.arange(n)[:, None] + np.arange(-10, 11), 0, n - 1)
-    start = np.clip(np.arange(n) - 10, 0, n - taps)
+    kernel = np.convolve(kernel, [blur / 2, 1 - blur, blur / 2], mode="same")[20 - _REACH:21 + _REACH][::-1]
+    taps = min(2 * _REACH + 1, n)
+    at = np.clip(np.arange(n)[:, None] + np.arange(-_REACH, _REACH + 1), 0, n - 1)
+    start = np.clip(np.arange(n) - _REACH, 0, n - taps)
     weights = np.zeros((n, taps))
-    np.add.at(weights, (np.arange(n)[:, None], at - start[:, None]), kernel)
+    np.add.at(weights, (np.arange(n)[:, None], at - start[:, None]), kernel / kernel.sum())
     return Stencil(start, weights, n)
 
 
@@ -353,7 +356,7 @@ class Mover:
     shift: tuple = (0.0, 0.0)
     blur: float = 0.0
 
-    reach = 10
+    reach = _REACH
 
     def __call__(self, image):
         """Moved image, shape (y, x, channel); the border repeats."""
@@ -361,7 +364,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #17f5789c
+# %% ../nbs/02d_guide.ipynb #9ec3de4b
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #34ae4998
+# %% ../nbs/02a_observation.ipynb #3d95e038
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #ab644d76
+# %% ../nbs/02a_observation.ipynb #d0219d89
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -46,7 +46,7 @@ class Axis:
         """The axis of pixels `k` times as large, around every k-th of these; the last lies at or beyond the end."""
         return Axis(self.start - (k - 1) / 2 * self.step, k * self.step, -((1 - self.n) // k) + 1)
 
-# %% ../nbs/02a_observation.ipynb #84ee4b9b
+# %% ../nbs/02a_observation.ipynb #461eba3c
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -116,7 +116,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #e0256eec
+# %% ../nbs/02a_observation.ipynb #2b6e3fad
 @njit(nogil=True, cache=True, fastmath=True)
 def _apply_inner(x, start, weights, out):
     """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
@@ -162,7 +162,7 @@ def _dense_last(x, start, weights, out, size=96):
         dense[s - low + taps[:, None], np.arange(s.size)] = w.T
         np.matmul(x[:, low:low + len(dense)], dense, out=out[:, first:first + size])
 
-# %% ../nbs/02a_observation.ipynb #bb1c8678
+# %% ../nbs/02a_observation.ipynb #8eb7d5f9
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -234,7 +234,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #652ec34d
+# %% ../nbs/02a_observation.ipynb #aee54fb6
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -277,7 +277,7 @@ def window_stencil(n, sigma, every=1):
     centres = np.arange(0, n + every - 1, every, dtype=float)
     return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #b2007962
+# %% ../nbs/02a_observation.ipynb #192540df
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -309,7 +309,7 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
     length
         Correlation length of the ground [fine pixels].
     reach
-        Neighbourhood [coarse pixels].
+        Neighbourhood [coarse pixels]; the larger the nugget, the less of it is needed.
 
     Returns
     -------
@@ -319,12 +319,12 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
     return _krige(*_covariances(gaussian, length), nugget, reach)
 
 
-def smoothing_stencil(gaussian, nugget, length=2.0, reach=4):
+def smoothing_stencil(gaussian, nugget, length=2.0, reach=3):
     """What `kriging_stencil` believes of the coarse values themselves: AK, from coarse to coarse."""
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #5d829583
+# %% ../nbs/02a_observation.ipynb #e57ba568
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -384,9 +384,9 @@ class Observation:
         """The transpose applied to a coarse image, shape (…, y, x)."""
         return self.rows.transpose(self.cols.transpose(y, -1), -2)
 
-    def inverse(self, nugget=1e-3, length=2.0):
-        """The kriging interpolator, an `Observation` from coarse to fine (`degrade` applies it)."""
-        return Observation(kriging_stencil(self.rows, nugget, length), kriging_stencil(self.cols, nugget, length))
+    def inverse(self, nugget=1e-3, length=2.0, reach=6):
+        """The kriging interpolator, an `Observation` from coarse to fine (`degrade` applies it); see `kriging_stencil`."""
+        return Observation(kriging_stencil(self.rows, nugget, length, reach), kriging_stencil(self.cols, nugget, length, reach))
 
     def smoother(self, nugget, length=2.0):
         """Noise filter on the coarse grid, an `Observation` from coarse to coarse; see `smoothing_stencil`."""
@@ -414,7 +414,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #0bea6a34
+# %% ../nbs/02a_observation.ipynb #d760a9bb
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),

@@ -5,37 +5,39 @@
 # %% auto #0
 __all__ = ['LocalRegression']
 
-# %% ../nbs/02c_regression.ipynb #9d6533cd
+# %% ../nbs/02c_regression.ipynb #e76a911c
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
 
 from .observation import Observation, window_stencil
 
-# %% ../nbs/02c_regression.ipynb #d2cadb55
-@njit(nogil=True, cache=True)
-def _moments(guide, target, weight, out):
-    """Weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'."""
-    h, w, n = guide.shape
-    r = target.shape[2]
-    for y in range(h):
-        for x in range(w):
-            u, m, c, o = weight[y, x], guide[y, x], target[y, x], out[y, x]
-            o[0] = u
-            for i in range(n):
-                o[1 + i] = u * m[i]
-            for j in range(r):
-                o[1 + n + j] = u * c[j]
-            at = 1 + n + r
-            for i in range(n):
-                for j in range(i, n):
-                    o[at] = u * m[i] * m[j]
-                    at += 1
-            for i in range(n):
+# %% ../nbs/02c_regression.ipynb #fa07f92c
+@lru_cache
+def _moments(n, r):
+    """Kernel: weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'. With both numbers known its loops are unrolled."""
+    @njit(nogil=True, cache=True, fastmath=True)
+    def moments(guide, target, weight, out):
+        for y in range(guide.shape[0]):
+            for x in range(guide.shape[1]):
+                u, m, c, o = weight[y, x], guide[y, x], target[y, x], out[y, x]
+                o[0] = u
+                for i in range(n):
+                    o[1 + i] = u * m[i]
                 for j in range(r):
-                    o[at] = u * m[i] * c[j]
-                    at += 1
+                    o[1 + n + j] = u * c[j]
+                at = 1 + n + r
+                for i in range(n):
+                    for j in range(i, n):
+                        o[at] = u * m[i] * m[j]
+                        at += 1
+                for i in range(n):
+                    for j in range(r):
+                        o[at] = u * m[i] * c[j]
+                        at += 1
+    return moments
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -89,31 +91,39 @@ def _solve(moments, n, r, prior, drawn, floor, out):
                 out[p, n, j] -= f * B[i, j]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _predict(guide, maps, y0, wy, x0, wx, out):
-    """Apply linearly interpolated coefficient maps, (h, w, n + 1, r), to a fine guide, (H, W, n)."""
-    n, r = guide.shape[2], maps.shape[3]
-    row = np.empty(maps.shape[1:], maps.dtype)
-    last = wy.shape[1] - 1, wx.shape[1] - 1
-    for y in range(guide.shape[0]):
-        a, b = maps[y0[y]], maps[y0[y] + last[0]]
-        u, v = wy[y, 0], wy[y, last[0]] * last[0]
-        for x in range(row.shape[0]):
-            for i in range(n + 1):
+@lru_cache
+def _predict(n, r):
+    """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n), four channels at a time."""
+    @njit(nogil=True, cache=True, fastmath=True)
+    def predict(guide, maps, y0, wy, x0, wx, out):
+        row = np.empty(maps.shape[1:], maps.dtype)
+        last = wy.shape[1] - 1, wx.shape[1] - 1
+        for y in range(guide.shape[0]):
+            above, below = maps[y0[y]], maps[y0[y] + last[0]]
+            u, v = wy[y, 0], wy[y, last[0]] * np.float32(last[0])
+            for x in range(row.shape[0]):
+                for k in range(row.shape[1]):
+                    row[x, k] = u * above[x, k] + v * below[x, k]
+            for x in range(guide.shape[1]):
+                a, b, g, o = row[x0[x]], row[x0[x] + last[1]], guide[y, x], out[y, x]
+                s, t = wx[x, 0], wx[x, last[1]] * np.float32(last[1])
                 for j in range(r):
-                    row[x, i, j] = u * a[x, i, j] + v * b[x, i, j]
-        for x in range(guide.shape[1]):
-            left, right = row[x0[x]], row[x0[x] + last[1]]
-            u2, v2 = wx[x, 0], wx[x, last[1]] * last[1]
-            o = out[y, x]
-            for j in range(r):
-                o[j] = u2 * left[n, j] + v2 * right[n, j]
-            for i in range(n):
-                gu, gv = u2 * guide[y, x, i], v2 * guide[y, x, i]
-                for j in range(r):
-                    o[j] += gu * left[i, j] + gv * right[i, j]
+                    o[j] = s * a[n * r + j] + t * b[n * r + j]
+                i = 0
+                while i + 4 <= n:
+                    k, g0, g1, g2, g3 = i * r, g[i], g[i + 1], g[i + 2], g[i + 3]
+                    for j in range(k, k + r):
+                        o[j - k] += (s * (g0 * a[j] + g1 * a[j + r] + g2 * a[j + 2 * r] + g3 * a[j + 3 * r])
+                                     + t * (g0 * b[j] + g1 * b[j + r] + g2 * b[j + 2 * r] + g3 * b[j + 3 * r]))
+                    i += 4
+                while i < n:
+                    k, gs, gt = i * r, s * g[i], t * g[i]
+                    for j in range(r):
+                        o[j] += gs * a[k + j] + gt * b[k + j]
+                    i += 1
+    return predict
 
-# %% ../nbs/02c_regression.ipynb #f00f6244
+# %% ../nbs/02c_regression.ipynb #8e4d91c1
 @dataclass(frozen=True)
 class LocalRegression:
     """Ridge regression of target channels on guide channels in a moving window.
@@ -185,7 +195,7 @@ class LocalRegression:
         (*shape, n), r = guide.shape, target.shape[2]
         weight = np.ones(shape, np.float32) if weight is None else weight.astype(np.float32)
         moments = np.empty((*shape, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
-        _moments((guide - self.centre_guide).astype(np.float32), (target - self.centre_target).astype(np.float32), weight, moments)
+        _moments(n, r)((guide - self.centre_guide).astype(np.float32), (target - self.centre_target).astype(np.float32), weight, moments)
         moments = (window or self.window(shape)).degrade(moments, axes=(0, 1))
         out = np.empty((*moments.shape[:2], n + 1, r), np.float32)
         _solve(moments.reshape(-1, moments.shape[2]), n, r, self.prior, self.drawn, 1e-3, out.reshape(-1, n + 1, r))
@@ -205,8 +215,10 @@ class LocalRegression:
         rows, cols
             Linear stencils from coarse to fine.
         """
-        out = np.empty((*guide.shape[:2], maps.shape[3]), np.float32)
-        _predict(guide.astype(np.float32), maps, rows.start, rows.weights.astype(np.float32), cols.start, cols.weights.astype(np.float32), out)
+        (*shape, n), r = guide.shape, maps.shape[3]
+        out = np.empty((*shape, r), np.float32)
+        _predict(n, r)(np.ascontiguousarray(guide, np.float32), maps.reshape(*maps.shape[:2], -1), rows.start, rows.weights.astype(np.float32),
+                       cols.start, cols.weights.astype(np.float32), out)
         return out
 
     def residual(self, guide, target, weight=None):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANK', 'COMPONENTS', 'EVERY', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit']
 
-# %% ../nbs/03a_subspace.ipynb #8e8d6788
+# %% ../nbs/03a_subspace.ipynb #0636cd2f
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,13 +13,13 @@ from numba import njit
 from scipy.ndimage import minimum_filter
 
 from .guide import WholeGuide, highpass
-from .harmonise import FineGuide, SwirGuide, guide_noise
+from .harmonise import FineGuide, Kept, SwirGuide, guide_noise
 from .observation import Observation, linear_stencil
 from .pair import Pair, axes, complete, each, inside, joined, spread
 from .regression import LocalRegression
 from .survey import Survey, continued, measure
 
-# %% ../nbs/03a_subspace.ipynb #149a40f0
+# %% ../nbs/03a_subspace.ipynb #a9264a61
 def band_noise(cubes, held, neighbours=3):
     """Standard deviation of the noise of each band [reflectance], float32, from tiles, shape (y, x, band), and where they hold data."""
     whole = [minimum_filter(h, 3)[1:-1, 1:-1] for h in held]
@@ -33,7 +33,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / 0.6745 * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(0.3 * np.median(out), 1e-5)).astype(np.float32)
 
-# %% ../nbs/03a_subspace.ipynb #3fce2edb
+# %% ../nbs/03a_subspace.ipynb #bdfd6773
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.
@@ -107,7 +107,7 @@ def _basis(pixels, noise):
     vectors = np.linalg.eigh((z.T @ z).astype(float))[1][:, ::-1]
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :COMPONENTS].astype(np.float32))
 
-# %% ../nbs/03a_subspace.ipynb #4bcf8337
+# %% ../nbs/03a_subspace.ipynb #8ab56dbf
 @njit(nogil=True, cache=True, fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1e4 (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
@@ -146,6 +146,22 @@ def _expand(q, basis, mean, rest, start, weights, target, out):
                     values[x] = np.int16(np.rint(min(max(row[x] * np.float32(1e4), np.float32(-32767)), np.float32(32767))))
 
 
+@njit(nogil=True, cache=True, fastmath=True)
+def _blend(image, share, other, start, weights):
+    """image[y, x] = share[y, x] image[y, x] + (1 - share[y, x]) sum_k weights[y, k] other[start[y] + k, x], where the share is not one."""
+    total = np.empty(image.shape[2], np.float32)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if share[y, x] < 1:
+                total[:] = 0
+                for k in range(weights.shape[1]):
+                    value = other[start[y] + k, x]
+                    for m in range(total.size):
+                        total[m] += weights[y, k] * value[m]
+                for m in range(total.size):
+                    image[y, x, m] += (1 - share[y, x]) * (total[m] - image[y, x, m])
+
+
 def expand(q, basis, mean, rest, rows, target, out):
     """Finished values of a window, int16 [reflectance × 10 000].
 
@@ -164,7 +180,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     """
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
-# %% ../nbs/03a_subspace.ipynb #4ef91930
+# %% ../nbs/03a_subspace.ipynb #b683c54b
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -210,7 +226,7 @@ class SubspaceModel:
         out
             int16, shape (band, y, x) [reflectance × 10 000], nodata −32768; written in place.
         """
-        for d in self.detectors:
+        for d in reversed(self.detectors):  # SWIR needs the wider window of the guide that they share
             if (target[d.bands] >= 0).any():
                 self._detector(d, rows, cols, target[d.bands], out)
 
@@ -259,16 +275,14 @@ class SubspaceModel:
         return predicted, c[inner], rest[inner], raw[inner]
 
     def _trusted(self, d, predicted, c, fine, wide):
-        """Prediction where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""
-        trust = spread(self.whole.trust[..., None], self.pair.coarse, self.pair.fine.part(*fine))
-        share = np.clip(trust / 0.3, 0, 1)
-        if share.min() == 1:
-            return predicted
-        share = share**2 * (3 - 2 * share)
-        own = d.own.part(*fine, *wide).degrade(c, axes=(0, 1))
-        return share * predicted + (1 - share) * own
+        """Prediction (changed in place) where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""
+        share = np.clip(spread(self.whole.trust, self.pair.coarse, self.pair.fine.part(*fine)) / 0.3, 0, 1)
+        if share.min() < 1:
+            own = d.own.part(*fine, *wide)
+            _blend(predicted, share**2 * (3 - 2 * share), own.cols(c, 1), own.rows.start, own.rows.weights.astype(np.float32))
+        return predicted
 
-# %% ../nbs/03a_subspace.ipynb #1a76f487
+# %% ../nbs/03a_subspace.ipynb #9c16b3b6
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])
 
 
@@ -289,7 +303,7 @@ def _fit_detector(pair, found, whole, samples, bands, guide, trained, geometry, 
     c = [((t - mean) / sigma) @ basis[:, :RANK] for t in tiles]
     regression = LocalRegression.fit(pick([low(s) for s in samples]), pick(c), 2.0, ridge, noise)
     model = DetectorModel(bands, mean, sigma, basis, guide, trained, regression, see,
-                          see.inverse(0.0015, length=1.5), see.inverse(0.005, length=2.5))
+                          see.inverse(0.0015, length=1.5, reach=4), see.inverse(0.005, length=2.5, reach=4))
     return _with_smoothers(model, SubspaceModel(pair, found, whole, [model], {}), samples)
 
 
@@ -344,16 +358,17 @@ def _fit_spectra(pair, measured, raw, threads):
     n = 4 if pair.fine20 is None else 8
     channels = [(slice(0, n), vnir)] if n == 4 else [(slice(0, n), vnir), (slice(8, 10), swir)]
     guide, *own = each(lambda c: FineGuide.fit(pair, raw, c[0], found, weight, c[1], threads), channels, threads)
+    shared = Kept(guide)
     is_vnir = pair.bands.vnir
     first = np.flatnonzero(is_vnir) if is_vnir.any() else np.arange(len(is_vnir))
     mean = np.average(found.seen.reshape(-1, len(pair.names)), axis=0, weights=found.valid.ravel())
     ratio = _noise_below(pair, found, samples, first, guide, weight, vnir, mean[:n])
     if n == 4:
         noise = (4 * ratio * mean) ** 2
-        plan = [(is_vnir, guide, found.seen, vnir, noise, 0.1), (~is_vnir, guide, found.seen, vnir, noise, 0.1)]
+        plan = [(is_vnir, shared, found.seen, vnir, noise, 0.1), (~is_vnir, shared, found.seen, vnir, noise, 0.1)]
     else:
-        ten = SwirGuide(guide, *own, model.mover)
-        plan = [(is_vnir, guide, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
+        ten = SwirGuide(shared, *own, model.mover, pair)
+        plan = [(is_vnir, shared, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
                 (~is_vnir, ten, None, swir, (max(model.noise, 0.005) * mean) ** 2, 0.1)]
     plan = [(np.flatnonzero(mask), *rest) for mask, *rest in plan if mask.any()]
     detectors = each(lambda p: _fit_detector(pair, found, model.whole, samples, *p), plan, threads)
