@@ -17,7 +17,7 @@ cfg = config["DEFAULT"]
 project, author, release = cfg["lib_name"], cfg["author"], cfg["version"]
 project_copyright = cfg["copyright"]
 root_doc = "index"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "sphinx_design", "mathml"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx_design", "mathml"]
 exclude_patterns = ["readme/*"]
 
 nb_execution_mode = "off"       # notebooks are shown as they were committed
