@@ -202,8 +202,10 @@ def test_loading_executes_nothing(tmp_path):
         load_model(tmp_path / "evil.keras")
 
 
-@pytest.mark.skipif(not find_spec("jax"), reason="JAX is not installed")
-def test_one_file_under_another_backend(tmp_path):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_one_file_under_another_backend(tmp_path, backend):
+    if not find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
     net = SupErMAPnet(**SMALL)
     net.build()
     rng = np.random.default_rng(0)
@@ -211,8 +213,8 @@ def test_one_file_under_another_backend(tmp_path):
     save_model(net, tmp_path / "net.keras")
     np.savez(tmp_path / "in.npz", x=x, x1=x1, y=ops.convert_to_numpy(net([x, x1])))
     code = ("import sys, numpy as np; from enmap_sharpener.model import keras, load_model, ops; f = np.load(sys.argv[2]);"
-            "assert keras.backend.backend() == 'jax'; y = ops.convert_to_numpy(load_model(sys.argv[1])([f['x'], f['x1']])); print(np.abs(y - f['y']).max())")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net.keras"), str(tmp_path / "in.npz")], env={**os.environ, "KERAS_BACKEND": "jax"},
+            "assert keras.backend.backend() == sys.argv[3]; y = ops.convert_to_numpy(load_model(sys.argv[1])([f['x'], f['x1']])); print(np.abs(y - f['y']).max())")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net.keras"), str(tmp_path / "in.npz"), backend], env={**os.environ, "KERAS_BACKEND": backend},
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
     assert float(done.stdout) < 1e-5
