@@ -103,6 +103,33 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
         file.colormap(1)
 
 
+def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
+    "Its Python, with a reference of 5 m, in micrometres and of fewer bands; and its first command."
+    import rasterio
+
+    from enmap_sharpener.simulate import simulate
+    monkeypatch.chdir(tmp_path)
+    truth = simulate("data/enmap", size=24).truth
+    assert main(["sharpen", *glob("data/enmap/ENMAP01-*"), "--output", "potsdam.tif", "--method", "cubic", "--quiet"]) == 0
+    with rasterio.open(truth) as file:
+        values, profile = file.read(range(5, 60, 6)).repeat(2, 1).repeat(2, 2), file.profile
+        named = [float(file.tags(i)["wavelength"]) for i in range(5, 60, 6)]
+    profile.update(count=len(named), width=values.shape[2], height=values.shape[1], transform=profile["transform"] @ rasterio.Affine.scale(0.5))
+    with rasterio.open("airborne.tif", "w", **profile) as file:
+        file.write(values)
+        for i, wavelength in enumerate(named, 1):
+            file.update_tags(i, wavelength=wavelength / 1000, wavelength_units="Micrometers")
+    text = (ROOT / "docs/guides/reference.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(compile(example, "reference.md", "exec"), names)
+    assert names["scores"]["psnr"] > 18 and names["scores"]["bands"] == len(named) and Path("airborne_bands.csv").is_file()
+    first, methods = typed(ROOT / "docs/guides/reference.md")
+    assert execute(first) == 0
+    assert execute(["enmap-sharpener", *methods[1:]], subspace=["bilinear"], gsa=[]) == 0    # the quick ones
+    assert Path("output/evaluation/scores.csv").is_file()
+
+
 def test_guide_of_slurm(tmp_path):
     "Its file is what dask-jobqueue takes, and says what the guide says."
     pytest.importorskip("dask_jobqueue")
