@@ -31,6 +31,11 @@ def title(notebook) -> tuple[str, str]:
     return lines[0].lstrip("# "), " ".join(line.lstrip("> ") for line in lines[1:] if line.startswith(">"))
 
 
+def _rest(notebook) -> str:
+    "What else the first cell says."
+    return "\n".join(line for line in notebook.cells[0].source.splitlines()[1:] if not line.startswith(">")).strip()
+
+
 def module(notebook) -> str | None:
     "The module that a notebook exports."
     found = re.search(r"^#\| ?default_exp (\w+)", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
@@ -54,9 +59,9 @@ def _reference_of(name: str) -> str:
 def page(path: Path):
     "A notebook as the site shows it: nbdev's directives go, exported code is folded behind the names that it defines."
     notebook = nbformat.read(path, as_version=4)
-    name, sentence = title(notebook)
-    exported = module(notebook)
-    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n{{.lead}}\n{sentence}\n" + (f"\n[Reference of `{exported}`](/api/{_reference_of(exported)}.md)\n" if exported else ""))]
+    (name, sentence), exported = title(notebook), module(notebook)
+    link = f"[Reference of `{exported}`](/api/{_reference_of(exported)}.md)" if exported else ""
+    cells = [nbformat.v4.new_markdown_cell("\n\n".join([f"# {name}", f"{{.lead}}\n{sentence}", link, _rest(notebook)]))]
     for cell in notebook.cells[1:]:
         found = DIRECTIVE.findall(cell.source) if cell.cell_type == "code" else []
         if {"hide", "default_exp"} & set(found):
