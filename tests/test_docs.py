@@ -121,9 +121,11 @@ def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
         for i, wavelength in enumerate(named, 1):
             file.update_tags(i, wavelength=wavelength / 1000, wavelength_units="Micrometers")
     text = (ROOT / "docs/guides/reference.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    example, indices = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     names = {}
     exec(compile(example, "reference.md", "exec"), names)
+    exec(compile(indices, "reference.md", "exec"), names)
+    assert all((Path("indices") / name).is_file() for name in re.findall(r"indices/([\w.]+)", indices))
     assert names["scores"]["psnr"] > 18 and names["scores"]["bands"] == len(named) and Path("airborne_bands.csv").is_file()
     first, methods = typed(ROOT / "docs/guides/reference.md")
     assert execute(first) == 0
