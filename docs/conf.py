@@ -26,6 +26,7 @@ nb_ipywidgets_js = {}           # nothing is loaded from elsewhere
 myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 default_role = "literal"
+smartquotes_action = "qe"    # two dashes stay two: they are options
 autodoc_mock_imports = [name for name in ("papermill", "distributed", "psutil", "ipywidgets", "spyndex") if not find_spec(name)]    # what extras bring
 autodoc_member_order = "bysource"
 autodoc_default_options = {"no-value": True}

@@ -61,6 +61,7 @@ def test_make_targets_and_extras_exist(path):
         assert f'"{extra}":' in setup, extra
 
 
+@pytest.mark.slow
 def test_tutorial_without_an_account(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     commands = [words for words in typed(ROOT / "docs/tutorial.md") if not words[1].startswith("scrape")]
@@ -71,6 +72,7 @@ def test_tutorial_without_an_account(tmp_path, monkeypatch, capsys):
     assert {"agreement", "psnr", "sam"} <= set(out.split()) and Path("potsdam.png").is_file()
 
 
+@pytest.mark.slow
 def test_tutorial_with_an_account(services, capsys):
     "The same against servers on the loopback address, whose scenes lie in another box."
     box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], [])}
@@ -104,6 +106,7 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
         file.colormap(1)
 
 
+@pytest.mark.slow
 def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
     "Its Python, with a reference of 5 m, in micrometres and of fewer bands; and its first command."
     import rasterio
