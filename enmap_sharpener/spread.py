@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'spread', 'difference', 'strata', 'error_by', 'error_figure']
 
-# %% ../nbs/07d_spread.ipynb #33ec1751
+# %% ../nbs/07d_spread.ipynb #136253f9
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.cluster.vq import kmeans2, vq
-from scipy.ndimage import distance_transform_edt, sobel
+from scipy.ndimage import distance_transform_edt, minimum_filter, sobel
 
 from .cubes import _cells, _pair, _Pair, _values
 from .evaluation import _matched, _parallel, _Sums, _sums, error_maps
@@ -24,7 +24,7 @@ from .observation import Grid
 from .raster import BandError, NoValidPixels, windows
 from .sentinel2 import SCL_CLASSES
 
-# %% ../nbs/07d_spread.ipynb #7fca437c
+# %% ../nbs/07d_spread.ipynb #09507508
 def _block_side(shape: tuple[int, int]) -> int:
     "Side of the blocks [pixels] of which about fifty make up an image."
     return int(np.clip(np.sqrt(shape[0] * shape[1] / 50), 4, 256))
@@ -51,7 +51,7 @@ def _block_sums(outputs: Sequence, truth, block: int | None, border: int, thread
         raise BandError(f"the outputs share {', '.join(str(len(s.t)) for s in blocks[0])} bands with the truth; wanted the same bands for a comparison")
     return blocks
 
-# %% ../nbs/07d_spread.ipynb #260c31f7
+# %% ../nbs/07d_spread.ipynb #aaeb7f41
 @dataclass(frozen=True)
 class _Drawn:
     "Blocks of one output as arrays: pixels and angles (block,), land and its angles, and sums of each band (block, band)."
@@ -90,7 +90,7 @@ def _counts(blocks: int, n: int, seed: int) -> np.ndarray:
     drawn = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), n)
     return np.concatenate([np.ones((1, blocks)), drawn])
 
-# %% ../nbs/07d_spread.ipynb #85d39186
+# %% ../nbs/07d_spread.ipynb #061eb20a
 def spread(output, truth, *, n: int = 1000, seed: int = 0, level: float = 0.95, block: int | None = None, ratio: float = 3, border: int = 3,
            threads: int | None = None, progress=None) -> pd.DataFrame:
     """Scores with intervals, by block bootstrap.
@@ -134,7 +134,7 @@ def _interval(scores: np.ndarray, level: float) -> pd.DataFrame:
     low, high = np.nanquantile(scores[:, 1:], [(1 - level) / 2, (1 + level) / 2], axis=1)
     return pd.DataFrame({"value": scores[:, 0], "low": low, "high": high}, pd.Index(METRICS, name="metric"))
 
-# %% ../nbs/07d_spread.ipynb #6326e2bc
+# %% ../nbs/07d_spread.ipynb #429544b4
 def difference(first, second, truth, *, n: int = 1000, seed: int = 0, level: float = 0.95, block: int | None = None, ratio: float = 3, border: int = 3,
                threads: int | None = None, progress=None) -> pd.DataFrame:
     """Difference of the scores of two outputs, first minus second, with its interval by paired block bootstrap.
@@ -162,7 +162,7 @@ def difference(first, second, truth, *, n: int = 1000, seed: int = 0, level: flo
     sign = np.array([1 if metric == "psnr" else -1 for metric in METRICS])[:, None]
     return _interval(a - b, level).assign(better=(sign * (a - b)[:, 1:] > 0).mean(1))
 
-# %% ../nbs/07d_spread.ipynb #5d1ea650
+# %% ../nbs/07d_spread.ipynb #1a76d473
 _DISTANCES = (0.5, 1.5, 2.5, 4.5, 8.5)                                                 # pixels
 _DISTANCE_NAMES = ("edge", "1 px", "2 px", "3–4 px", "5–8 px", "> 8 px")
 
@@ -189,7 +189,8 @@ def _clusters(truth: xr.DataArray, mean: np.ndarray, k: int, seed: int) -> np.nd
     part = truth.isel(band=bands)
     sample = _values(part.isel(y=xr.DataArray(rows[::step], dims="p"), x=xr.DataArray(cols[::step], dims="p"))).reshape(len(bands), -1)
     held = np.isfinite(sample).all(1)
-    centres = kmeans2(sample[held].T.astype("f8"), min(k, sample.shape[1]), minit="++", rng=np.random.default_rng(seed))[0]
+    spectra = sample[held].T.astype("f8")
+    centres = kmeans2(spectra, min(k, len(np.unique(spectra, axis=0))), minit="++", rng=np.random.default_rng(seed))[0]
     centres = centres[np.argsort(centres.mean(1))]
     cover = np.full(mean.shape, -1, np.int8)
     for window in windows(mean.shape):
@@ -198,7 +199,7 @@ def _clusters(truth: xr.DataArray, mean: np.ndarray, k: int, seed: int) -> np.nd
             cover[window][ok] = vq(_values(part[(slice(None), *window)])[held][:, ok].T.astype("f8"), centres)[0]
     return cover
 
-# %% ../nbs/07d_spread.ipynb #dbf249d8
+# %% ../nbs/07d_spread.ipynb #59d9bfe9
 def strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, clusters: int = 5, seed: int = 0) -> xr.Dataset:
     """Parts of a scene by distance to edges, brightness, and land cover.
 
@@ -228,7 +229,7 @@ def strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, clusters: in
     if not ok.any():
         raise NoValidPixels("no pixel of the truth has a value in every band that holds data; check its nodata")
     filled = np.where(ok, mean, np.nanmean(mean))
-    gradient = np.hypot(sobel(filled, 0), sobel(filled, 1))
+    gradient = np.hypot(sobel(filled, 0), sobel(filled, 1)) * minimum_filter(ok, 3)         # nodata has no edge
     distance = distance_transform_edt(gradient < np.quantile(gradient[ok], 0.9))
     shares = np.nanquantile(mean, [0.2, 0.4, 0.6, 0.8])
     edges, brightness = np.digitize(distance, _DISTANCES), np.digitize(mean, shares)
@@ -245,7 +246,7 @@ def strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, clusters: in
     like = truth.isel(band=0, drop=True)
     return xr.Dataset({name: (("y", "x"), np.where(ok, values, -1).astype(np.int8), {"names": names}) for name, (values, names) in parts.items()}, like.coords)
 
-# %% ../nbs/07d_spread.ipynb #d77cac6e
+# %% ../nbs/07d_spread.ipynb #7520d1b6
 def error_by(output, truth, parts: xr.Dataset, *, border: int = 3, threads: int | None = None, progress=None) -> pd.DataFrame:
     """Errors of the parts of a scene.
 
