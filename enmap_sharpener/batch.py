@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'batch', 'results', 'write_report']
 
-# %% ../nbs/10_batch.ipynb #06b85e3a
+# %% ../nbs/10_batch.ipynb #bb1b2d35
 import json
 import logging
 import os
@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 import uuid
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 import pandas as pd
 import psutil
-from distributed import Client, KilledWorker, as_completed
+from distributed import Client, KilledWorker, TimeoutError, wait
 
 import enmap_sharpener
 from .jobs import JobError, check_parameters, find_scenes, open_job
@@ -31,10 +32,10 @@ from .raster import write_text
 from .tasks import Outcome, Task, is_done, read_record, work
 from .workers import local
 
-# %% ../nbs/10_batch.ipynb #0f5ac960
+# %% ../nbs/10_batch.ipynb #c86ceaad
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/10_batch.ipynb #7ce2aa1a
+# %% ../nbs/10_batch.ipynb #780edade
 @dataclass(frozen=True)
 class Report:
     """What became of all scenes.
@@ -108,7 +109,7 @@ def batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: b
             page = write_report(folder)
     return Report(tuple(sorted(outcomes)), page)
 
-# %% ../nbs/10_batch.ipynb #28dc1dd6
+# %% ../nbs/10_batch.ipynb #69abc955
 def _check_settings(tasks: list[Task]):
     "JobError where a scene has results of other parameters."
     for task in tasks:
@@ -137,24 +138,41 @@ def _sweep(folder: Path):
         if _HALF.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
-# %% ../nbs/10_batch.ipynb #3f71a01e
+# %% ../nbs/10_batch.ipynb #afddf308
 def _run(client: Client, tasks: list[Task], tell) -> list[Outcome]:
-    "Do tasks on workers."
-    futures = {client.submit(work, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False): task for task in tasks}
-    outcomes, start = [], time.perf_counter()
+    "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
+    waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
+    if not client.nthreads():
+        tell("waiting for workers")
     try:
-        for future in as_completed(futures):
-            outcome = _note(futures[future], future)
-            outcomes.append(outcome)
-            left = (time.perf_counter() - start) / len(outcomes) * (len(tasks) - len(outcomes))
-            tell(f"[{len(outcomes):{len(str(len(tasks)))}}/{len(tasks)}] {outcome.scene}: {outcome.state}, {outcome.seconds:.0f} s"
-                 + (f", {outcome.note}" if outcome.note else "") + (f"; {_duration(left)} left" if left else ""))
+        while waiting or running:
+            while waiting and len(running) < max(1, sum(client.nthreads().values())):
+                task = waiting.popleft()
+                running[client.submit(work, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False)] = task
+            for future in _finished(running):
+                outcomes.append(_note(running.pop(future), future))
+                tell(_progress(outcomes, len(tasks), time.perf_counter() - start))
     except BaseException:
-        client.cancel(list(futures), force=True)
+        client.cancel(list(running), force=True)
         with suppress(Exception):
             client.run(_end_kernels, str(tasks[0].folder), on_error="ignore")
         raise
     return outcomes
+
+
+def _finished(futures) -> set:
+    "Those that are finished, as soon as there are some; none after a while, as there may be new workers."
+    try:
+        return wait(list(futures), timeout=10, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return set()
+
+
+def _progress(outcomes: list[Outcome], total: int, seconds: float) -> str:
+    "A line about the last outcome, and how long the others may take."
+    last, left = outcomes[-1], seconds / len(outcomes) * (total - len(outcomes))
+    told = [last.state, _duration(last.seconds), *filter(None, [last.note])]
+    return f"[{len(outcomes):{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {_duration(left)} left" if left else "")
 
 
 def _note(task: Task, future) -> Outcome:
@@ -162,7 +180,8 @@ def _note(task: Task, future) -> Outcome:
     try:
         outcome, notebook = future.result()
     except KilledWorker:
-        outcome, notebook = Outcome(task.scene, "failed", 0.0, "KilledWorker: every worker that tried died; is there too little memory? Try fewer workers"), task.job.source
+        outcome = Outcome(task.scene, "failed", 0.0, "KilledWorker: every worker that tried died; is there too little memory? Try fewer workers")
+        notebook = task.job.source
     stem = task.folder / task.scene
     for path in (stem.with_name(f"{stem.name}.failed.ipynb"), stem.with_name(f"{stem.name}.failed.json")):
         if outcome.state == "done":
@@ -185,7 +204,7 @@ def _duration(seconds: float) -> str:
     "A time for people."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/10_batch.ipynb #29f48d08
+# %% ../nbs/10_batch.ipynb #d102526d
 def results(folder) -> pd.DataFrame:
     """What lies in the folder of a job.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batch']
 
-# %% ../nbs/11g_cli_batch.ipynb #c52430bf
+# %% ../nbs/11g_cli_batch.ipynb #d02ffa36
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +16,14 @@ from cyclopts import Parameter
 from .cli import _LIMITS, _NETWORK_GB, _SESSION, command
 from .terminal import Flag, Limits, Session, UsageError
 
-# %% ../nbs/11g_cli_batch.ipynb #879e6529
+# %% ../nbs/11g_cli_batch.ipynb #8789f2e2
 _Several = Parameter(consume_multiple=True, negative="")
 
 
 @command
 def batch(
-    job: str | None = None, /, *, scenes: Annotated[list[str], _Several] = [], output: Path = Path("runs"),
-    param: Annotated[list[str], _Several] = [], workers: int | None = None, gpus: Annotated[list[int] | None, _Several] = None,
+    job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], _Several] = (), output: Path = Path("runs"),
+    param: Annotated[tuple[str, ...], _Several] = (), workers: int | None = None, gpus: Annotated[list[int] | None, _Several] = None,
     scheduler: str | None = None, cluster: Path | None = None, retry_failed: Flag = False, overwrite: Flag = False,
     list_jobs: Annotated[Flag, Parameter(name="--list", negative="")] = False, limits: Limits = _LIMITS, session: Session = _SESSION,
 ) -> None:
@@ -80,7 +80,7 @@ def batch(
         raise JobError(f"{len(failed)} of {len(report.outcomes)} scenes failed, the first is {failed[0].scene}: {failed[0].note}; "
                        f"see {report.page}, and run them again with --retry-failed")
 
-# %% ../nbs/11g_cli_batch.ipynb #0c440107
+# %% ../nbs/11g_cli_batch.ipynb #ada21eb5
 def _require(*names: str) -> None:
     "UsageError unless packages are installed."
     if missing := [name for name in names if not find_spec(name)]:
@@ -98,18 +98,18 @@ def _listing() -> str:
     return "\n".join(lines[:-1])
 
 
-def _pairs(param: list[str]) -> dict[str, str]:
+def _pairs(param: tuple[str, ...]) -> dict[str, str]:
     "NAME=VALUE as a dictionary."
     if wrong := [p for p in param if "=" not in p]:
         raise UsageError(f"--param {wrong[0]}: wanted NAME=VALUE")
     return dict(p.split("=", 1) for p in param)
 
 
-def _needs_network(param: list[str]) -> bool:
+def _needs_network(param: tuple[str, ...]) -> bool:
     "Whether a trained network is among the parameters."
     return any(p.startswith("model=") for p in param)
 
-# %% ../nbs/11g_cli_batch.ipynb #bf607274
+# %% ../nbs/11g_cli_batch.ipynb #ef3e4a3e
 def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, scheduler: str | None, cluster: Path | None, network: bool):
     "Workers as asked for."
     from enmap_sharpener.workers import local, remote, slurm

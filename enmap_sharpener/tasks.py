@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Task', 'read_record', 'is_done', 'Outcome', 'work']
 
-# %% ../nbs/10b_tasks.ipynb #4cb60757
+# %% ../nbs/10b_tasks.ipynb #42930d3b
 import json
 import logging
 import os
@@ -23,18 +23,18 @@ from typing import NamedTuple
 
 import nbformat
 import papermill
+from dask.system import cpu_count
 from distributed import get_worker
 
 import enmap_sharpener
 from .jobs import Job, literal
 from .ledger import digest
 from .raster import write_text
-from .sharpening import available_threads
 
-# %% ../nbs/10b_tasks.ipynb #21a99f3a
+# %% ../nbs/10b_tasks.ipynb #4289794d
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/10b_tasks.ipynb #3a4cc4f7
+# %% ../nbs/10b_tasks.ipynb #32e5463c
 @dataclass(frozen=True)
 class Task:
     """A job for one scene.
@@ -82,7 +82,7 @@ def _contents(place: Path, besides: Path) -> str:
         return digest([place], place.parent)
     return digest([p for p in place.rglob("*") if p.is_file() and besides not in p.parents], place)
 
-# %% ../nbs/10b_tasks.ipynb #fb8230c0
+# %% ../nbs/10b_tasks.ipynb #fac1ab52
 def read_record(path: Path) -> dict:
     "A record; empty where it is missing or damaged."
     try:
@@ -99,7 +99,7 @@ def is_done(place: Path, record: dict, fingerprint: str) -> bool:
     except (KeyError, OSError, AttributeError):
         return False
 
-# %% ../nbs/10b_tasks.ipynb #f7874259
+# %% ../nbs/10b_tasks.ipynb #3be1407c
 def _execute(task: Task, part: Path, threads: int):
     "Run the notebook in a folder; what it raises there is raised."
     near = lambda value: [near(v) for v in value] if isinstance(value, list) else os.path.relpath(value, os.path.realpath(part)) if value else value
@@ -127,7 +127,7 @@ def _thumbnail(notebook: Path, path: Path, width: int = 320):
         image.thumbnail((width, width))
         return image.save(path)
 
-# %% ../nbs/10b_tasks.ipynb #5803d0e8
+# %% ../nbs/10b_tasks.ipynb #97ac1614
 class Outcome(NamedTuple):
     """What became of a scene.
 
@@ -172,8 +172,8 @@ def _threads() -> int:
     try:
         worker = get_worker().state
     except ValueError:
-        return available_threads()
-    return int(worker.total_resources.get("threads") or max(1, available_threads() // worker.nthreads))
+        return cpu_count()
+    return int(worker.total_resources.get("threads") or max(1, cpu_count() // worker.nthreads))
 
 
 def _line(error: Exception) -> str:

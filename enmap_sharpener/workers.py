@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['local', 'remote', 'slurm_cluster', 'slurm']
 
-# %% ../nbs/10c_workers.ipynb #ff8c9af0
+# %% ../nbs/10c_workers.ipynb #aaa5f504
 import logging
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from dask.system import cpu_count
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from .jobs import JobError
-from .sharpening import available_threads
 
-# %% ../nbs/10c_workers.ipynb #9c821efa
+# %% ../nbs/10c_workers.ipynb #b01d1e3c
 @contextmanager
 def local(workers: int | None = None, threads: int | None = None, gpus: list[int] | None = None):
     """Workers on this machine.
@@ -34,16 +34,16 @@ def local(workers: int | None = None, threads: int | None = None, gpus: list[int
     ------
     distributed.Client
     """
-    workers = workers or (len(gpus) if gpus else max(1, available_threads() // 4))
+    workers = workers or (len(gpus) if gpus else max(1, cpu_count() // 4))
     if gpus and workers > len(gpus):
         raise JobError(f"{workers} workers were asked for and {len(gpus)} GPUs; each worker needs one")
-    threads = threads or max(1, available_threads() // workers)
+    threads = threads or max(1, cpu_count() // workers)
     spec = {}
     for i in range(workers):
         env = {"CUDA_VISIBLE_DEVICES": str(gpus[i]) if gpus else "-1", "OMP_NUM_THREADS": str(threads), "TF_NUM_INTRAOP_THREADS": str(threads)}
         spec[i] = {"cls": Nanny, "options": {"nthreads": 1, "memory_limit": 0, "resources": {"threads": threads}, "env": env,
                                             "silence_logs": logging.CRITICAL, "dashboard": False}}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}}
     with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
         yield client
 
@@ -58,7 +58,7 @@ def remote(address: str):
     with client:
         yield client
 
-# %% ../nbs/10c_workers.ipynb #25e30b10
+# %% ../nbs/10c_workers.ipynb #56857740
 def slurm_cluster(path):
     """A cluster of Slurm jobs, without workers as yet; its script is `slurm_cluster(path).job_script()`.
 
