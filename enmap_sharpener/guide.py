@@ -6,7 +6,7 @@
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide', 'highpass', 'relative_noise', 'Denoiser', 'Sharpen20', 'measure_blur20', 'Mover',
            'measure_swir_geometry']
 
-# %% ../nbs/02d_guide.ipynb #d3929c12
+# %% ../nbs/02d_guide.ipynb #47099758
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from .observation import Axis, Grid, Observation, Stencil, gaussian_stencil, lin
 from .pair import Pair, axes, each, inside, spread, widened
 from .regression import LocalRegression
 
-# %% ../nbs/02d_guide.ipynb #e54e6a0c
+# %% ../nbs/02d_guide.ipynb #9635ca4e
 UNUSABLE = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification layer (Sentinel-2 L2A product definition, ESA) that do not guide."""
 
@@ -34,7 +34,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../nbs/02d_guide.ipynb #beadd36c
+# %% ../nbs/02d_guide.ipynb #3c257697
 def _local_mean(x, sigma, weight=None):
     """`window_mean`, worked out for some pixels and interpolated to the others, since it is smooth."""
     pixels = [Axis(0.0, 1.0, n) for n in x.shape[:2]]
@@ -126,7 +126,7 @@ class WholeGuide:
             image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
-# %% ../nbs/02d_guide.ipynb #440a049a
+# %% ../nbs/02d_guide.ipynb #56f0c50d
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
 
 
@@ -164,7 +164,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > 0.7
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../nbs/02d_guide.ipynb #cf3a2927
+# %% ../nbs/02d_guide.ipynb #f71fd86a
 def _bordered(image):
     """An image with its border mirrored, one pixel wide."""
     return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -204,7 +204,7 @@ def _restore(c, gain, start, weights, spectra, total):
     patches = np.empty((c.shape[1], spectra.shape[1]), np.float32)
     for y in range(c.shape[0]):
         for x in range(c.shape[1]):
-            u, v = weights[x, 0], weights[x, last] * last
+            u, v = weights[x, 0], weights[x, last] * np.float32(last)
             a, b = gain[y, start[x]], gain[y, start[x] + last]
             for m in range(c.shape[2]):
                 c[y, x, m] *= u * a[m] + v * b[m]
@@ -282,7 +282,7 @@ def _all_patches(image):
         _patches(wide, y, row)
     return out.reshape(-1, out.shape[2])
 
-# %% ../nbs/02d_guide.ipynb #41995419
+# %% ../nbs/02d_guide.ipynb #61f80a23
 @dataclass(frozen=True)
 class Sharpen20:
     """20 m bands to 10 m.
@@ -331,7 +331,7 @@ def measure_blur20(tiles, threads=1):
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
     return float(minimize_scalar(cost, bounds=(trials[best - 1], trials[best + 1]), method="bounded", options={"xatol": 0.002}).x)
 
-# %% ../nbs/02d_guide.ipynb #97adc854
+# %% ../nbs/02d_guide.ipynb #a1d075f9
 _REACH = 7  # pixels; the spline's ripples are below 2e-4 beyond
 
 
@@ -364,7 +364,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../nbs/02d_guide.ipynb #9ec3de4b
+# %% ../nbs/02d_guide.ipynb #61cb7aab
 _BLURS = np.array([0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25])
 
 

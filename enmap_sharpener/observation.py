@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Axis', 'Grid', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../nbs/02a_observation.ipynb #3d95e038
+# %% ../nbs/02a_observation.ipynb #41c896fc
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -20,7 +20,7 @@ from scipy import sparse
 
 from .raster import GridError
 
-# %% ../nbs/02a_observation.ipynb #d0219d89
+# %% ../nbs/02a_observation.ipynb #ec7f9ec2
 @dataclass(frozen=True)
 class Axis:
     """One regular axis of pixels: outer edge of the first pixel, pixel width [CRS units], number of pixels."""
@@ -46,7 +46,7 @@ class Axis:
         """The axis of pixels `k` times as large, around every k-th of these; the last lies at or beyond the end."""
         return Axis(self.start - (k - 1) / 2 * self.step, k * self.step, -((1 - self.n) // k) + 1)
 
-# %% ../nbs/02a_observation.ipynb #461eba3c
+# %% ../nbs/02a_observation.ipynb #f220d3d2
 @dataclass(frozen=True)
 class Grid:
     """A north-up raster grid.
@@ -116,28 +116,31 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../nbs/02a_observation.ipynb #2b6e3fad
-@njit(nogil=True, cache=True, fastmath=True)
-def _apply_inner(x, start, weights, out):
-    """out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time."""
-    taps = weights.shape[1]
-    for a in range(x.shape[0]):
-        for i in range(start.size):
-            s, row = start[i], out[a, i]
-            for m in range(row.size):
-                row[m] = weights[i, 0] * x[a, s, m]
-            k = 1
-            while k + 4 <= taps:
-                w0, w1, w2, w3 = weights[i, k], weights[i, k + 1], weights[i, k + 2], weights[i, k + 3]
-                x0, x1, x2, x3 = x[a, s + k], x[a, s + k + 1], x[a, s + k + 2], x[a, s + k + 3]
-                for m in range(row.size):
-                    row[m] += w0 * x0[m] + w1 * x1[m] + w2 * x2[m] + w3 * x3[m]
-                k += 4
-            while k < taps:
-                w, source = weights[i, k], x[a, s + k]
-                for m in range(row.size):
-                    row[m] += w * source[m]
-                k += 1
+# %% ../nbs/02a_observation.ipynb #82d01ba5
+@lru_cache
+def _apply_inner(width):
+    """Kernel: out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time; `width` is the number of m, known when there are few (its loops are unrolled), 0 for any."""
+    @njit(nogil=True, cache=True, fastmath=True)
+    def apply(x, start, weights, out):
+        taps, size = weights.shape[1], width or x.shape[2]
+        for a in range(x.shape[0]):
+            for i in range(start.size):
+                s, row = start[i], out[a, i]
+                for m in range(size):
+                    row[m] = weights[i, 0] * x[a, s, m]
+                k = 1
+                while k + 4 <= taps:
+                    w0, w1, w2, w3 = weights[i, k], weights[i, k + 1], weights[i, k + 2], weights[i, k + 3]
+                    x0, x1, x2, x3 = x[a, s + k], x[a, s + k + 1], x[a, s + k + 2], x[a, s + k + 3]
+                    for m in range(size):
+                        row[m] += w0 * x0[m] + w1 * x1[m] + w2 * x2[m] + w3 * x3[m]
+                    k += 4
+                while k < taps:
+                    w, source = weights[i, k], x[a, s + k]
+                    for m in range(size):
+                        row[m] += w * source[m]
+                    k += 1
+    return apply
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -162,7 +165,7 @@ def _dense_last(x, start, weights, out, size=96):
         dense[s - low + taps[:, None], np.arange(s.size)] = w.T
         np.matmul(x[:, low:low + len(dense)], dense, out=out[:, first:first + size])
 
-# %% ../nbs/02a_observation.ipynb #8eb7d5f9
+# %% ../nbs/02a_observation.ipynb #4dde0f56
 @dataclass(frozen=True)
 class Stencil:
     """A banded matrix along one axis.
@@ -197,7 +200,8 @@ class Stencil:
         out = np.empty((*before, self.start.size, *after), x.dtype)
         w = self.weights.astype(x.dtype)
         if after and np.prod(after) > 1:
-            _apply_inner(x.reshape(-1, self.n_in, int(np.prod(after))), self.start, w, out.reshape(-1, self.start.size, int(np.prod(after))))
+            width = int(np.prod(after))
+            _apply_inner(width if width <= 10 else 0)(x.reshape(-1, self.n_in, width), self.start, w, out.reshape(-1, self.start.size, width))
         else:
             apply = _dense_last if self.start.size > self.n_in else _apply_last
             apply(x.reshape(-1, self.n_in), self.start, w, out.reshape(-1, self.start.size))
@@ -234,7 +238,7 @@ class Stencil:
         """The stencil for the outputs in slice `window`, given only the inputs in slice `inputs`."""
         return Stencil(self.start[window] - inputs.start, self.weights[window], inputs.stop - inputs.start)
 
-# %% ../nbs/02a_observation.ipynb #aee54fb6
+# %% ../nbs/02a_observation.ipynb #b080b309
 def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     """Coarse pixels as Gaussian weighted means of fine ones.
 
@@ -277,7 +281,7 @@ def window_stencil(n, sigma, every=1):
     centres = np.arange(0, n + every - 1, every, dtype=float)
     return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../nbs/02a_observation.ipynb #192540df
+# %% ../nbs/02a_observation.ipynb #97554b6b
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
@@ -324,7 +328,7 @@ def smoothing_stencil(gaussian, nugget, length=2.0, reach=3):
     S = _covariances(gaussian, length)[1]
     return _krige(S, S, nugget, reach)
 
-# %% ../nbs/02a_observation.ipynb #e57ba568
+# %% ../nbs/02a_observation.ipynb #c03c79c8
 NOMINAL_SIGMA = 1 / 2.3548
 """Blur of EnMAP assumed before it is measured [EnMAP pixels]: a full width at half maximum of one pixel (MTF 0.41 at Nyquist)."""
 
@@ -414,7 +418,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../nbs/02a_observation.ipynb #d760a9bb
+# %% ../nbs/02a_observation.ipynb #4ef18b0e
 SENTINEL2_BANDS = {
     "B02": (492.4, 66.0), "B03": (559.8, 36.0), "B04": (664.6, 31.0), "B08": (832.8, 106.0), "B05": (704.1, 15.0),
     "B06": (740.5, 15.0), "B07": (782.8, 20.0), "B8A": (864.7, 21.0), "B11": (1613.7, 91.0), "B12": (2202.4, 175.0),
