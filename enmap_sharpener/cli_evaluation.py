@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['evaluate', 'indices']
 
-# %% ../nbs/11f_cli_evaluation.ipynb #4d0e536f
+# %% ../nbs/11f_cli_evaluation.ipynb #92cf863a
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from .cli import _LIMITS, _SESSION, command
+from .cli import _LIMITS, _NETWORK_GB, _SESSION, command
 from .terminal import Limits, Session, UsageError
 
-# %% ../nbs/11f_cli_evaluation.ipynb #64f4b08a
+# %% ../nbs/11f_cli_evaluation.ipynb #2bec75ba
 _Several = Parameter(consume_multiple=True, negative="")
 
 
@@ -68,17 +68,14 @@ def evaluate(
         found = evaluate_file(file, truth, scene, threads=limits.threads(), progress=progress)
     print(_scores(found))
 
-# %% ../nbs/11f_cli_evaluation.ipynb #7fee473f
-_GB_NETWORK = 3.5    # what a network takes besides, as in `sharpen`
-
-
+# %% ../nbs/11f_cli_evaluation.ipynb #7bd219e4
 def _compare(methods, case, output: Path, model: Path | None, limits: Limits, session: Session) -> None:
     "Run and judge methods on cases, print the table, and end with an error where something failed."
     if not methods or not case:
         raise UsageError(f"--{'case FOLDER' if methods else 'methods NAME'} ... is missing; methods are judged on cases")
     from enmap_sharpener.benchmark import benchmark, find_cases
     from enmap_sharpener.raster import ProductError
-    threads, cases = limits.threads(_GB_NETWORK if model else 0), find_cases(case)
+    threads, cases = limits.threads(_NETWORK_GB if model else 0), find_cases(case)
     with session.progress("Evaluating") as progress:
         report = benchmark(cases, methods, output, model=model, threads=threads, progress=progress)
     if report.done or report.already:
@@ -90,7 +87,7 @@ def _compare(methods, case, output: Path, model: Path | None, limits: Limits, se
         name, method, reason = report.failed[0]
         raise ProductError(f"{len(report.failed)} of {len(cases) * len(methods)} were not judged, the first is {name}, {method}: {reason}")
 
-# %% ../nbs/11f_cli_evaluation.ipynb #81eebc41
+# %% ../nbs/11f_cli_evaluation.ipynb #17594ff6
 _UNITS = {"psnr": "dB", "sam": "°", "sam_land": "°", "rmse": "reflectance", "mse": "reflectance²"}
 
 
@@ -103,7 +100,7 @@ def _scores(found: dict) -> str:
                   f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
     return "\n".join(lines)
 
-# %% ../nbs/11f_cli_evaluation.ipynb #6343efee
+# %% ../nbs/11f_cli_evaluation.ipynb #0e00d770
 @command
 def indices(file: Path, /, *, scene: Path, reference: Path, output: Path, limits: Limits = _LIMITS, session: Session = _SESSION) -> None:
     """Compare vegetation indices of EnMAP, of its sharpened scene, and of a reference.
