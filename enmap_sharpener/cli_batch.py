@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['batch']
 
-# %% ../nbs/11g_cli_batch.ipynb #d02ffa36
+# %% ../nbs/11g_cli_batch.ipynb #030fc904
+import logging
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from cyclopts import Parameter
 from .cli import _LIMITS, _NETWORK_GB, _SESSION, command
 from .terminal import Flag, Limits, Session, UsageError
 
-# %% ../nbs/11g_cli_batch.ipynb #8789f2e2
+# %% ../nbs/11g_cli_batch.ipynb #eddb87f5
 _Several = Parameter(consume_multiple=True, negative="")
 
 
@@ -72,6 +73,7 @@ def batch(
         raise UsageError("which job, and for which scenes? As in: enmap-sharpener batch sharpen --scenes 'data/enmap/*'; --list shows the jobs")
     from enmap_sharpener.batch import batch as run_batch
     from enmap_sharpener.jobs import JobError
+    logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
     report = run_batch(job, scenes, output, _pairs(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
                  retry_failed=retry_failed, overwrite=overwrite, tell=session.note)
     done, already, failed = (report.of(state) for state in ("done", "there already", "failed"))
@@ -80,7 +82,7 @@ def batch(
         raise JobError(f"{len(failed)} of {len(report.outcomes)} scenes failed, the first is {failed[0].scene}: {failed[0].note}; "
                        f"see {report.page}, and run them again with --retry-failed")
 
-# %% ../nbs/11g_cli_batch.ipynb #ada21eb5
+# %% ../nbs/11g_cli_batch.ipynb #a1b9ebc5
 def _require(*names: str) -> None:
     "UsageError unless packages are installed."
     if missing := [name for name in names if not find_spec(name)]:
@@ -102,6 +104,9 @@ def _pairs(param: tuple[str, ...]) -> dict[str, str]:
     "NAME=VALUE as a dictionary."
     if wrong := [p for p in param if "=" not in p]:
         raise UsageError(f"--param {wrong[0]}: wanted NAME=VALUE")
+    names = [p.partition("=")[0] for p in param]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--param {twice[0]} is given twice")
     return dict(p.split("=", 1) for p in param)
 
 
@@ -109,7 +114,7 @@ def _needs_network(param: tuple[str, ...]) -> bool:
     "Whether a trained network is among the parameters."
     return any(p.startswith("model=") for p in param)
 
-# %% ../nbs/11g_cli_batch.ipynb #ef3e4a3e
+# %% ../nbs/11g_cli_batch.ipynb #24275ebd
 def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, scheduler: str | None, cluster: Path | None, network: bool):
     "Workers as asked for."
     from enmap_sharpener.workers import local, remote, slurm

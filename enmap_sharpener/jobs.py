@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GIVEN', 'JobError', 'Argument', 'Job', 'job_files', 'open_job', 'literal', 'check_parameters', 'find_scenes']
 
-# %% ../nbs/10a_jobs.ipynb #d40917cf
+# %% ../nbs/10a_jobs.ipynb #650dd60f
 import os
 import re
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ import yaml
 import enmap_sharpener
 from .raster import EnmapError
 
-# %% ../nbs/10a_jobs.ipynb #f7ff3730
+# %% ../nbs/10a_jobs.ipynb #8c6d4933
 class JobError(EnmapError):
     "A job that is not there or cannot be used, a parameter that it does not take, or scenes for which it failed."
 
-# %% ../nbs/10a_jobs.ipynb #e0a25e71
+# %% ../nbs/10a_jobs.ipynb #898c81ab
 class Argument(NamedTuple):
     """A parameter of a job.
 
@@ -64,7 +64,7 @@ class Job:
 _KIND = re.compile(r"(list\[)?(str|int|float|bool|Path)(?(1)\])")
 GIVEN = ("scene", "output")
 
-# %% ../nbs/10a_jobs.ipynb #fe5c9c92
+# %% ../nbs/10a_jobs.ipynb #a39faf7e
 def job_files() -> dict[str, Path]:
     "The package's jobs by name: notebooks, in its folder `notebooks`, or in the repository that it is installed from."
     here = Path(enmap_sharpener.__file__).resolve().parent
@@ -110,7 +110,7 @@ def literal(path: Path) -> str:
     "A path as papermill takes it, which fills in what stands in braces."
     return str(path).replace("{", "{{").replace("}", "}}")
 
-# %% ../nbs/10a_jobs.ipynb #c032ad2f
+# %% ../nbs/10a_jobs.ipynb #711acd4d
 def check_parameters(job: Job, given: dict) -> dict:
     """Values for a job.
 
@@ -150,7 +150,7 @@ def _value(text: str, kind: str):
     "What a text means as a str, int, float, bool, Path, or list of them."
     if kind.startswith("list["):
         items = yaml.load(text, yaml.BaseLoader)
-        if not isinstance(items, list):
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise ValueError(text)
         return [_value(item, kind[5:-1]) for item in items]
     if kind == "Path" and text:
@@ -162,7 +162,7 @@ def _value(text: str, kind: str):
 
 _READ = {"str": str, "Path": str, "int": int, "float": float, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
 
-# %% ../nbs/10a_jobs.ipynb #aead0364
+# %% ../nbs/10a_jobs.ipynb #c4da9c0c
 def find_scenes(patterns) -> dict[str, Path]:
     """Scenes by name.
 
