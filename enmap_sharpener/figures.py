@@ -297,7 +297,7 @@ def _shade(axis, text: bool = True) -> None:
             style = {"fc": "none", "ec": "0.8", "hatch": "////"} if name == "overlap" else {"fc": "0.92", "ec": "none"}
             axis.axvspan(max(a, low), min(b, high), zorder=0, lw=0, **style)
             if text:
-                axis.text((a + b) / 2, 1.02, name, ha="center", va="bottom", fontsize=6, color="0.4", transform=axis.get_xaxis_transform())
+                axis.text((max(a, low) + min(b, high)) / 2, 1.02, name, ha="center", va="bottom", fontsize=6, color="0.4", transform=axis.get_xaxis_transform())
     axis.set_xlim(low, high)
 
 
@@ -365,19 +365,25 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
         axis.set_visible(False)
     figure.supxlabel("wavelength (nm)", fontsize=9)
     figure.supylabel("reflectance", fontsize=9)
-    labels = {text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(labels.values(), labels, loc="outside upper center", ncols=4)
+    figure.legend(*_named(axes.flat), loc="outside upper center", ncols=4)
     return figure
 
 
-def _fit(axis) -> None:
-    "Limits of reflectance that show all lines but where the air is opaque and values may be anything."
-    points = np.concatenate([np.column_stack(line.get_data()) for line in axis.lines] or [np.empty((0, 2))])
+def _fit(*axes) -> None:
+    "One pair of limits that shows all lines but where the air is opaque and values may be anything."
+    points = np.concatenate([np.empty((0, 2)), *(np.column_stack(line.get_data()) for axis in axes for line in axis.lines)])
     points = points[np.all([(points[:, 0] < a) | (points[:, 0] > b + 20) for a, b in _WATER_VAPOUR], 0)]
     if len(points):
         low, high = points[:, 1].min(), points[:, 1].max()
         margin = 0.05 * max(high - low, 1e-3)
-        axis.set_ylim(low - margin, high + margin)
+        for axis in axes:
+            axis.set_ylim(low - margin, high + margin)
+
+
+def _named(axes) -> tuple[list, list[str]]:
+    "Handles and names for a legend, each name once."
+    found = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels())}
+    return list(found.values()), list(found)
 
 
 def _guide_bars(guide, point) -> list[tuple[float, float, float]]:
@@ -389,34 +395,43 @@ def _guide_bars(guide, point) -> list[tuple[float, float, float]]:
 # %% ../nbs/09_figures.ipynb #721ef994
 @_styled
 def band_curve(tables: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: Sequence[str] = ("rmse", "r2")) -> Figure:
-    """Scores against wavelength, of one or more methods.
+    """Scores against wavelength, of one or more methods and cases.
 
     Parameters
     ----------
-    tables : DataFrame or mapping of method name to DataFrame
-        The second result of `evaluation.measure`, or `evaluation.agreement`: `wavelength` [nm] and the columns asked for.
+    tables : DataFrame, mapping of method name to DataFrame, or of (case, method) to DataFrame
+        The second result of `evaluation.measure`, or `evaluation.agreement`: `wavelength` [nm] and the columns asked for. All: the second result of `benchmark.read_results`.
     columns : sequence of str
-        Of rmse and bias [reflectance], r2, psnr [dB], ssim; one panel each.
+        Of rmse and bias [reflectance], r2, psnr [dB], ssim; a row of panels each.
 
     Returns
     -------
     Figure
+        A column of panels for each case. The limits leave out the bands in and at the edge of water vapour.
     """
     tables = {"": tables} if isinstance(tables, pd.DataFrame) else tables
-    figure = Figure(figsize=(6.5, 1.9 * len(columns) + 0.6))
-    axes = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
-    for n, (axis, column) in enumerate(zip(axes, columns)):
-        for style, (name, table) in zip(_styles(), tables.items()):
-            table = table.dropna(subset=column)
-            for i, (w, v) in enumerate(_lines(table.wavelength.values, table[column].values, table.get("detector"))):
-                axis.plot(w, v, label=None if i else name, marker="." if len(w) == 1 else None, ms=3, **style)
-        axis.set_ylabel(_LABELS.get(column, column))
+    tables = {k if isinstance(k, tuple) else ("", k): table for k, table in tables.items()}
+    cases, methods = (list(dict.fromkeys(k[i] for k in tables)) for i in (0, 1))
+    styles = dict(zip(methods, _styles()))
+    figure = Figure(figsize=(max(6.5, 3.4 * len(cases) + 0.4), 1.7 * len(columns) + 0.9))
+    axes = figure.subplots(len(columns), len(cases), sharex="col", sharey="row", squeeze=False)
+    for (case, method), table in tables.items():
+        for axis, column in zip(axes[:, cases.index(case)], columns):
+            valid = table.dropna(subset=column)
+            for i, (w, v) in enumerate(_lines(valid.wavelength.values, valid[column].values, valid.get("detector"))):
+                axis.plot(w, v, label=None if i else method, marker="." if len(w) == 1 else None, ms=3, **styles[method])
+    for n, (row, column) in enumerate(zip(axes, columns)):
+        _fit(*row)
+        row[0].set_ylabel(_LABELS.get(column, column))
         if column == "rmse":
-            axis.set_ylim(bottom=0)
-        _shade(axis, text=n == 0)
-    axes[-1].set_xlabel("wavelength (nm)")
-    if list(tables) != [""]:
-        axes[-1].legend(ncols=2)
+            row[0].set_ylim(bottom=0)
+        for axis in row:
+            _shade(axis, text=n == 0)
+    for case, axis in zip(cases, axes[0]):
+        axis.set_title(case, pad=24)
+    figure.supxlabel("wavelength (nm)", fontsize=9)
+    if methods != [""]:
+        figure.legend(*_named(axes.flat), loc="outside upper center", ncols=6)
     return figure
 
 
