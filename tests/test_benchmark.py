@@ -13,11 +13,12 @@ from rasterio.transform import from_origin
 from test_evaluation import write
 
 from enmap_sharpener import benchmark as module
-from enmap_sharpener.benchmark import benchmark, box_plots, find_cases, read_results, results_table, table_latex
+from enmap_sharpener.benchmark import benchmark, find_cases
 from enmap_sharpener.cli import main
 from enmap_sharpener.evaluation import comparison_table, measure, read_cube, table_text
 from enmap_sharpener.raster import ProductError
 from enmap_sharpener.request import RequestError
+from enmap_sharpener.results import box_plots, read_results, results_table, table_latex
 from enmap_sharpener.sentinel2 import write_sentinel2
 
 
