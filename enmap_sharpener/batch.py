@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'batch', 'results', 'write_report']
 
-# %% ../nbs/10_batch.ipynb #bb1b2d35
+# %% ../nbs/10_batch.ipynb #fa0ed5e9
 import json
 import logging
 import os
@@ -32,10 +32,10 @@ from .raster import write_text
 from .tasks import Outcome, Task, is_done, read_record, work
 from .workers import local
 
-# %% ../nbs/10_batch.ipynb #c86ceaad
+# %% ../nbs/10_batch.ipynb #26c37d71
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/10_batch.ipynb #780edade
+# %% ../nbs/10_batch.ipynb #1c28a2f0
 @dataclass(frozen=True)
 class Report:
     """What became of all scenes.
@@ -109,7 +109,7 @@ def batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: b
             page = write_report(folder)
     return Report(tuple(sorted(outcomes)), page)
 
-# %% ../nbs/10_batch.ipynb #69abc955
+# %% ../nbs/10_batch.ipynb #2067d04a
 def _check_settings(tasks: list[Task]):
     "JobError where a scene has results of other parameters."
     for task in tasks:
@@ -138,7 +138,7 @@ def _sweep(folder: Path):
         if _HALF.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
-# %% ../nbs/10_batch.ipynb #afddf308
+# %% ../nbs/10_batch.ipynb #92b07879
 def _run(client: Client, tasks: list[Task], tell) -> list[Outcome]:
     "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
     waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
@@ -204,7 +204,7 @@ def _duration(seconds: float) -> str:
     "A time for people."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/10_batch.ipynb #d102526d
+# %% ../nbs/10_batch.ipynb #b24de476
 def results(folder) -> pd.DataFrame:
     """What lies in the folder of a job.
 
@@ -228,7 +228,7 @@ def results(folder) -> pd.DataFrame:
 
 
 _STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#1c2733}table{border-collapse:collapse}th,td{padding:.5rem .9rem;text-align:left;
-vertical-align:top;border-bottom:1px solid #d5dce3;overflow-wrap:anywhere;min-width:4.5rem}td.n{text-align:right;font-variant-numeric:tabular-nums}
+vertical-align:top;border-bottom:1px solid #d5dce3;overflow-wrap:anywhere}th,td.n{overflow-wrap:normal;white-space:nowrap}td.n{font-variant-numeric:tabular-nums}
 tr.failed{background:#fdf1ee}.failed b{color:#b3261e}img{width:160px;display:block;border-radius:3px}a{color:#0b5cad}"""
 
 

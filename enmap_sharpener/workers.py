@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['local', 'remote', 'slurm_cluster', 'slurm']
 
-# %% ../nbs/10c_workers.ipynb #aaa5f504
+# %% ../nbs/10c_workers.ipynb #6c32395b
 import logging
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from .jobs import JobError
 
-# %% ../nbs/10c_workers.ipynb #b01d1e3c
+# %% ../nbs/10c_workers.ipynb #24b9780d
 @contextmanager
 def local(workers: int | None = None, threads: int | None = None, gpus: list[int] | None = None):
     """Workers on this machine.
@@ -44,7 +44,7 @@ def local(workers: int | None = None, threads: int | None = None, gpus: list[int
         spec[i] = {"cls": Nanny, "options": {"nthreads": 1, "memory_limit": 0, "resources": {"threads": threads}, "env": env,
                                             "silence_logs": logging.CRITICAL, "dashboard": False}}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}}
-    with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
+    with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -52,13 +52,13 @@ def local(workers: int | None = None, threads: int | None = None, gpus: list[int
 def remote(address: str):
     """Workers of a scheduler that runs already, `tcp://HOST:PORT`; yields its client. JobError if it cannot be reached."""
     try:
-        client = Client(address, timeout=20)
+        client = Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise JobError(f"--scheduler {address}: cannot be reached ({type(error).__name__}); wanted an address such as tcp://host:8786") from None
     with client:
         yield client
 
-# %% ../nbs/10c_workers.ipynb #56857740
+# %% ../nbs/10c_workers.ipynb #fc8c621a
 def slurm_cluster(path):
     """A cluster of Slurm jobs, without workers as yet; its script is `slurm_cluster(path).job_script()`.
 
@@ -92,6 +92,6 @@ def slurm_cluster(path):
 @contextmanager
 def slurm(path, workers: int = 4):
     "Workers that are Slurm jobs, see `slurm_cluster`; yields their client."
-    with slurm_cluster(path) as cluster, Client(cluster) as client:
+    with slurm_cluster(path) as cluster, Client(cluster, set_as_default=False) as client:
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)    # jobs that end, at their walltime for instance, are replaced
         yield client
