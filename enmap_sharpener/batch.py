@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'batch', 'results', 'write_report']
 
-# %% ../nbs/10_batch.ipynb #fa0ed5e9
+# %% ../nbs/10_batch.ipynb #23b8a443
 import json
 import logging
 import os
@@ -32,10 +32,10 @@ from .raster import write_text
 from .tasks import Outcome, Task, is_done, read_record, work
 from .workers import local
 
-# %% ../nbs/10_batch.ipynb #26c37d71
+# %% ../nbs/10_batch.ipynb #dde66c27
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/10_batch.ipynb #1c28a2f0
+# %% ../nbs/10_batch.ipynb #323d0623
 @dataclass(frozen=True)
 class Report:
     """What became of all scenes.
@@ -109,7 +109,7 @@ def batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: b
             page = write_report(folder)
     return Report(tuple(sorted(outcomes)), page)
 
-# %% ../nbs/10_batch.ipynb #2067d04a
+# %% ../nbs/10_batch.ipynb #7df6fea9
 def _check_settings(tasks: list[Task]):
     "JobError where a scene has results of other parameters."
     for task in tasks:
@@ -138,7 +138,7 @@ def _sweep(folder: Path):
         if _HALF.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
-# %% ../nbs/10_batch.ipynb #92b07879
+# %% ../nbs/10_batch.ipynb #2473ec40
 def _run(client: Client, tasks: list[Task], tell) -> list[Outcome]:
     "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
     waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
@@ -149,7 +149,7 @@ def _run(client: Client, tasks: list[Task], tell) -> list[Outcome]:
             while waiting and len(running) < max(1, sum(client.nthreads().values())):
                 task = waiting.popleft()
                 running[client.submit(work, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False)] = task
-            for future in _finished(running):
+            for future in _finished(client, running):
                 outcomes.append(_note(running.pop(future), future))
                 tell(_progress(outcomes, len(tasks), time.perf_counter() - start))
     except BaseException:
@@ -160,12 +160,11 @@ def _run(client: Client, tasks: list[Task], tell) -> list[Outcome]:
     return outcomes
 
 
-def _finished(futures) -> set:
+def _finished(client: Client, futures) -> set:
     "Those that are finished, as soon as there are some; none after a while, as there may be new workers."
-    try:
+    with client.as_current(), suppress(TimeoutError):
         return wait(list(futures), timeout=10, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
-        return set()
+    return set()
 
 
 def _progress(outcomes: list[Outcome], total: int, seconds: float) -> str:
@@ -204,7 +203,7 @@ def _duration(seconds: float) -> str:
     "A time for people."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
-# %% ../nbs/10_batch.ipynb #b24de476
+# %% ../nbs/10_batch.ipynb #301b9b0c
 def results(folder) -> pd.DataFrame:
     """What lies in the folder of a job.
 
