@@ -174,7 +174,7 @@ def _scale_bar(axis, width: float) -> None:
     axis.text(0.04 + share / 2, 0.07, text, ha="center", va="bottom", fontsize=8, transform=axis.transAxes, path_effects=halo)
 
 
-def _panel(axis, colours: np.ndarray, extent, view=None, title: str | None = None, metres: bool = True, **options):
+def _panel(axis, colours: np.ndarray, extent, view=None, title: str | None = None, metres: bool = True, bar: bool = True, **options):
     "Draw an image in its place, cut to `view`; grey where it has no pixels."
     image = axis.imshow(colours, extent=extent, interpolation="nearest", **options) if colours.size else None
     west, east, south, north = view or extent
@@ -182,7 +182,7 @@ def _panel(axis, colours: np.ndarray, extent, view=None, title: str | None = Non
     axis.set_aspect("equal" if metres else "auto")
     for spine in axis.spines.values():
         spine.set_visible(True)
-    if metres:
+    if metres and bar:
         _scale_bar(axis, east - west)
     return image
 
