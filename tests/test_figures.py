@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from rasterio.transform import from_origin
 
 from enmap_sharpener import figures
-from enmap_sharpener.figures import band_curve, before_after, error_map, quicklook, rgb, spectra, stretch
+from enmap_sharpener.comparisons import error_map
+from enmap_sharpener.figures import band_curve, before_after, quicklook, rgb, spectra, stretch
 
 
 def cube(bands=20, ny=30, nx=47, step=10.0, low=420, high=2450, x0=366000.0, y0=5806000.0, seed=0, **coords):
