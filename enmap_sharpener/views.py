@@ -6,7 +6,7 @@
 __all__ = ['INDICES', 'ONE', 'SHOWN', 'Sources', 'open_sources', 'View', 'picture', 'pixel_at', 'told', 'interpolated',
            'spectrum_figure', 'png', 'still', 'sharpen_window']
 
-# %% ../nbs/12a_views.ipynb #5399d7eb
+# %% ../nbs/12a_views.ipynb #e6c614c2
 import io
 import time
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from .scene import Scene, read_enmap
 from .sentinel2 import Sentinel2, read_sentinel2
 from .sharpening import cubic_stencil, sharpen
 
-# %% ../nbs/12a_views.ipynb #1fd0f830
+# %% ../nbs/12a_views.ipynb #10d95b20
 @dataclass(frozen=True, eq=False)
 class Sources:
     """A scene with all that can be laid over it.
@@ -66,7 +66,7 @@ class Sources:
         "The same with more layers."
         return replace(self, layers=self.layers | layers)
 
-# %% ../nbs/12a_views.ipynb #219b95f7
+# %% ../nbs/12a_views.ipynb #4417370f
 def _outputs(case: Case, place) -> list[Path]:
     "Sharpened GeoTIFFs, told by their quality file, in the folder of a case and in a folder of results; a file is taken as it is."
     place = Path(place) if place else case.folder
@@ -109,7 +109,7 @@ def _outside(bounds, box) -> bool:
     "Whether two boxes (west, south, east, north) have nothing in common."
     return bounds[2] <= box[0] or bounds[0] >= box[2] or bounds[3] <= box[1] or bounds[1] >= box[3]
 
-# %% ../nbs/12a_views.ipynb #74882f45
+# %% ../nbs/12a_views.ipynb #7841450e
 INDICES = {"NDVI": (860, 665), "GNDVI": (860, 560), "NDII": (860, 1650), "NDWI": (560, 860), "NBR": (860, 2200)}
 """Wavelengths [nm] of a and b in the normalised difference (a - b) / (a + b)."""
 
@@ -156,7 +156,7 @@ class View:
         first = [min(max(at - self.side // 2, 0), max(n - self.side, 0)) for at, n in zip((self.row, self.col), shape, strict=True)]
         return tuple(slice(a, min(a + self.side, n)) for a, n in zip(first, shape, strict=True))
 
-# %% ../nbs/12a_views.ipynb #6ff5561b
+# %% ../nbs/12a_views.ipynb #fe6eaffb
 def _positions(cube: xr.DataArray, wanted) -> list[int]:
     "Positions of the bands nearest to wavelengths [nm], among those that hold data."
     good = np.flatnonzero(cube.good.values) if "good" in cube.coords and cube.good.any() else np.arange(cube.sizes["band"])
@@ -176,7 +176,7 @@ def _channels(cube: xr.DataArray, show: str, nm: float, box: tuple, shape: tuple
         values = np.where(inside_y[:, None] & inside_x, image[:, rows[:, None], cols], np.nan)
     if show not in INDICES:
         return values
-    a, b = values
+    a, b = np.maximum(values, 0)
     return np.where(a + b > 0.005, (a - b) / np.where(a + b > 0.005, a + b, 1), np.nan)[None]
 
 
@@ -185,7 +185,7 @@ def _under(at, first: float, last: float, n: int) -> tuple[np.ndarray, np.ndarra
     index = np.floor((at - first) / (last - first) * n).astype(int)
     return np.clip(index, 0, n - 1), (index >= 0) & (index < n)
 
-# %% ../nbs/12a_views.ipynb #1efbc15f
+# %% ../nbs/12a_views.ipynb #96329c7e
 @lru_cache(8)
 def _painted(sources: Sources, left: str, right: str, show: str, nm: float, stretch: tuple, box: tuple, shape: tuple) -> tuple:
     "Both layers as colours, uint8 (*shape, 3), and the values that became black and white."
@@ -210,7 +210,7 @@ def _display(sources: Sources, view: View, size: int) -> tuple:
     shape = tuple(max(1, round(n * size / max(part.shape))) for n in part.shape)
     return (view.left, view.right, view.show, view.nm, tuple(view.stretch), part.bounds, shape), window
 
-# %% ../nbs/12a_views.ipynb #d7d6b367
+# %% ../nbs/12a_views.ipynb #4aa24e71
 def picture(sources: Sources, view: View, size: int = 480) -> np.ndarray:
     """Two layers with a border between them, and a ring around the pixel that is looked at.
 
@@ -254,7 +254,7 @@ def told(sources: Sources, view: View) -> str:
     values = f"{low.min():.2f} (dark) to {high.max():.2f} (light)" + ("" if view.show in INDICES else " reflectance")
     return f"{name}: {values}; {width:.3g} × {height:.3g} km"
 
-# %% ../nbs/12a_views.ipynb #d7eee437
+# %% ../nbs/12a_views.ipynb #e76581fd
 def interpolated(sources: Sources, row: int, col: int) -> np.ndarray:
     "EnMAP at the middle of a pixel of `Sources.grid`, by cubic convolution, shape (band,) [reflectance]."
     coarse, fine = Grid.of(sources.scene.cube), sources.grid.part(slice(row, row + 1), slice(col, col + 1))
@@ -299,7 +299,7 @@ def spectrum_figure(sources: Sources, view: View) -> Figure:
         axis.legend(loc="best")
     return figure
 
-# %% ../nbs/12a_views.ipynb #ea347d53
+# %% ../nbs/12a_views.ipynb #cfb68202
 def png(picture_or_figure) -> bytes:
     "A picture, uint8 (y, x, 3), or a figure, as PNG."
     file = io.BytesIO()
@@ -332,7 +332,7 @@ def still(sources: Sources, view: View, size: int = 400):
     whole.save(file, "JPEG", quality=80)
     return display.Image(file.getvalue(), format="jpeg")
 
-# %% ../nbs/12a_views.ipynb #2916ba2f
+# %% ../nbs/12a_views.ipynb #765b3c9a
 def sharpen_window(sources: Sources, view: View, method: str = "subspace", model=None, least: int = 16) -> tuple[Sources, View, str]:
     """Sharpen the window that is looked at.
 
