@@ -1,5 +1,6 @@
 "Diagrams and comparisons of awkward input, and the job that draws everything from an evaluation."
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -226,13 +227,15 @@ def test_job_draws_everything(client, evaluated, tmp_path):
     assert json.loads((folder / "summary.json").read_text()) == {"figures": len(found), "cases": 1, "methods": 2, "best": "subspace"}
 
 
-def test_job_without_pictures_and_with_a_case_of_another_evaluation(client, evaluated, tmp_path):
-    report, folder = run(client, evaluated, tmp_path)
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")} == PICTURES | {"thumbnail.png"}, report.outcomes
-    product = next((evaluated / "case").glob("ENMAP*"))
-    other = tmp_path / "stranger"
-    other.mkdir()
-    for path in (product, evaluated / "case/sentinel2"):
-        (other / path.name).symlink_to(path, target_is_directory=True)
-    report, _ = run(client, evaluated, tmp_path / "second", cases=[str(other)])
+@pytest.mark.slow
+def test_job_for_a_case_without_truth(client, evaluated, tmp_path):
+    from enmap_sharpener.benchmark import benchmark, find_cases
+    stranger = shutil.copytree(evaluated / "case", tmp_path / "stranger")
+    (stranger / "truth.tif").unlink()
+    report, _ = run(client, evaluated, tmp_path / "runs", cases=[str(stranger)])
     assert "stranger: was not evaluated in evaluation" in report.outcomes[0].note
+    assert not benchmark(find_cases([stranger]), ["cubic", "bilinear"], tmp_path / "evaluation", threads=1).failed
+    report, folder = run(client, tmp_path, tmp_path / "others", cases=[str(stranger)])
+    assert [o.state for o in report.outcomes] == ["done"], report.outcomes[0].note
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")} - {"thumbnail.png"}
+    assert found == {"scores.png", "pipeline.png", "stranger/before_after.png", "stranger/spectra.png"}
