@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['widgets', 'ipyevents', 'SceneExplorer', 'ModelExplorer']
 
-# %% ../nbs/12_exploration.ipynb #b7a4c9da
+# %% ../nbs/12_exploration.ipynb #a2e0a731
 import html
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from .raster import EnmapError
 from .sharpening import METHODS, NETWORKS
 from .views import ONE, SHOWN, View, open_sources, picture, pixel_at, png, sharpen_window, spectrum_figure, told
 
-# %% ../nbs/12_exploration.ipynb #12d2b4f9
+# %% ../nbs/12_exploration.ipynb #b005c3c9
 def _ipywidgets():
     "ipywidgets and ipyevents; EnmapError without them."
     try:
@@ -30,7 +30,7 @@ def _ipywidgets():
 
 widgets, ipyevents = _ipywidgets()
 
-# %% ../nbs/12_exploration.ipynb #61d64d5d
+# %% ../nbs/12_exploration.ipynb #94bf4a05
 def _control(kind, label: str, value=None, width: str = "300px", **options):
     "A control with its label in front."
     value = {} if value is None else {"value": value}
@@ -78,7 +78,7 @@ class _Panel:
         from IPython.display import display
         display(self.box)
 
-# %% ../nbs/12_exploration.ipynb #99563fc0
+# %% ../nbs/12_exploration.ipynb #77314360
 class SceneExplorer(_Panel):
     """Controls for a folder of scenes; the last line of a cell shows them.
 
@@ -216,7 +216,7 @@ class SceneExplorer(_Panel):
         self._draw()
         self._plot()
 
-# %% ../nbs/12_exploration.ipynb #da17af37
+# %% ../nbs/12_exploration.ipynb #2fe2406c
 class ModelExplorer(_Panel):
     """Controls for a network and a tile; the last line of a cell shows them.
 

@@ -21,8 +21,8 @@ from enmap_sharpener.reconstruction import write_cube  # noqa: E402
 from enmap_sharpener.scene import read_enmap, read_sentinel2  # noqa: E402
 from enmap_sharpener.sharpening import sharpen  # noqa: E402
 from enmap_sharpener.simulate import simulate  # noqa: E402
+from enmap_sharpener.vegetation import INDICES  # noqa: E402
 from enmap_sharpener.views import (  # noqa: E402
-    INDICES,
     SHOWN,
     View,
     interpolated,
@@ -248,7 +248,7 @@ def test_failures_are_told_and_leave_what_is_there(explorer, place):
 def test_from_nothing_to_a_folder(original):
     "An explorer of a wrong folder is there, and takes a right one."
     explorer = SceneExplorer(original / "none")
-    explorer.show.value, explorer.border.value = "NBR", 0.1
+    explorer.show.value, explorer.border.value = "GNDVI", 0.1
     explorer.click({"relativeX": 1, "relativeY": 1, "boundingRectWidth": 2, "boundingRectHeight": 2})
     explorer.run.click()
     assert explorer.image.value == b"" and "is no folder" in explorer.status.value
