@@ -1,6 +1,8 @@
 "README.md is what its notebook gives, and what it tells people to type works."
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from readme import ROOT, render
@@ -36,6 +38,34 @@ def test_command_exists(command, capsys):
     assert main([name, "--help"]) == 0
     text = capsys.readouterr().out
     assert all(a in text for a in arguments if a.startswith("--"))
+
+
+LONG = ("--cluster", "train", "search", "insights")    # Slurm, and what takes minutes: their own tests run them
+
+
+@pytest.mark.slow
+def test_commands_run(services, capfd):
+    "One after the other as README has them, in an empty folder, against servers on the loopback address; scenes and files have the names that are there."
+    from enmap_sharpener.cli import main
+    pytest.importorskip("distributed")
+    box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], [])}
+    for command in (a or b for a, b in COMMANDS):
+        words = shlex.split(command, comments=True)[1:]
+        if any(w in LONG for w in words) or words[0] == "demo":
+            continue
+        if words[0] == "preprocess" and not Path("pairs").exists():    # the services' scene is too small for a tile
+            assert main(["simulate", "--size", "72", "--output", "pairs", "--quiet"]) == 0
+            shutil.rmtree("data/enmap")
+            shutil.copytree("pairs", "data/enmap", ignore=lambda folder, names: [n for n in names if n in ("truth.tif", "simulation.json")])
+        if words[0] in ("sharpen", "batch") and not Path("flight").exists():
+            assert main(["simulate", "--size", "24", "--output", "flight", "--quiet"]) == 0
+            shutil.rmtree("data/enmap")
+            shutil.copytree("flight", "data/enmap", ignore=lambda folder, names: [n for n in names if n in ("truth.tif", "simulation.json")])
+        scene = next(map(str, Path("data/enmap").glob("ENMAP01*")), "")
+        words = [w for word in words for w in box.get(word, [word])]
+        words = [scene if w.startswith("ENMAP01-") else "flight/truth.tif" if w == "flight.bsq" else f"{scene}/sentinel2" if w == "sentinel2" else w for w in words]
+        words = [str(ROOT / w) if w.startswith("output/models") else w for w in words]
+        assert main(words) == 0, (command, capfd.readouterr().err[-500:])
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)[^`]*`", README)) - {"--help"}))
