@@ -140,8 +140,8 @@ class _Task:
     @cached_property
     def sources(self) -> str:
         "Digest of all that decides what the output will be."
-        place = self.case.folder.resolve()
-        files = {Path(f).resolve() for f in (*list_files(self.case.product), *list_files(self.case.sentinel2, 6))} - {place / "truth.tif"}
+        place = self.case.folder.absolute()
+        files = {Path(f).absolute() for f in (*list_files(self.case.product), *list_files(self.case.sentinel2, 6))} - {place / "truth.tif"}
         model = digest([self.model], self.model.parent) if self.model and self.method in NETWORKS else None
         return digest(files, place, self.method, model, __version__)
 
