@@ -18,9 +18,8 @@ from matplotlib.lines import Line2D
 
 from .evaluation import _COLUMNS, error_maps
 from .figures import _CYCLE, _busy, _composite, _cube, _paint, _panel, _read, _resolution, _same_bands, _shape, _styled, stretch
-from .raster import ProductError, make_folder
+from .raster import ProductError, make_folder, write_file
 from .request import RequestError
-from .sheets import _save
 
 # %% ../nbs/09c_comparisons.ipynb #11e8dedb
 def read_reported(path) -> pd.DataFrame:
@@ -322,4 +321,4 @@ def write_figure(figure: Figure, path) -> Path:
     """
     path = Path(path)
     make_folder(path.parent)
-    return _save(path, lambda part: figure.savefig(part, dpi=130, format="png"))
+    return write_file(path, lambda part: figure.savefig(part, dpi=130, format="png"))

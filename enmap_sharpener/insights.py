@@ -33,8 +33,7 @@ from enmap_sharpener.probes import (
     receptive_field,
     rms,
 )
-from .raster import make_folder
-from .sheets import _save
+from .raster import make_folder, write_file
 
 # %% ../nbs/08_insights.ipynb #e2f68bb7
 @_styled
@@ -362,5 +361,5 @@ def write_insights(net, tile, output, progress=None):
                "field": field_figure(net, receptive_field(net)), "network": network_figure(net, tile)}
     kernels = match_operators(np.asarray(ops.convert_to_numpy(net.detail[0].conv.kernel))).assign(channel=lambda t: np.array(tile.channels)[t.channel])
     tables = {"bands": band_table(net, tile, residual, change), "kernels": kernels}
-    files = [_save(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png", bbox_inches="tight")) for name, figure in figures.items()]
-    return files + [_save(output / f"{name}.csv", lambda part, t=table: t.to_csv(part, index=False, float_format="%.6g")) for name, table in tables.items()]
+    files = [write_file(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png", bbox_inches="tight")) for name, figure in figures.items()]
+    return files + [write_file(output / f"{name}.csv", lambda part, t=table: t.to_csv(part, index=False, float_format="%.6g")) for name, table in tables.items()]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NODATA', 'SCALE', 'EnmapError', 'ProductError', 'MetadataError', 'BandError', 'GridError', 'NoValidPixels',
            'OutputError', 'file_name', 'list_files', 'read_bytes', 'opened', 'open_raster', 'create_raster',
-           'make_folder', 'write_text', 'windows', 'to_int16']
+           'make_folder', 'write_file', 'write_text', 'windows', 'to_int16']
 
 # %% ../nbs/00b_raster.ipynb #9711bbf4
 import os
@@ -362,16 +362,23 @@ def make_folder(path):
         raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another place.") from None
 
 
-def write_text(path: Path, text: str):
-    "A small file, whole or not at all; OutputError if it cannot be written."
+def write_file(path: Path, write) -> Path:
+    "A file that `write(path)` makes, whole or not at all: made beside its place and moved there; OutputError if it cannot be written."
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        write(part)
         os.replace(part, path)
     except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check that the folder is writable and has space.") from None
+    finally:
         with suppress(OSError):
             part.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); check that the folder is writable and has space.") from None
+    return path
+
+
+def write_text(path: Path, text: str):
+    "A small file of text, as `write_file`."
+    write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def windows(shape: tuple, size: int = 256):

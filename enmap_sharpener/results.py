@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 
 from .evaluation import _COLUMNS, _marked, comparison_table, table_text
 from .figures import _CYCLE, _LABELS, _styled, band_curve
-from .raster import ProductError, write_text
-from .sheets import _save
+from .raster import ProductError, write_file, write_text
 
 # %% ../nbs/07ea_results.ipynb #2817f58b
 def results_table(records: Iterable[Mapping]) -> pd.DataFrame:
@@ -124,8 +123,8 @@ def write_results(records: Sequence[Mapping], output: Path) -> None:
     write_text(output / "scores.tex", table_latex(short))
     if bands := _bands(records, output):
         draw = lambda figure: lambda part: figure.savefig(part, dpi=120, format="png")  # noqa: E731
-        _save(output / "bands.png", draw(band_curve(_mean_bands(bands), ("rmse", "r2", "ssim"))))
-        _save(output / "boxes.png", draw(box_plots(bands)))
+        write_file(output / "bands.png", draw(band_curve(_mean_bands(bands), ("rmse", "r2", "ssim"))))
+        write_file(output / "boxes.png", draw(box_plots(bands)))
 
 
 def _mean_bands(bands: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -6,7 +6,6 @@
 __all__ = ['histograms', 'contact_sheet', 'write_figures']
 
 # %% ../nbs/02ja_sheets.ipynb #42eca843
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from .figures import _styled, stretch
 from .inspection import STATISTICS, Sample, read_sample, scene_places
 from .observation import band_responses
-from .raster import EnmapError, OutputError, make_folder
+from .raster import EnmapError, make_folder, write_file
 from .sentinel2 import BANDS_10M
 
 # %% ../nbs/02ja_sheets.ipynb #12b65e17
@@ -129,28 +128,15 @@ def write_figures(folder, output, table: pd.DataFrame, progress=None) -> list[Pa
     """
     output, places = Path(output), scene_places(folder)
     make_folder(output)
-    written = [_save(output / "inspection.csv", lambda part: table.to_csv(part)),
-               _save(output / "histograms.png", lambda part: histograms(table).savefig(part, dpi=110, format="png"))]
+    written = [write_file(output / "inspection.csv", lambda part: table.to_csv(part)),
+               write_file(output / "histograms.png", lambda part: histograms(table).savefig(part, dpi=110, format="png"))]
     for n, place in enumerate(places):
         try:
             sample = read_sample(place)
         except EnmapError:
             continue        # the table says why
         sheet = contact_sheet(sample, table.outlier.get(sample.id, ""))
-        written.append(_save(output / f"{sample.id}.png", lambda part, sheet=sheet: sheet.savefig(part, dpi=110, format="png")))
+        written.append(write_file(output / f"{sample.id}.png", lambda part, sheet=sheet: sheet.savefig(part, dpi=110, format="png")))
         if progress:
             progress(n + 1, len(places))
     return written
-
-
-def _save(path: Path, write) -> Path:
-    "Write a file beside its place and move it there."
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another folder.") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return path

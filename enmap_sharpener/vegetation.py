@@ -18,10 +18,9 @@ from .cubes import _cells, _sample, read_cube
 from .evaluation import _between
 from .figures import _panel, _read, _shape, _styled
 from .observation import SENTINEL2_BANDS, Grid, Observation, band_responses
-from .raster import BandError, GridError, NoValidPixels, create_raster, make_folder, windows, write_text
+from .raster import BandError, GridError, NoValidPixels, create_raster, make_folder, windows, write_file, write_text
 from .scene import read_enmap
 from .sharpening import continued_bands, cubic_stencil
-from .sheets import _save
 
 # %% ../nbs/07f_indices.ipynb #1e730a86
 _log = logging.getLogger(__name__)
@@ -258,6 +257,6 @@ def write_indices(output, scene, reference, folder) -> pd.DataFrame:
         with create_raster(folder / f"{name}.tif", count=3, dtype="float32", **place) as file:
             file.write(image.values)
             file.descriptions = list(map(str, image.source.values))
-        _save(folder / f"{name}.png", lambda part, name=name: index_figure(maps, name).savefig(part, dpi=120, format="png"))
+        write_file(folder / f"{name}.png", lambda part, name=name: index_figure(maps, name).savefig(part, dpi=120, format="png"))
     write_text(folder / "indices.csv", table.to_csv(float_format="%.6g"))
     return table
