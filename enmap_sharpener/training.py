@@ -86,10 +86,11 @@ RANGES = {"reflectance": 1e4, "standard": 6.0}
 
 
 def losses(scaling):
-    "Losses by name, each a function of target and prediction, for a scaling."
+    "Losses by name, each a function of target and prediction, for a scaling; shape (1,), since Keras does not share a scalar among devices."
     span = RANGES[scaling]
-    return {"ssim+mae": lambda y, p: 0.84 * (1 - ssim(y, p, span)) + 0.16 * mae(y, p) / span, "mae": lambda y, p: mae(y, p) / span,
-            "mse": lambda y, p: mse(y, p) / span**2, "ssim": lambda y, p: 1 - ssim(y, p, span)}
+    named = {"ssim+mae": lambda y, p: 0.84 * (1 - ssim(y, p, span)) + 0.16 * mae(y, p) / span, "mae": lambda y, p: mae(y, p) / span,
+             "mse": lambda y, p: mse(y, p) / span**2, "ssim": lambda y, p: 1 - ssim(y, p, span)}
+    return {name: lambda y, p, f=f: ops.reshape(f(y, p), (1,)) for name, f in named.items()}
 
 
 def metrics(scaling):
@@ -104,7 +105,13 @@ def _gpus():
     if keras.backend.backend() == "tensorflow":
         import tensorflow
         return len(tensorflow.config.list_physical_devices("GPU"))
-    return sum(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices("gpu"))
+    if keras.backend.backend() == "torch":
+        import torch
+        return torch.cuda.device_count()
+    try:
+        return sum(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # what JAX says where there are none
+        return 0
 
 
 def use_devices(gpus=None, mem_limit=None):

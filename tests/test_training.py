@@ -91,7 +91,7 @@ def test_targets_that_are_not_valid_teach_nothing(made):
     for name, loss in losses("standard").items():
         other = ops.convert_to_numpy(predicted).copy()
         other[0, :4] += 7
-        first, second = float(loss(y, predicted)), float(loss(y, other))
+        first, second = float(loss(y, predicted)[0]), float(loss(y, other)[0])
         assert np.isfinite(first) and (name.startswith("ssim") or abs(first - second) < 1e-6)
 
 
@@ -218,3 +218,39 @@ def test_one_file_under_another_backend(tmp_path, backend):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
     assert float(done.stdout) < 1e-5
+
+
+DEVICES = """
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+import keras
+backend, data, output, small = keras.backend.backend(), sys.argv[1], sys.argv[2], eval(sys.argv[3])
+if backend == "tensorflow":
+    import tensorflow
+    tensorflow.config.set_logical_device_configuration(tensorflow.config.list_physical_devices("CPU")[0], [tensorflow.config.LogicalDeviceConfiguration()] * 2)
+from enmap_sharpener import training
+def two(*chosen):
+    if backend == "tensorflow":
+        return tensorflow.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
+    return nullcontext()
+if backend != "torch":
+    training.use_devices = two
+training.train(data, output, replace(training.QUICK, epochs=2, spectral_window=16, batch_size=4), **small)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_two_devices_and_other_backends_learn_the_same(data, tmp_path, backend):
+    "Two virtual processors share each batch, under TensorFlow's and JAX's strategies that several GPUs take; PyTorch has one."
+    if not find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    train(data, tmp_path / "one.keras", replace(SHORT, epochs=2), **SMALL)
+    done = subprocess.run([sys.executable, "-c", DEVICES, str(data), str(tmp_path / "two.keras"), repr(SMALL)], capture_output=True, text=True,
+                          env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    assert done.returncode == 0, done.stderr[-800:]
+    one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    for column in ("loss", "mae", "val_loss", "val_mae"):
+        np.testing.assert_allclose(two[column], one[column], rtol=2e-3)
