@@ -7,7 +7,6 @@ __all__ = ['RANGES', 'THESIS', 'QUICK', 'ssim', 'mae', 'mse', 'psnr', 'error_var
            'Recipe', 'make_network', 'train', 'write_history', 'history_figure']
 
 # %% ../nbs/04_training.ipynb #805ac868
-import csv
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ import pandas as pd
 from . import __version__
 from .learning import Tiles, Variation, check_store, order, training_stores
 from .model import Contract, ModelError, SupErMAPnet, keras, ops, save_model
-from .raster import OutputError
+from .raster import write_file
 
 # %% ../nbs/04_training.ipynb #e0a99958
 _log = logging.getLogger(__name__)
@@ -420,16 +419,7 @@ def _epochs(run, tiles, progress, callbacks):
 # %% ../nbs/04_training.ipynb #9ff1158d
 def write_history(history, path):
     "A history as CSV, whole or not at all."
-    part = path.with_name(f".{path.name}.part")
-    names = list(dict.fromkeys(k for row in history for k in row))
-    try:
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(history)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, lambda part: pd.DataFrame(history).to_csv(part, index=False))
 
 
 def history_figure(history):
