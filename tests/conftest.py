@@ -1,6 +1,7 @@
 "Fixtures that every test may use."
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,19 @@ def services(monkeypatch, tmp_path):
         west, south, east, north = region.box
         region.wide = [str(round(v, 3)) for v in (west - 0.1, south - 0.1, east + 0.1, north + 0.1)]
         yield region
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Chromium without a window; the test is skipped where it or playwright is missing."
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 # One server of forks for all tests that kill: a run starts in milliseconds, with everything imported. It has to find the tests' modules.

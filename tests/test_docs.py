@@ -5,7 +5,6 @@ import http.server
 import os
 import re
 import shlex
-import shutil
 import sys
 import threading
 from collections import Counter
@@ -254,18 +253,6 @@ def test_links_lead_somewhere(site, pages):
             if not place.is_file() or (parts.fragment and place in pages and unquote(parts.fragment) not in pages[place].anchors):
                 dead.add((path.relative_to(site).as_posix(), link))
     assert not dead
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

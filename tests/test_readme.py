@@ -53,14 +53,11 @@ def test_commands_run(services, capfd):
         words = shlex.split(command, comments=True)[1:]
         if any(w in LONG for w in words) or words[0] == "demo":
             continue
-        if words[0] == "preprocess" and not Path("pairs").exists():    # the services' scene is too small for a tile
-            assert main(["simulate", "--size", "72", "--output", "pairs", "--quiet"]) == 0
-            shutil.rmtree("data/enmap")
-            shutil.copytree("pairs", "data/enmap", ignore=lambda folder, names: [n for n in names if n in ("truth.tif", "simulation.json")])
-        if words[0] in ("sharpen", "batch") and not Path("flight").exists():
-            assert main(["simulate", "--size", "24", "--output", "flight", "--quiet"]) == 0
-            shutil.rmtree("data/enmap")
-            shutil.copytree("flight", "data/enmap", ignore=lambda folder, names: [n for n in names if n in ("truth.tif", "simulation.json")])
+        for folder, size, wanted in (("pairs", "72", words[0] == "preprocess"), ("flight", "24", words[0] in ("sharpen", "batch"))):    # the services' scene is too small for a tile
+            if wanted and not Path(folder).exists():
+                assert main(["simulate", "--size", size, "--output", folder, "--quiet"]) == 0
+                shutil.rmtree("data/enmap")
+                shutil.copytree(folder, "data/enmap", ignore=shutil.ignore_patterns("truth.tif", "simulation.json"))
         scene = next(map(str, Path("data/enmap").glob("ENMAP01*")), "")
         words = [w for word in words for w in box.get(word, [word])]
         words = [scene if w.startswith("ENMAP01-") else "flight/truth.tif" if w == "flight.bsq" else f"{scene}/sentinel2" if w == "sentinel2" else w for w in words]
