@@ -17,9 +17,9 @@ from pathlib import Path
 import rasterio
 from rasterio.windows import Window
 
-from enmap_sharpener.reconstruction import write_scene
-from enmap_sharpener.scene import read_enmap, read_sentinel2
-from enmap_sharpener.sharpening import METHODS, sharpen
+from enmap_sharpener.reconstruction.output import write_scene
+from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+from enmap_sharpener.sharpening.sharpening import METHODS, sharpen
 
 SHARED = Path(__file__).parents[1] / "../shared"
 METRICS = {"psnr": max, "sam_land": min, "ergas": min}    # and which of two is the better

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
 
 
 def execute(*arguments):

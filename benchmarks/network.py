@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from enmap_sharpener.model import SupErMAPnet, keras, ops
+from enmap_sharpener.model.supermapnet import SupErMAPnet, keras, ops
 
 
 class Alone(keras.Model):

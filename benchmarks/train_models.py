@@ -13,10 +13,10 @@ import numpy as np
 import rasterio
 from scipy.io import loadmat
 
-from enmap_sharpener.lessons import resampled, write_lesson
-from enmap_sharpener.raster import NoValidPixels
-from enmap_sharpener.sensors import enmap_bands
-from enmap_sharpener.simulate import simulate_pair
+from enmap_sharpener.training.lessons import resampled, write_lesson
+from enmap_sharpener.core.raster import NoValidPixels
+from enmap_sharpener.simulation.sensors import enmap_bands
+from enmap_sharpener.simulation.scene import simulate_pair
 
 
 def tif(path):
@@ -81,7 +81,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     lessons(options.data, folder, options.base, options.tile)
     if options.output:
-        from enmap_sharpener.training import QUICK, train
+        from enmap_sharpener.training.training import QUICK, train
         recipe = replace(QUICK, base=options.base, epochs=options.epochs, repeats=options.repeats, spectral_window=options.window,
                          residual=0.1 if options.base == "interpolated" else 0.05, initial_lr=1e-3 if options.base == "interpolated" else 5e-4, mixed_precision=True, patience=options.epochs)
         train(folder, options.output, recipe, resume=options.resume, progress=lambda n, of: n % 50 == 0 and print(f"{n}/{of}", flush=True))

@@ -114,7 +114,7 @@ def commands(pages: dict[Path, object]) -> str:
     for name in filter(None, map(module, pages.values())):
         if name.startswith("cli"):
             importlib.import_module(f"enmap_sharpener.{name}")
-    app = importlib.import_module("enmap_sharpener.cli").app
+    app = importlib.import_module("enmap_sharpener.cli.app").app
     described = app.generate_docs(output_format="markdown", heading_level=1)
     start = described.index(f"## {app.name[0]} ")
     return "# Commands\n\nWhat `--help` says of each command.\n\n" + linked(described[start:].replace(f"## {app.name[0]} ", "## "))

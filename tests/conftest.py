@@ -2,11 +2,13 @@
 import multiprocessing
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).parents[1] / "../shared"
+sys.path[1:1] = [str(room) for room in sorted(Path(__file__).parent.iterdir()) if room.is_dir() and not room.name.startswith((".", "_"))]
 
 
 @pytest.fixture(scope="session")
@@ -55,4 +57,4 @@ def browser():
 
 # One server of forks for all tests that kill: a run starts in milliseconds, with everything imported. It has to find the tests' modules.
 os.environ["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), *filter(None, [os.environ.get("PYTHONPATH")])])
-multiprocessing.get_context("forkserver").set_forkserver_preload(["test_transfer_kill", "enmap_sharpener.store", "enmap_sharpener.simulate", "enmap_sharpener.preprocessing"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(["test_dlr_products_kill", "enmap_sharpener.preprocessing.tile_store", "enmap_sharpener.simulation.scene", "enmap_sharpener.preprocessing.pipeline"])

@@ -14,7 +14,7 @@ import rasterio
 from loopback import Loopback
 from shapely.geometry import box
 
-from enmap_sharpener.records import Found
+from enmap_sharpener.scraping.dlr_items import Found
 
 LOGIN_PAGE = """<!DOCTYPE html><html><head><title>Login - EOC Geoservice</title></head><body>
 <form method="post" id="delegated" action="login"><input type="hidden" name="client_name" value="eolab2_enmap-dl"/>

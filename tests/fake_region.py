@@ -14,9 +14,9 @@ from fake_dlr import DlrStac, item
 from fake_download import DownloadSite, SignOn
 from rasterio.warp import transform_bounds
 
-from enmap_sharpener.observation import Grid
-from enmap_sharpener.sentinel2 import read_sentinel2
-from enmap_sharpener.simulate import simulate
+from enmap_sharpener.core.operators import Grid
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.simulation.scene import simulate
 
 STARTS = datetime(2023, 7, 16, 10, 15, tzinfo=timezone.utc), datetime(2023, 8, 12, 10, 15, tzinfo=timezone.utc)
 

@@ -6,9 +6,9 @@ import rasterio
 import xarray as xr
 from rasterio.transform import from_origin
 
-from enmap_sharpener.observation import Axis, Grid, band_responses
-from enmap_sharpener.raster import NODATA, open_raster
-from enmap_sharpener.scene import SceneMetadata, band_table, write_enmap, write_sentinel2
+from enmap_sharpener.core.operators import Axis, Grid, band_responses
+from enmap_sharpener.core.raster import NODATA, open_raster
+from enmap_sharpener.scenes.enmap import SceneMetadata, band_table, write_enmap, write_sentinel2
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T100000Z_001_V010400_20230701T000000Z"
 METADATA = SceneMetadata(

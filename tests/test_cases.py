@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import rioxarray
 
-from enmap_sharpener.observation import Grid, Observation, linear_stencil
-from enmap_sharpener.raster import NODATA
-from enmap_sharpener.reconstruction import write_scene
-from enmap_sharpener.scene import read_enmap
-from enmap_sharpener.sentinel2 import read_sentinel2
-from enmap_sharpener.sharpening import sharpen
+from enmap_sharpener.core.operators import Grid, Observation, linear_stencil
+from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.reconstruction.output import write_scene
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.sharpening.sharpening import sharpen
 
 REACH = {   # psnr [dB], sam_land [degrees], ergas
     "potsdam_train": (39.5, 1.37, 1.33), "potsdam_train_mismatch": (37.6, 1.50, 1.42),

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from readme import ROOT
 
-from enmap_sharpener.cli import app, main
+from enmap_sharpener.cli.app import app, main
 
 sys.path.insert(0, str(ROOT / "docs"))
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -84,7 +84,7 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
     "Its command, and what it says of bands, units and classes."
     import rasterio
 
-    from enmap_sharpener.simulate import simulate
+    from enmap_sharpener.simulation.scene import simulate
     monkeypatch.chdir(tmp_path)
     simulate("data/enmap", size=24, truth=False)
     text = (ROOT / "docs/guides/qgis.md").read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
     "Its Python, with a reference of 5 m, in micrometres and of fewer bands; and its first command."
     import rasterio
 
-    from enmap_sharpener.simulate import simulate
+    from enmap_sharpener.simulation.scene import simulate
     monkeypatch.chdir(tmp_path)
     truth = simulate("data/enmap", size=24).truth
     assert main(["sharpen", *glob("data/enmap/ENMAP01-*"), "--output", "potsdam.tif", "--method", "cubic", "--quiet"]) == 0
@@ -138,7 +138,7 @@ def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
 def test_guide_of_slurm(tmp_path):
     "Its file is what dask-jobqueue takes, and says what the guide says."
     pytest.importorskip("dask_jobqueue")
-    from enmap_sharpener.workers import slurm_cluster
+    from enmap_sharpener.batch.clusters import slurm_cluster
     (text,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/guides/slurm.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for gpu in (False, True):
         (tmp_path / "slurm.yaml").write_text(text.replace("# gpu", "gpu" if gpu else "# gpu") + "\ninterface: lo\n")

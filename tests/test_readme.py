@@ -33,7 +33,7 @@ def test_pictures_are_small(picture):
 
 @pytest.mark.parametrize("command", [a or b for a, b in COMMANDS])
 def test_command_exists(command, capsys):
-    from enmap_sharpener.cli import main
+    from enmap_sharpener.cli.app import main
     _, name, *arguments = shlex.split(command, comments=True)
     assert main([name, "--help"]) == 0
     text = capsys.readouterr().out
@@ -46,7 +46,7 @@ LONG = ("--cluster", "train", "search", "insights")    # Slurm, and what takes m
 @pytest.mark.slow
 def test_commands_run(services, capfd):
     "One after the other as README has them, in an empty folder, against servers on the loopback address; scenes and files have the names that are there."
-    from enmap_sharpener.cli import main
+    from enmap_sharpener.cli.app import main
     pytest.importorskip("distributed")
     box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], [])}
     for command in (a or b for a, b in COMMANDS):
@@ -67,7 +67,7 @@ def test_commands_run(services, capfd):
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)[^`]*`", README)) - {"--help"}))
 def test_option_exists(option, capsys):
-    from enmap_sharpener.cli import main
+    from enmap_sharpener.cli.app import main
     assert all(main([command, "--help"]) == 0 for command in ("sharpen", "scrape", "scrape-sentinel2"))
     assert option in capsys.readouterr().out
 
@@ -78,7 +78,7 @@ def test_make_target_exists(target):
 
 
 def test_python_example(tmp_path, monkeypatch):
-    from enmap_sharpener.simulate import simulate
+    from enmap_sharpener.simulation.scene import simulate
     paths = simulate(tmp_path, size=30, truth=False)
     paths.enmap.rename(tmp_path / "enmap")
     monkeypatch.chdir(tmp_path)

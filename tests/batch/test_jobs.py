@@ -1,0 +1,120 @@
+"Each job of the package, run through `batch` on a tiny scene."
+import json
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
+import nbformat
+import pytest
+from readme import ROOT
+
+pytest.importorskip("papermill", reason="needs the extra `batch`")
+
+from enmap_sharpener.batch.runner import batch, results  # noqa: E402
+from enmap_sharpener.scenes.cubes import read_cube  # noqa: E402
+from enmap_sharpener.batch.jobs import GIVEN, job_files, open_job  # noqa: E402
+from enmap_sharpener.simulation.scene import simulate, simulate_pair  # noqa: E402
+from enmap_sharpener.preprocessing.tile_store import write_wald_store  # noqa: E402
+from enmap_sharpener.batch.clusters import local  # noqa: E402
+
+SMALL = {"main_kernels": ((3, 3, 3), (3, 3, 2), (3, 3, 1), (3, 3, 3)), "main_filters": (3, 3, 3), "detail_kernels": (5, 3, 3), "detail_filters": (6, 4, 3)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    "A case with its truth, in a folder of its name."
+    folder = tmp_path_factory.mktemp("jobs")
+    simulate(folder / "case", size=20, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client():
+    with local(workers=1, threads=1) as client:
+        yield client
+
+
+@pytest.fixture
+def run(place, client):
+    return lambda job, scenes, **parameters: _run(client, job, scenes, place, **parameters)
+
+
+def _run(client, job, scenes, place, **parameters):
+    "The folder of the only scene, its notebook, and its row of the table; it must have worked."
+    report = batch(job, scenes, place / "runs", parameters, cluster=nullcontext(client))
+    assert [o.state for o in report.outcomes] == ["done"], report.outcomes[0].note
+    folder = report.page.parent / report.outcomes[0].scene
+    notebook = nbformat.read(folder / f"{job}.ipynb", as_version=4)
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
+    assert not [o for o in outputs if o.get("name") == "stderr"] and str(place) not in str(notebook)
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= (2 if job != "train" else 1)
+    assert (folder / "thumbnail.png").exists() and f"{folder.name}/thumbnail.png" in report.page.read_text()
+    return folder, results(report.page.parent).iloc[0]
+
+
+def test_sharpen(place, run):
+    product = next((place / "case").glob("ENMAP*"))
+    folder, row = run("sharpen", product, method="cubic", bands="1-40")
+    cube = read_cube(folder / f"{product.name}.tif")
+    assert cube.shape == (40, row.rows, row.columns) and row.bands == 40 and row.agreement > 0
+    assert (folder / f"{product.name}.json").exists() and (folder / f"{product.name}_quality.tif").exists()
+
+
+def test_evaluate(place, run):
+    folder, row = run("evaluate", place / "case", methods="[bilinear, cubic]")
+    assert row["psnr cubic"] > 10 and {"psnr bilinear", "sam_land cubic", "HQNR cubic"} <= set(row.index)
+    assert all((folder / name).exists() for name in ("case/cubic.tif", "case/cubic.scores.json", "scores.csv", "scores.tex"))
+
+
+@pytest.fixture
+def keras():
+    return pytest.importorskip("keras", reason="needs Keras: the extra `cpu` or `gpu`")
+
+
+def test_train(place, run, keras):
+    (place / "stores").mkdir()
+    write_wald_store(*simulate_pair((40, 40), seed=3)[:2], place / "stores/a.zarr", tile=12, stride=12)
+    write_wald_store(*simulate_pair((30, 30), seed=4)[:2], place / "stores/b.zarr", tile=12, stride=12, split=1)
+    folder, row = run("train", place / "stores", epochs=1, batch_size=2, spectral_window=12)
+    assert row.epochs == 1 and row.val_loss > 0 and row.parameters > 1000
+    assert json.loads((folder / "network.json").read_text())["recipe"]["spectral_window"] == 12
+    assert all((folder / f"network.{kind}").exists() for kind in ("keras", "csv", "png"))
+
+
+def test_insights(place, run, keras):
+    from enmap_sharpener.model.supermapnet import SupErMAPnet, save_model
+    net = SupErMAPnet(**SMALL)
+    net.build()
+    save_model(net, place / "net.keras")
+    folder, row = run("insights", next((place / "case").glob("ENMAP*")), model=place / "net.keras")
+    assert row.parameters == net.count_params() and 0 <= row["most like an operator"] <= 1
+    assert {p.name for p in folder.glob("*.csv")} == {"bands.csv", "kernels.csv"} and len(list(folder.glob("*.png"))) == 9
+
+
+# The notebooks as they are in the repository
+
+@pytest.fixture(params=sorted(job_files().values()), ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+def test_declared(path):
+    "Every parameter has a type and a comment; nothing but parameters is in their cell, and nothing is exported."
+    job = open_job(path)
+    assert set(GIVEN) <= set(job.arguments) and job.title.endswith(".")
+    assert all(argument.help and argument.kind for argument in job.arguments.values())
+    notebook = nbformat.read(path, as_version=4)
+    cell, = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
+    assert len(cell.source.splitlines()) == len(job.arguments) and all("#" in line for line in cell.source.splitlines())
+    assert not any(re.search(r"^#\|", c.source, re.MULTILINE) for c in notebook.cells) and f"batch {path.stem} --scenes" in notebook.cells[0].source
+
+
+def test_without_outputs(path):
+    "They are templates; what they show is shown by a run."
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(c.get("outputs") or c.get("execution_count") for c in notebook.cells) and notebook.metadata.kernelspec.name == "python3"
+
+
+def test_found_in_the_repository():
+    assert {p.stem for p in job_files().values()} >= {"train", "sharpen", "evaluate", "insights"}
+    assert all(p.parent == ROOT / "nbs/jobs" for p in job_files().values()) and Path(ROOT / "nbs/jobs/.notest").exists()

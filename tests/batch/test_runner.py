@@ -1,0 +1,386 @@
+"Many scenes on real Dask workers: workers that die, stops at any moment, failures, other clusters, hostile names and parameters."
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+from readme import ROOT
+
+from enmap_sharpener.cli.app import main
+
+pytest.importorskip("papermill", reason="needs the extra `batch`")
+psutil = pytest.importorskip("psutil", reason="needs the extra `batch`")
+
+import dask  # noqa: E402
+
+from enmap_sharpener.batch.runner import batch, results, write_report  # noqa: E402
+from enmap_sharpener.batch.jobs import JobError, check_parameters, find_scenes, job_files, open_job  # noqa: E402
+from enmap_sharpener.core.raster import OutputError  # noqa: E402
+from enmap_sharpener.batch.clusters import local, remote, slurm  # noqa: E402
+
+PARAMETERS = '''scene: "Path" = "."  # where a number lies
+output: "Path" = "."  # folder to write to
+factor: float = 2.0  # what to multiply it with
+seconds: float = 0.0  # how long that takes
+threads: int = 0  # processors'''
+BODY = '''import os, time
+from pathlib import Path
+
+Path(output, "begun.txt").touch()
+time.sleep(seconds)
+number = float(Path(scene, "number.txt").read_text()) * factor
+if number < 0:
+    os.kill(os.getppid(), 9)
+    time.sleep(60)
+Path(output, "result.txt").write_text(str(number))
+Path(output, "summary.json").write_text('{"number": %g, "threads": %d, "device": "%s"}' % (number, threads, os.environ.get("CUDA_VISIBLE_DEVICES")))'''
+
+
+def write_job(path, parameters=PARAMETERS, body=BODY, tags=("parameters",)):
+    "A job of one's own."
+    cells = [nbformat.v4.new_markdown_cell("# Times\n\n> A number, multiplied."),
+             nbformat.v4.new_code_cell(parameters, metadata={"tags": list(tags)}), nbformat.v4.new_code_cell(body)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}), path)
+    return path
+
+
+def write_scenes(folder, **numbers):
+    for name, text in numbers.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "number.txt").write_text(str(text))
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    "What waits for a worker that never comes fails instead of hanging."
+    def late(*_):
+        raise TimeoutError("still waiting after 5 minutes")
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path / "times.ipynb")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def client():
+    "A worker for all tests that do nothing to it."
+    with local(workers=1, threads=1) as client:
+        yield client
+
+
+def states(report):
+    return {o.scene: o.state for o in report.outcomes}
+
+
+def half_written(folder):
+    return [p.name for p in Path(folder).rglob("*.part")]
+
+
+def kernels(folder):
+    "Notebooks' processes that are at work below a folder."
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cwd().startswith(str(folder)) and "ipykernel" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+# Workers
+
+@contextmanager
+def shaken(folder):
+    "Two workers, of which one is killed as soon as its scene is begun."
+    def kill(client):
+        until(lambda: list(folder.glob(".*.part/begun.txt")))
+        busy = next(address for address, keys in client.processing().items() if keys)
+        os.kill(client.run(os.getpid, workers=[busy])[busy], signal.SIGKILL)
+        killed.append(busy)
+    killed = []
+    with local(workers=2, threads=1) as client:
+        thread = threading.Thread(target=kill, args=[client])
+        thread.start()
+        yield client
+        thread.join()
+    assert killed
+
+
+def test_a_worker_dies_and_all_scenes_finish(place):
+    write_scenes(place / "data", a=1, b=2, c=3, d=4)
+    lines = []
+    report = batch("times.ipynb", "data/*", "runs", {"seconds": 1.5}, cluster=shaken(place / "runs/times"), tell=lines.append)
+    assert states(report) == dict.fromkeys("abcd", "done")
+    assert [float((place / "runs/times" / s / "result.txt").read_text()) for s in "abcd"] == [2, 4, 6, 8]
+    assert len(lines) == 5 and lines[0] == "times: 4 of 4 scenes to do" and lines[-1].startswith("[4/4] ") and "left" in lines[1]
+    assert not half_written(place)
+    until(lambda: not kernels(place), 5)
+
+
+def test_a_scene_that_kills_its_workers_does_not_take_others_along(place):
+    write_scenes(place / "data", a=1, poison=-1, z=3)
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        report = batch("times.ipynb", "data/*", "runs", cluster=local(workers=1, threads=1))
+    assert states(report) == {"a": "done", "poison": "failed", "z": "done"}
+    assert "every worker that tried died" in report.of("failed")[0].note and not half_written(place)
+
+
+def test_gpus_and_threads_are_given_out(place):
+    write_scenes(place / "data", a=1, b=2)
+    batch("times.ipynb", "data/*", "runs", {"seconds": 1}, cluster=local(threads=3, gpus=[2, 7]))
+    table = results("runs/times")
+    assert set(table.device) == {"2", "7"} and set(table.threads) == {3}
+
+
+def test_a_scheduler_that_runs_already(place, client):
+    write_scenes(place / "data", a=1, b=2)
+    report = batch("times.ipynb", "data/*", "runs", cluster=remote(client.scheduler.address))
+    assert states(report) == {"a": "done", "b": "done"} and set(results("runs/times").device) == {"-1"}
+
+
+def test_slurm(place, monkeypatch):
+    "Slurm's commands are played by shell scripts."
+    bin = place / "bin"
+    bin.mkdir()
+    for name, text in {"sbatch": f"cp $1 $1.job; setsid bash $1.job >> {place}/slurm.log 2>&1 < /dev/null & echo Submitted batch job $!", "scancel": "kill -- -$1"}.items():
+        (bin / name).write_text(f"#!/bin/bash\n{text}\n")
+        (bin / name).chmod((bin / name).stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    (place / "slurm.yaml").write_text("cores: 7\nmemory: 2 GB\ninterface: lo\ngpu: true\nqueue: long\n")
+    write_scenes(place / "data", a=1, b=2)
+    report = batch("times.ipynb", "data/*", "runs", cluster=slurm("slurm.yaml", 1))
+    assert states(report) == {"a": "done", "b": "done"} and set(results("runs/times").threads) == {7}
+    until(lambda: not kernels(place), 20)
+
+
+# Stops
+
+def start(*arguments):
+    return subprocess.Popen([sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())", "batch", *arguments],
+                            start_new_session=True, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_in_the_middle(place, client, number):
+    write_scenes(place / "data", a=1, b=2)
+    process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
+    until(lambda: list(place.glob("runs/times/.*.part/begun.txt")))
+    (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)     # Ctrl-C reaches all of a terminal's processes
+    error = process.communicate(timeout=60)[1]
+    if number == signal.SIGKILL:
+        until(lambda: not kernels(place), 20)
+    else:
+        assert process.returncode == 128 + number and error.splitlines()[-1] == "enmap-sharpener: interrupted"
+        assert not half_written(place) and "Traceback" not in error
+        until(lambda: not kernels(place), 5)
+    assert not list(place.glob("runs/times/*.failed.*"))
+    report = batch("times.ipynb", "data/*", "runs", cluster=nullcontext(client))
+    assert states(report) == {"a": "done", "b": "done"} and not half_written(place)
+
+
+def test_two_runs_at_once(place):
+    write_scenes(place / "data", a=1)
+    process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
+    until(lambda: list(place.glob("runs/times/.*.part/begun.txt")))
+    with pytest.raises(OutputError, match="another run is at work"):
+        batch("times.ipynb", "data/*", "runs")
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+# What is done, what failed
+
+def test_done_failed_and_again(place, client):
+    write_scenes(place / "data", a=1, b="few")
+    run = lambda parameters=None, **options: batch("times.ipynb", "data/*", "runs", parameters, cluster=nullcontext(client), **options)
+    report = run()
+    assert states(report) == {"a": "done", "b": "failed"}
+    assert report.of("failed")[0].note == "ValueError: could not convert string to float: 'few'"
+    kept = nbformat.read("runs/times/b.failed.ipynb", as_version=4)
+    assert "could not convert" in str(kept.cells) and not Path("runs/times/b").exists()
+
+    assert states(run()) == {"a": "there already", "b": "failed"}
+    assert run().of("failed")[0].note.startswith("before: ValueError")
+    assert states(run({"threads": 4})) == {"a": "there already", "b": "failed"}       # how it is computed is no matter
+    assert states(run(retry_failed=True)) == {"a": "there already", "b": "failed"}
+
+    Path("data/b/number.txt").write_text("21")       # other inputs: done without being asked
+    report = run()
+    assert states(report) == {"a": "there already", "b": "done"} and not list(Path("runs").rglob("*.failed.*"))
+
+    before = json.loads(Path("runs/times/a/done.json").read_text())
+    with pytest.raises(JobError, match="times/a: was made with no parameters; choose another --output, or replace it with --overwrite"):
+        run({"factor": 3})
+    assert json.loads(Path("runs/times/a/done.json").read_text()) == before
+    assert states(run({"factor": 3}, overwrite=True)) == {"a": "done", "b": "done"}
+    assert Path("runs/times/a/result.txt").read_text() == "3.0" and not half_written(place)
+
+    Path("runs/times/a/result.txt").unlink()
+    Path("runs/times/b/done.json").write_text("{")
+    assert states(run({"factor": 3}, overwrite=True)) == {"a": "done", "b": "done"}
+
+
+def test_nothing_runs_before_all_is_checked(place, capfd):
+    write_scenes(place / "data", a=1)
+    call = lambda *arguments: main(["batch", *map(str, arguments)])
+    for arguments, told in [
+            (["times.ipynb", "--scenes", "data/*", "--param", "factr=3"], "takes no parameter factr; it takes factor (float), seconds (float), threads (int)"),
+            (["times.ipynb", "--scenes", "data/*", "--param", "factor=three"], "factor=three: wanted float, what to multiply it with"),
+            (["times.ipynb", "--scenes", "data/*", "--param", "output=x"], "takes no parameter output"),
+            (["times.ipynb", "--scenes", "data/*", "--param", "factor"], "wanted NAME=VALUE"),
+            (["times.ipynb", "--scenes", "data/*", "--param", "factor=1", "factor=2"], "factor is given twice"),
+            (["none.ipynb", "--scenes", "data/*"], "there is no job none.ipynb; choose from"),
+            (["times.ipynb", "--scenes", "dat/*"], "dat/*: no folder or ZIP file"),
+            (["times.ipynb", "--scenes", "times.ipynb"], "no folder or ZIP file"),
+            (["times.ipynb"], "which job, and for which scenes?"),
+            (["times.ipynb", "--scenes", "data/*", "--workers", "0"], "--workers 0: wanted at least one"),
+            (["times.ipynb", "--scenes", "data/*", "--workers", "2", "--gpus", "0"], "2 workers were asked for and 1 GPUs"),
+            (["times.ipynb", "--scenes", "data/*", "--mem-limit", "0.5"], "--mem-limit 0.5: too little"),
+            (["times.ipynb", "--scenes", "data/*", "--scheduler", "nonsense:1"], "cannot be reached"),
+            (["times.ipynb", "--scenes", "data/*", "--scheduler", "tcp://a:1", "--gpus", "0"], "--gpus is for workers on this machine"),
+            (["times.ipynb", "--scenes", "data/*", "--cluster", "none.yaml"], "none.yaml: FileNotFoundError"),
+    ]:
+        assert call(*arguments) == 2, arguments
+        error = capfd.readouterr().err.strip().splitlines()[-1]
+        assert told in error, error
+        assert not list(place.glob("runs/*/*[!lk]")) or all(p.name in ("report.html",) for p in place.glob("runs/times/[!.]*"))
+
+
+def test_command_tells_of_failures_and_lists_jobs(place, capfd):
+    write_scenes(place / "data", a=1, b="few")
+    assert main(["batch", "times.ipynb", "--scenes", "data/a", "data/b", "--workers", "1"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "times: 2 of 2 scenes to do" and [line[:6] for line in lines[1:3]] == ["[1/2] ", "[2/2] "]
+    assert lines[-1].startswith("enmap-sharpener: 1 of 2 scenes failed, the first is b: ValueError: could not convert string to float: 'few'; see ")
+    assert main(["batch", "--list"]) == 0
+    told = capfd.readouterr().out
+    assert all(f"{name}: " in told for name in job_files()) and "method" in told and "\n  scene" not in told
+    assert main(["batch", "times.ipynb", "--scenes", "data/a", "--workers", "1", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_missing_is_told(monkeypatch, capfd):
+    monkeypatch.setattr("enmap_sharpener.cli.batch.find_spec", lambda name: None if name in ("papermill", "distributed") else name)
+    assert main(["batch", "--list"]) == 2
+    assert capfd.readouterr().err == "enmap-sharpener: batch needs papermill and distributed: pip install 'enmap_sharpener[batch]'\n"
+
+
+# Jobs, parameters, names
+
+def test_jobs_that_are_none(tmp_path):
+    (tmp_path / "text.ipynb").write_text("no JSON")
+    (tmp_path / "list.ipynb").write_text("[]")
+    write_job(tmp_path / "untagged.ipynb", tags=())
+    write_job(tmp_path / "untyped.ipynb", parameters='scene: "Path" = "."\nfactor = 2')
+    write_job(tmp_path / "strange.ipynb", parameters='scene: "Path" = "."\nfactor: dict = {}')
+    for name, told in {"text": "no notebook that can be read", "list": "no notebook that can be read", "untagged": "wanted a cell tagged",
+                       "untyped": "factor is of type None; wanted str", "strange": "factor is of type dict; wanted str"}.items():
+        with pytest.raises(JobError, match=told):
+            open_job(tmp_path / f"{name}.ipynb")
+
+
+@pytest.mark.parametrize("kind, text, value", [
+    ("int", "3", 3), ("int", "3.5", None), ("int", "true", None), ("int", "", None), ("float", "1e-4", 1e-4), ("float", "3", 3.0), ("float", "x", None),
+    ("bool", "True", True), ("bool", "no", None), ("bool", "1", None), ("str", "no", "no"), ("str", "007", "007"), ("str", "", ""), ("str", "a=b", "a=b"),
+    ("list[int]", "[1, 2]", [1, 2]), ("list[int]", "1", None), ("list[int]", "[1, b]", None), ("list[str]", "[on, '1']", ["on", "1"]),
+    ("list[float]", "[]", []), ("list[str]", "[", None), ("list[str]", "[[a]]", None), ("list[str]", "[{a: b}]", None)])
+def test_values(tmp_path, kind, text, value):
+    job = open_job(write_job(tmp_path / "job.ipynb", parameters=f'scene: "Path" = "."\nx: {kind} = 0  # something'))
+    if value is None:
+        with pytest.raises(JobError, match="something"):
+            check_parameters(job, {"x": text})
+    else:
+        found = check_parameters(job, {"x": text})["x"]
+        assert found == value and type(found) is type(value)
+        assert check_parameters(job, {"x": value})["x"] == value
+
+
+def test_names(place, client):
+    names = ["with space", "{braces}", "50%", "<b>&amp;", "ümlaut", "it's", "-dash"]
+    write_scenes(place / "data", **dict.fromkeys(names, 1), bad="<few>")
+    report = batch("times.ipynb", "data/*", "runs {x}", cluster=nullcontext(client))
+    assert states(report) == {**dict.fromkeys(names, "done"), "bad": "failed"}
+    page = report.page.read_text(encoding="utf-8")
+    assert "<few>" not in page and "<b>&amp;</a>" not in page and "&lt;b&gt;&amp;amp;" in page and 'href="50%25/"' in page
+    assert str(place) not in page and not any(str(place) in p.read_text() for p in Path("runs {x}").rglob("times.ipynb"))
+
+
+def test_scenes(place):
+    write_scenes(place, **{"data/a": 1, "other/a": 2, "data/b.zarr": 3})
+    with zipfile.ZipFile(place / "data/c.ZIP", "w"):
+        pass
+    (place / "data/manifest.jsonl").touch()
+    assert list(find_scenes("data/*")) == ["a", "b", "c"]
+    assert find_scenes(["data/a", "data/*", "data/../data/a/"])["a"] == place / "data/a"
+    with pytest.raises(JobError, match="have the same name"):
+        find_scenes(["data/*", "other/*"])
+
+
+def test_report_of_nothing(tmp_path):
+    assert "0 scenes done, 0 failed" in write_report(tmp_path).read_text()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/done.json").write_text("[1]")
+    (tmp_path / "b.failed.json").write_text("{")
+    assert "1 scenes done, 1 failed" in write_report(tmp_path).read_text()
+
+
+def test_paths_of_parameters_and_links(place, client):
+    "A parameter that is a path is looked up from where the user is, also where the output is reached by a link; a changed file is a changed input."
+    write_scenes(place / "data", a=1)
+    (place / "far/off").mkdir(parents=True)
+    (place / "runs").symlink_to(place / "far/off")
+    write_job(place / "add.ipynb", parameters='scene: "Path" = "."  # scene\noutput: "Path" = "."  # place\nmore: "Path" = None  # another number',
+              body='from pathlib import Path\nPath(output, "sum.txt").write_text(Path(scene, "number.txt").read_text() + Path(more).read_text())')
+    (place / "more.txt").write_text("7")
+    run = lambda **more: batch("add.ipynb", "data/a", "runs", more, cluster=nullcontext(client))
+    with pytest.raises(JobError, match="needs the parameter more: another number"):
+        run()
+    with pytest.raises(JobError, match="no.txt is not there"):
+        run(more="no.txt")
+    assert states(run(more="more.txt")) == {"a": "done"} and (place / "far/off/add/a/sum.txt").read_text() == "17"
+    assert states(run(more=place / "more.txt")) == {"a": "there already"}
+    (place / "more.txt").write_text("88")
+    assert states(run(more="more.txt")) == {"a": "done"}
+
+
+# Installed
+
+def test_jobs_are_in_the_wheel(tmp_path):
+    "Built from a copy, as building leaves files behind."
+    for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "MANIFEST.in"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs/jobs").symlink_to(ROOT / "nbs/jobs")
+    (tmp_path / "enmap_sharpener").mkdir()
+    for module in (ROOT / "enmap_sharpener").glob("*.py"):
+        (tmp_path / "enmap_sharpener" / module.name).symlink_to(module)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "out", "."], cwd=tmp_path, check=True, capture_output=True)
+    with zipfile.ZipFile(next((tmp_path / "out").glob("*.whl"))) as wheel:
+        found = {Path(name).name for name in wheel.namelist() if name.startswith("enmap_sharpener/notebooks/")}
+        wheel.extractall(tmp_path / "site")
+    assert found == {path.name for path in job_files().values()} == {p.name for p in (ROOT / "nbs/jobs").glob("*.ipynb")}
+    told = subprocess.run([sys.executable, "-c", "from enmap_sharpener.batch.jobs import job_files; print(*job_files().values(), sep='\\n')"],
+                          cwd=tmp_path / "site", check=True, capture_output=True, text=True).stdout
+    assert len(told.splitlines()) == len(found) and all(line.startswith(str(tmp_path / "site")) for line in told.splitlines())

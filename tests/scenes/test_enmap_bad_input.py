@@ -1,0 +1,220 @@
+"Bad EnMAP input: the class of the error, and one line that names the file and says what to do."
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from products import SCENE_ID, product
+
+from enmap_sharpener.scenes.enmap import EnmapError, GridError, MetadataError, ProductError, read_enmap
+
+IMAGE, XML = f"{SCENE_ID}-SPECTRAL_IMAGE.TIF", f"{SCENE_ID}-METADATA.XML"
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    return product(tmp_path_factory.mktemp("original"), shape=(140, 150))
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / SCENE_ID))
+
+
+def refused(path, error, *texts, read=False):
+    "Opening (or else reading) raises `error` with one line that has all the texts."
+    with pytest.raises(EnmapError) as caught:
+        scene = read_enmap(path)
+        if read:
+            scene.cube.values  # noqa: B018
+    message = str(caught.value)
+    assert type(caught.value) is error and "\n" not in message and caught.value.__cause__ is None
+    for text in texts:
+        assert text in message, message
+
+
+def change(folder, pattern, replacement):
+    xml = folder / XML
+    xml.write_text(re.sub(pattern, replacement, xml.read_text(), flags=re.DOTALL))
+
+
+# ---- files
+
+def test_missing_folder(tmp_path):
+    refused(tmp_path / "nowhere", ProductError, "nowhere: does not exist")
+
+
+def test_empty_folder(tmp_path):
+    refused(tmp_path, ProductError, "holds no METADATA.XML", "give")
+
+
+def test_no_cube(folder):
+    (folder / IMAGE).unlink()
+    refused(folder, ProductError, "SPECTRAL_IMAGE", "holds none")
+
+
+def test_no_metadata(folder):
+    (folder / XML).unlink()
+    for path in folder, folder / IMAGE:
+        refused(path, ProductError, "holds no METADATA.XML")
+
+
+def test_two_cubes(folder):
+    shutil.copy(folder / IMAGE, folder / IMAGE.replace(".TIF", "_COG.TIF"))
+    refused(folder, ProductError, "holds 2", IMAGE, "_COG.TIF")
+    assert read_enmap(folder / IMAGE)
+
+
+def test_two_products(folder):
+    shutil.copytree(folder, folder.parent / "another")
+    refused(folder.parent, ProductError, "holds 2 products")
+
+
+def test_any_other_file(folder, tmp_path):
+    other = tmp_path / "notes.txt"
+    other.write_text("nothing")
+    refused(other, ProductError, "notes.txt", "no readable ZIP")
+
+
+# ---- the cube
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.97])
+def test_truncated_tiff(folder, share):
+    whole = (folder / IMAGE).read_bytes()
+    (folder / IMAGE).write_bytes(whole[:int(len(whole) * share)])
+    refused(folder, ProductError, IMAGE, "truncated", read=True)
+
+
+def test_login_page_instead_of_a_tiff(folder):
+    (folder / IMAGE).write_bytes(b"<!DOCTYPE html><html><body>Please log in</body></html>")
+    refused(folder, ProductError, IMAGE, "cannot be read")
+
+
+def test_corrupt_block_is_found_when_it_is_read(folder):
+    with rasterio.open(folder / IMAGE) as file:
+        start = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=3))
+    data = bytearray((folder / IMAGE).read_bytes())
+    data[start:start + 200] = bytes(200)
+    (folder / IMAGE).write_bytes(data)
+    refused(folder, ProductError, IMAGE, "corrupt", read=True)
+    assert np.isfinite(read_enmap(folder).cube[5, 50:60, 50:60].values).all()
+
+
+@pytest.mark.parametrize("interleave", ["BSQ", "BIL", "BIP"])
+def test_truncated_envi(folder, interleave):
+    path = (folder / IMAGE).with_suffix(f".{interleave}")
+    with rasterio.open(folder / IMAGE) as file, rasterio.open(
+            path, "w", driver="ENVI", interleave=interleave.lower(), count=12, height=140, width=150, dtype="int16", crs=file.crs,
+            transform=file.transform) as envi:
+        envi.write(file.read())
+    (folder / IMAGE).unlink()
+    path.write_bytes(path.read_bytes()[:-2000])
+    refused(folder, ProductError, path.name, "truncated", read=True)
+
+
+def test_envi_without_header(folder):
+    (folder / IMAGE).rename((folder / IMAGE).with_suffix(".BSQ"))
+    (folder / IMAGE).with_suffix(".BSQ").write_bytes(bytes(5000))
+    refused(folder, ProductError, "SPECTRAL_IMAGE.BSQ", "cannot be read")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_truncated_jpeg2000(folder, share):
+    path = (folder / IMAGE).with_suffix(".JP2")
+    with rasterio.open(folder / IMAGE) as file, rasterio.open(
+            path, "w", driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES", YCBCR420="NO", count=12, height=140, width=150, dtype="int16",
+            crs=file.crs, transform=file.transform) as jp2:
+        jp2.write(file.read())
+    (folder / IMAGE).unlink()
+    path.write_bytes(path.read_bytes()[:int(path.stat().st_size * share)])
+    refused(folder, ProductError, path.name, read=True)
+
+
+def test_damaged_quality_layer(folder):
+    (folder / f"{SCENE_ID}-QL_QUALITY_CLOUD.TIF").write_bytes(b"II*\0")
+    refused(folder, ProductError, "QL_QUALITY_CLOUD.TIF")
+
+
+def test_quality_layer_of_another_size(folder, tmp_path):
+    other = product(tmp_path / "small")
+    shutil.copy(other / f"{SCENE_ID}-QL_QUALITY_HAZE.TIF", folder)
+    refused(folder, ProductError, "QL_QUALITY_HAZE.TIF", "(24, 36)", "(140, 150)")
+
+
+@pytest.mark.parametrize("options, text", [(dict(crs=None), "no coordinate reference system"),
+                                           (dict(transform=rasterio.Affine.identity()), "no north-up grid"),
+                                           (dict(transform=rasterio.Affine(30, 5, 366015, 5, -30, 5806125)), "no north-up grid"),
+                                           (dict(transform=rasterio.Affine(30, 0, 366015, 0, 30, 5806125)), "no north-up grid")])
+def test_no_georeference(folder, options, text):
+    with rasterio.open(folder / IMAGE) as file:
+        profile, data = file.profile | options, file.read()
+    (folder / IMAGE).unlink()
+    with rasterio.open(folder / IMAGE, "w", **profile) as file:
+        file.write(data)
+    refused(folder, GridError, IMAGE, text)
+
+
+# ---- the XML
+
+@pytest.mark.parametrize("pattern, replacement, text", [
+    ("</level_X>", "", "not well-formed"), (".*", "", "not well-formed"), ("level_X", "html", "<html>"),
+    ("<level>L2A</level>", "<level>L1B</level>", "level L1B, but EnMAP level L2A"),
+    ("<bandCharacterisation>.*</bandCharacterisation>", "", "bandCharacterisation"),
+    ("<FWHMOfBand>.*?</FWHMOfBand>", "", "FWHM"), ("<wavelengthCenterOfBand>420.0<", "<wavelengthCenterOfBand>x<", "wavelength"),
+    ('<bandID number="2">', '<bandID number="1">', "number"), ('<bandID number="2">', "<bandID>", "number")])
+def test_metadata(folder, pattern, replacement, text):
+    change(folder, pattern, replacement)
+    refused(folder, MetadataError, XML, text)
+
+
+def test_number_of_bands(folder):
+    change(folder, '<bandID number="12">.*?</bandID>', "")
+    refused(folder, ProductError, IMAGE, "12 bands", "lists 11")
+
+
+LAUGHS = '<!DOCTYPE a [<!ENTITY l0 "ha">' + "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10)) + "]><level_X>&l9;</level_X>"
+
+
+@pytest.mark.parametrize("xml", [LAUGHS, '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><level_X>&x;</level_X>',
+                                 '<!DOCTYPE a [<!ENTITY % x SYSTEM "http://localhost/x.dtd"> %x;]><level_X/>'])
+def test_entities(folder, xml):
+    (folder / XML).write_text(xml)
+    refused(folder, MetadataError, XML, "refused", "entities")
+
+
+def test_html_instead_of_xml(folder):
+    (folder / XML).write_bytes(b"<!DOCTYPE html><html><head><meta charset=x></head></html>\xff\xfe\x00")
+    refused(folder, MetadataError, XML, "not well-formed")
+
+
+def test_declared_encoding_that_does_not_exist(folder):
+    (folder / XML).write_bytes(b'<?xml version="1.0" encoding="klingon"?><level_X/>')
+    refused(folder, MetadataError, XML, "not well-formed")
+
+
+# ---- ZIP
+
+@pytest.mark.parametrize("name", ["../evil-METADATA.XML", "a/../../evil.TIF", "/etc/evil", "C:\\evil.TIF", "a\\..\\..\\evil.TIF"])
+def test_zip_that_climbs_out(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), b"x")
+    refused(tmp_path / "p.zip", ProductError, "p.zip: refused", "leads out")
+
+
+def test_damaged_zip(folder, tmp_path):
+    path = Path(shutil.make_archive(str(tmp_path / "p"), "zip", folder))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    refused(path, ProductError, "p.zip", "no readable ZIP")
+    where = whole.index(b"METADATA.XML") + 300
+    path.write_bytes(whole[:where] + bytes(100) + whole[where + 100:])
+    refused(path, ProductError, XML)
+
+
+def test_zip_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    refused(tmp_path / "p.zip", ProductError, "p.zip: holds no METADATA.XML")

@@ -1,0 +1,243 @@
+"Sentinel-2 stacks and single bands, in the forms they come in."
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+from products import sentinel2
+
+from enmap_sharpener.core.raster import to_int16
+from enmap_sharpener.scenes.enmap import BandError, GridError, NoValidPixels, ProductError, read_sentinel2, write_sentinel2
+from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M
+
+FINE = sentinel2()
+COARSE = sentinel2((36, 54), BANDS_20M, pixel=20, seed=2)
+SCL = (COARSE[0].fillna(0) * 20).astype("uint8").drop_vars("band")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_sentinel2(tmp_path / "s2", FINE, COARSE, SCL)
+
+
+def save(path, data, dtype="int16", descriptions=(), nodata=None, crs="EPSG:32633", transform=None, driver="GTiff", **options):
+    "Write an array (band, y, x) as it is."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.asarray(data)
+    with rasterio.open(path, "w", driver=driver, count=len(data), height=data.shape[1], width=data.shape[2], dtype=dtype, crs=crs,
+                       transform=transform or FINE.rio.transform(), nodata=nodata, **options) as file:
+        file.write(data.astype(dtype))
+        for i, text in enumerate(descriptions, 1):
+            file.set_band_description(i, text)
+
+
+def singles(folder, offset=0, name="{band}.tif", bands=BANDS_10M, cube=FINE, **options):
+    "Files of single bands as ESA writes them: uint16, 0 is nodata."
+    for band in bands:
+        numbers = to_int16(cube.sel(band=[band]).values)
+        save(folder / name.format(band=band), np.where(numbers < 0, 0, numbers + offset), "uint16", transform=cube.rio.transform(), **options)
+
+
+def same(guide, coarse=True):
+    np.testing.assert_allclose(guide.bands10.values, FINE.values, atol=1e-6)
+    assert tuple(guide.bands10.band.values) == BANDS_10M and guide.bands10.dtype == "float32"
+    if coarse:
+        np.testing.assert_allclose(guide.bands20.values, COARSE.values, atol=1e-6)
+        assert tuple(guide.bands20.band.values) == BANDS_20M
+    return True
+
+
+# ---- stacks
+
+def test_round_trip(folder):
+    guide = read_sentinel2(folder)
+    assert same(guide)
+    np.testing.assert_array_equal(guide.scl, SCL)
+    assert guide.scl.dtype == "uint8" and guide.bands20.rio.resolution() == (20, -20)
+
+
+def test_20_m_files_are_optional(folder):
+    for name in "sentinel2_20m.tif", "scl_20m.tif":
+        (folder / name).unlink()
+    guide = read_sentinel2(folder)
+    assert same(guide, coarse=False) and guide.bands20 is None and guide.scl is None
+
+
+def test_bands_are_put_in_order_by_their_names(folder):
+    numbers = to_int16(FINE.values)
+    save(folder / "sentinel2_10m.tif", numbers[[3, 0, 2, 1]], descriptions=("B8", "B02 (492 nm)", "band 4", "B3"), nodata=-32768)
+    assert same(read_sentinel2(folder))
+
+
+def test_bands_without_names_are_taken_in_order(folder):
+    save(folder / "sentinel2_10m.tif", to_int16(FINE.values), nodata=-32768)
+    assert same(read_sentinel2(folder))
+
+
+def test_bands_of_a_larger_stack_are_found(folder):
+    numbers = to_int16(FINE.values)
+    save(folder / "sentinel2_10m.tif", np.concatenate([numbers[:3] * 0, numbers]), descriptions=("B01", "B05", "SCL", *BANDS_10M), nodata=-32768)
+    assert same(read_sentinel2(folder))
+
+
+@pytest.mark.parametrize("descriptions, count", [((), 3), ((), 5), (("B02", "B03", "B04"), 3), (("B02", "B03", "B04", "B8A"), 4),
+                                                 (("blue", "green", "red", "nir"), 4), (("B02", "B03", "B04", "B04"), 4)])
+def test_unknown_or_missing_bands_are_refused(folder, descriptions, count):
+    save(folder / "sentinel2_10m.tif", np.ones((count, 72, 108)), descriptions=descriptions)
+    with pytest.raises(BandError, match=r"sentinel2_10m\.tif: .*B0"):
+        read_sentinel2(folder)
+
+
+@pytest.mark.parametrize("scale, nodata", [(1.0, np.nan), (1e4, np.nan), (1.0, -9999), (1e4, -9999)])
+def test_floats_are_told_by_their_size(folder, scale, nodata):
+    save(folder / "sentinel2_10m.tif", np.where(np.isnan(FINE), nodata, FINE * scale), "float32", BANDS_10M, nodata)
+    assert same(read_sentinel2(folder))
+
+
+def test_date_of_a_stack(tmp_path):
+    from datetime import datetime, timezone
+    date = datetime(2023, 6, 1, 10, 20, 30, tzinfo=timezone.utc)
+    assert read_sentinel2(write_sentinel2(tmp_path, FINE, date=date)).date == date
+
+
+# ---- single bands
+
+@pytest.mark.parametrize("name", ["{band}.tif", "{band}.TIFF", "T33UUU_20230601T101611_{band}_10m.tif", "R10m/x_{band}.tif",
+                                  "a/b/c/d/T33UUU_20230601T101611_{band}.tif"])
+def test_single_files_by_band(tmp_path, name):
+    singles(tmp_path, name=name)
+    guide = read_sentinel2(tmp_path)
+    assert same(guide, coarse=False) and guide.bands20 is None
+    assert (guide.date is not None) == ("2023" in name)
+
+
+MTD = """<?xml version="1.0"?><n1:Level-2A_User_Product xmlns:n1="https://psd-15.sentinel2.eo.esa.int/PSD/User_Product_Level-2A.xsd">
+<n1:General_Info><Product_Info><PRODUCT_START_TIME>2023-06-01T10:16:11.024Z</PRODUCT_START_TIME>
+<PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE></Product_Info><Product_Image_Characteristics>
+<QUANTIFICATION_VALUES_LIST><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE></QUANTIFICATION_VALUES_LIST>{offsets}
+</Product_Image_Characteristics></n1:General_Info></n1:Level-2A_User_Product>"""
+OFFSETS = "<BOA_ADD_OFFSET_VALUES_LIST>" + "".join(f'<BOA_ADD_OFFSET band_id="{i}">-1000</BOA_ADD_OFFSET>' for i in range(13)) + \
+    "</BOA_ADD_OFFSET_VALUES_LIST>"
+
+
+@pytest.mark.parametrize("baseline, offsets, added", [("02.14", "", 0), ("05.09", OFFSETS, 1000), ("04.00", "", 1000), ("04.00", OFFSETS, 1000)])
+def test_offset_of_the_processing_baseline(tmp_path, baseline, offsets, added):
+    singles(tmp_path, offset=added)
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline=baseline, offsets=offsets))
+    guide = read_sentinel2(tmp_path)
+    assert same(guide, coarse=False) and guide.date.isoformat() == "2023-06-01T10:16:11.024000+00:00"
+
+
+@pytest.fixture
+def safe(tmp_path):
+    "A SAFE product: JPEG 2000, three resolutions, masks named like bands."
+    top = tmp_path / "S2A_MSIL2A_20230601T101611_N0509_R065_T33UUU_20230601T161611.SAFE"
+    images = "GRANULE/L2A_T33UUU/IMG_DATA/R{m}m/T33UUU_20230601T101611_{{band}}_{m}m.jp2"
+    jp2 = dict(driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    singles(top, 1000, images.format(m=10), **jp2)
+    singles(top, 1000, images.format(m=20), BANDS_20M, COARSE, **jp2)
+    singles(top, 1000, images.format(m=20), ("B02", "B03", "B04"), FINE[:, ::2, ::2].rio.write_transform(COARSE.rio.transform()), **jp2)
+    save(top / images.format(m=20).format(band="SCL"), SCL.values[None], "uint8", transform=COARSE.rio.transform(), **jp2)
+    save(top / "GRANULE/L2A_T33UUU/QI_DATA/MSK_QUALIT_B02.jp2", SCL.values[None], "uint8", **jp2)
+    (top / "MTD_MSIL2A.xml").write_text(MTD.format(baseline="05.09", offsets=OFFSETS))
+    return top
+
+
+def test_safe(safe, tmp_path):
+    for path in safe, shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, safe.name):
+        guide = read_sentinel2(path)
+        assert same(guide)
+        np.testing.assert_array_equal(guide.scl, SCL)
+
+
+def test_reads_windows_of_single_files(tmp_path):
+    singles(tmp_path)
+    window = read_sentinel2(tmp_path).bands10.sel(band="B04")[10:12, 20:25]
+    np.testing.assert_allclose(window.values, FINE.sel(band="B04")[10:12, 20:25].values, atol=1e-6)
+
+
+def test_real_bands(shared):
+    guide = read_sentinel2(shared / "data/sentinel2_T48QUE")
+    assert guide.bands10.shape == (4, 1068, 1068) and guide.bands20.shape == (6, 534, 534)
+    assert 0.02 < float(guide.bands10.sel(band="B02").mean()) < float(guide.bands10.sel(band="B08").mean()) < 0.5
+
+
+def test_cases_open(case):
+    guide = read_sentinel2(case)
+    assert guide.bands10.shape[0] == 4 and (guide.scl is not None) == (case.name == "potsdam_hard")
+
+
+# ---- bad input: the class, and one line that names the file
+
+def refused(path, error, text):
+    with pytest.raises(error, match=text) as caught:
+        guide = read_sentinel2(path)
+        guide.bands10.values  # noqa: B018  (a damaged block shows when it is read)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_empty_folder(tmp_path):
+    refused(tmp_path / "nowhere", ProductError, "does not exist")
+    refused(tmp_path, ProductError, "neither sentinel2_10m.tif nor")
+
+
+def test_missing_band_file(tmp_path):
+    singles(tmp_path, bands=("B02", "B03", "B08"))
+    refused(tmp_path, BandError, "lacks B04")
+
+
+def test_two_files_of_one_band(tmp_path):
+    singles(tmp_path, name="a_{band}.tif")
+    singles(tmp_path, name="b_{band}.tif")
+    refused(tmp_path, ProductError, "second file of B02")
+
+
+def test_incomplete_20_m_stack(folder):
+    save(folder / "sentinel2_20m.tif", np.ones((5, 36, 54)), descriptions=BANDS_20M[:5], transform=COARSE.rio.transform())
+    refused(folder, BandError, "sentinel2_20m.tif.*B12")
+
+
+def test_nodata_everywhere(folder):
+    save(folder / "sentinel2_10m.tif", np.full((4, 72, 108), -32768), descriptions=BANDS_10M, nodata=-32768)
+    refused(folder, NoValidPixels, "sentinel2_10m.tif: is nodata everywhere")
+
+
+def test_a_few_valid_pixels_are_enough(folder):
+    data = np.full((4, 72, 108), -32768)
+    data[:, 70, 100] = 500
+    save(folder / "sentinel2_10m.tif", data, descriptions=BANDS_10M, nodata=-32768)
+    assert np.isfinite(read_sentinel2(folder).bands10).sum() == 4
+
+
+def test_crs_missing_or_different(folder):
+    numbers = to_int16(COARSE.values)
+    save(folder / "sentinel2_20m.tif", numbers, descriptions=BANDS_20M, crs="EPSG:32632", transform=COARSE.rio.transform())
+    refused(folder, GridError, "EPSG:32632.*EPSG:32633")
+    save(folder / "sentinel2_20m.tif", numbers, descriptions=BANDS_20M, crs=None, transform=COARSE.rio.transform())
+    refused(folder, GridError, "sentinel2_20m.tif: has no coordinate reference system")
+
+
+def test_extents_differ(folder):
+    save(folder / "sentinel2_20m.tif", to_int16(COARSE.values)[:, :30], descriptions=BANDS_20M, transform=COARSE.rio.transform())
+    refused(folder, GridError, "one extent")
+
+
+def test_single_files_on_other_grids(tmp_path):
+    singles(tmp_path)
+    singles(tmp_path, bands=["B08"], cube=FINE[:, :-1].rio.write_transform(FINE.rio.transform()))
+    refused(tmp_path, GridError, "B08.tif: has another grid")
+
+
+def test_damaged_file(folder):
+    path = folder / "sentinel2_10m.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    refused(folder, ProductError, "sentinel2_10m.tif")
+    path.write_bytes(b"<html>please log in</html>")
+    refused(folder, ProductError, "sentinel2_10m.tif: cannot be read")
+
+
+def test_unsafe_metadata(tmp_path):
+    singles(tmp_path)
+    (tmp_path / "MTD_MSIL2A.xml").write_text('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>')
+    refused(tmp_path, ProductError, "MTD_MSIL2A.xml: refused")

@@ -1,0 +1,277 @@
+"Whole scenes and windows of them: complete, verified, recorded, and nothing fetched twice."
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_download import DownloadSite, SignOn, as_delivered, found_scene, publish
+from rasterio.warp import transform as transform_points
+
+from enmap_sharpener.scraping.credentials import DownloadError, Login, LoginError
+from enmap_sharpener.scenes.metadata import parse_xml
+from enmap_sharpener.scraping.bulk import Manifest, Report, download_scene, download_scenes
+from enmap_sharpener.core.raster import OutputError, ProductError
+from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
+from enmap_sharpener.simulation.scene import simulate
+from enmap_sharpener.scraping.transfer import Client, FileRecord
+
+ADA = Login("ada", "p%ss:wörd")
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory) -> dict:
+    "Two small products as the server has them: scene -> file name -> content."
+    folder = tmp_path_factory.mktemp("served")
+    paths = [simulate(folder / str(seed), (40, 44), seed, truth=False).enmap for seed in (1, 2)]
+    return {path.name: as_delivered(path) for path in paths}
+
+
+@pytest.fixture
+def world(products):
+    "The server, a client for it, and the scenes as the catalogue lists them."
+    with SignOn() as sso, DownloadSite(sso=sso) as site, Client(ADA, host=site.url, sso=sso.url, pause=0.01, timeout=1, tries=3) as client:
+        yield site, client, [found_scene(name, publish(site, name, files)) for name, files in products.items()]
+
+
+def the_box(folder, found, rows=(5, 13), cols=(2, 9)):
+    "A box just inside some pixels of a scene."
+    cube = read_enmap(folder / found.id).cube
+    x = [float(cube.x[cols[0]]), float(cube.x[cols[1] - 1])]
+    y = [float(cube.y[rows[1] - 1]), float(cube.y[rows[0]])]
+    (west, east), (south, north) = transform_points(cube.rio.crs, "EPSG:4326", x, y)
+    return west, south, east, north
+
+
+# ---- whole scenes
+
+def test_everything_comes_along(world, products, tmp_path):
+    site, client, found = world
+    seen = []
+    report = download_scenes(found, tmp_path, client, progress=lambda done, total: seen.append((done, total)))
+    assert [r["id"] for r in report.done] == sorted(products) and not report.skipped and not report.already
+    for name, files in products.items():
+        assert {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} == files
+        assert set(read_enmap(tmp_path / name).quality) == set(QUALITY_LAYERS)
+    [record, _] = map(json.loads, (tmp_path / "manifest.jsonl").read_text().splitlines())
+    assert list(record) == ["id", "time", "source", "window", "citation", "files"] and "DLR" in record["citation"]
+    assert {f["name"]: f for f in record["files"]} == {p.name: FileRecord.of(p)._asdict() for p in (tmp_path / record["id"]).iterdir()}
+    assert seen[-1] == (2, 2) and seen == sorted(seen)
+
+    site.log.clear()
+    assert download_scenes(found, tmp_path, client) == Report((), tuple(f.id for f in found), ())
+    assert not site.log
+
+
+def test_what_was_rejected_is_not_fetched_again(world, tmp_path):
+    site, client, found = world
+    download_scenes(found, tmp_path, client)
+    beside = tmp_path / "rejected" / found[0].id
+    beside.mkdir(parents=True)
+    (tmp_path / found[0].id).rename(beside / found[0].id)
+    site.log.clear()
+    assert download_scenes(found, tmp_path, client) == Report((), tuple(f.id for f in found), ())
+    assert not site.log and not (tmp_path / found[0].id).exists()
+
+
+def test_only_what_is_missing(world, tmp_path):
+    site, client, found = world
+    download_scenes(found, tmp_path, client)
+    manifest = (tmp_path / "manifest.jsonl").read_text()
+    folder = tmp_path / found[0].id
+    haze, image = next(folder.glob("*HAZE*")), next(folder.glob("*SPECTRAL*"))
+    haze.unlink()
+    image.write_bytes(image.read_bytes()[:-9])
+    (folder / "sentinel2").mkdir()
+    (folder / "sentinel2" / "partner.json").write_text("{}")
+    site.log.clear()
+    report = download_scenes(found, tmp_path, client)
+    assert sorted(Path(r.path).name for r in site.log) == [haze.name, image.name]
+    assert len(report.done) == len(report.already) == 1 and (folder / "sentinel2" / "partner.json").exists()
+    strip = lambda text: re.sub(r'"time": "[^"]*"', "", text)
+    assert strip((tmp_path / "manifest.jsonl").read_text()) == strip(manifest)
+
+
+@pytest.mark.parametrize("manifest", ["", "garbage\n[]\n{}\n", None])
+def test_a_lost_manifest_is_made_again(world, tmp_path, manifest):
+    "The files are looked at, and not fetched."
+    site, client, found = world
+    download_scenes(found, tmp_path, client)
+    path = tmp_path / "manifest.jsonl"
+    path.unlink() if manifest is None else path.write_text(manifest)
+    site.log.clear()
+    assert len(download_scenes(found, tmp_path, client).done) == 2 and not site.log
+    assert len(Manifest(path).records()) == 2
+
+
+def test_old_addresses(products, world, tmp_path):
+    "The folder of the scene is missing in the address."
+    site, client, found = world
+    name = found[0].id
+    old = found_scene(name, publish(site, name, products[name], folder=False))
+    assert len(download_scenes([old], tmp_path, client).done) == 1
+    assert len(site.log) == len(products[name]) + 1, "one try tells for all files"
+
+
+@pytest.mark.parametrize("key", ["metadata", "quality_haze", "image"])
+def test_one_asset_is_not_there(world, tmp_path, key):
+    site, client, found = world
+    del site.files[found[0].assets[key].removeprefix(site.url)]
+    report = download_scenes(found, tmp_path, client)
+    [(name, reason)] = report.skipped
+    assert name == found[0].id and "404" in reason and [r["id"] for r in report.done] == [found[1].id]
+    assert not Manifest(tmp_path / "manifest.jsonl").get(name)
+
+
+def test_what_is_no_product(world, products, tmp_path):
+    site, client, found = world
+    of = lambda key: found[0].assets[key].removeprefix(site.url)
+    good = dict(site.files)
+    wrong = {"metadata of another scene": (of("metadata"), good[found[1].assets["metadata"].removeprefix(site.url)], "is the metadata of"),
+             "no XML": (of("metadata"), b"<level_X>", "well-formed"), "no TIFF": (of("image"), b"\x89PNG....", "is no TIFF"),
+             "cut on the server": (of("image"), good[of("image")][:200_000], "truncated|read"), "empty": (of("quality_snow"), b"", "no TIFF"),
+             "a page": (of("quality_snow"), b"<html><body>Maintenance", "web page"),
+             "too few bands": (of("image"), good[of("quality_snow")], "bands")}
+    for name, (path, body, told) in wrong.items():
+        site.files = good | {path: body}
+        [(_, reason)] = download_scenes(found[:1], tmp_path / name, client).skipped
+        assert re.search(told, reason) and "\n" not in reason, (name, reason)
+        assert not list((tmp_path / name).rglob("*.part*")), name
+
+
+@pytest.mark.parametrize("url", ["/ENMAP/..%2F..%2Fevil.TIF", "/ENMAP/evil.TIF", "/ENMAP/", "/x/{}-A%00.TIF", "/x/{}-A.TIF%2F..%2Fb"])
+def test_addresses_that_are_none_of_the_scene(world, tmp_path, url):
+    site, client, found = world
+    bad = found_scene(found[0].id, found[0].assets | {"image": site.url + url.format(found[0].id)})
+    [(_, reason)] = download_scenes([bad], tmp_path, client).skipped
+    assert "none of this scene" in reason and not site.log
+    [(_, reason)] = download_scenes([found_scene("../evil" + found[0].id, found[0].assets)], tmp_path, client).skipped
+    assert "no identifier" in reason
+
+
+def test_assets_missing_in_the_catalogue(world, tmp_path):
+    _, client, found = world
+    [(_, reason)] = download_scenes([found_scene("E1", {"metadata": "https://h/E1/E1-METADATA.XML"})], tmp_path, client).skipped
+    assert "image" in reason
+
+
+def test_some_assets(world, tmp_path):
+    site, client, found = world
+    record = download_scene(found[0], tmp_path, client, keys=["metadata"])
+    assert [f["name"] for f in record["files"]] == [f"{found[0].id}-METADATA.XML"] and len(site.log) == 1
+
+
+def test_a_bad_network(world, products, tmp_path):
+    site, client, found = world
+    site.faults[""] = ["cut", 503, "429 in 0", "html", "cut", 500, "range error"] * 3 + ["damaged"]
+    client._patience.tries = 30
+    assert len(download_scenes(found, tmp_path, client, parallel=2).done) == 2
+    for name, files in products.items():
+        assert {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} == files
+
+
+def test_a_refused_login_stops_everything(world, tmp_path):
+    site, client, found = world
+    site.faults[found[1].assets["image"].removeprefix(site.url)] = [403] * 9
+    site.sso.users = {}
+    with pytest.raises(LoginError):
+        download_scenes(found, tmp_path, client, parallel=1)
+    assert [r["id"] for r in Manifest(tmp_path / "manifest.jsonl").records()] == [found[0].id], "what is complete stays so"
+
+
+def test_folders(world, tmp_path):
+    _, client, found = world
+    with Manifest(tmp_path / "manifest.jsonl").alone(), pytest.raises(DownloadError, match="another run"):
+        download_scenes(found, tmp_path, client)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        download_scenes(found, tmp_path / "file", client)
+
+
+# ---- windows
+
+def test_window(world, tmp_path):
+    site, client, found = world
+    download_scenes(found[:1], tmp_path / "whole", client)
+    whole, box = read_enmap(tmp_path / "whole" / found[0].id), the_box(tmp_path / "whole", found[0])
+    site.sent.clear()
+    [record] = download_scenes(found[:1], tmp_path / "part", client, window=box).done
+    assert record["window"] == list(box) and sorted(p.name for p in (tmp_path / "part").iterdir()) == [".manifest.lock", found[0].id, "manifest.jsonl"]
+    part = read_enmap(tmp_path / "part" / found[0].id)
+    assert part.cube.shape[1:] == (8, 7)
+    same = lambda layer, of: np.testing.assert_array_equal(layer.values, of.sel(x=part.cube.x, y=part.cube.y).values)
+    same(part.cube, whole.cube)
+    assert set(part.quality) == set(QUALITY_LAYERS)
+    for name, layer in part.quality.items():
+        same(layer, whole.quality[name])
+    image = found[0].assets["image"].removeprefix(site.url)
+    assert sum(stop - start for path, start, stop in site.sent if path == image) < len(site.files[image]) / 3
+
+    xml = next((tmp_path / "part" / found[0].id).glob("*METADATA.XML"))
+    root = parse_xml(xml.read_bytes(), xml.name)
+    assert (root.findtext("specific/heightOfOrthoScene"), root.findtext("product/image/merge/dimension/columns")) == ("8", "7")
+    assert root.findtext("product/image/merge/name") == record["files"][1]["name"]
+    (west, north), _, (east, south), _ = part.metadata.footprint
+    assert west < box[0] < box[2] < east and south < box[1] < box[3] < north and east - west < 1.4 * (box[2] - box[0])
+    assert part.metadata.id == found[0].id and part.metadata.start == whole.metadata.start
+
+    site.log.clear()
+    assert download_scenes(found[:1], tmp_path / "part", client, window=box).already == (found[0].id,)
+    assert download_scenes(found[:1], tmp_path / "whole", client, window=box).already == (found[0].id,), "the whole has every part"
+    (tmp_path / "part" / "manifest.jsonl").unlink()
+    assert download_scenes(found[:1], tmp_path / "part", client, window=box).done == (record,)
+    for window in None, (*box[:3], box[3] + 0.001):
+        [(_, reason)] = download_scenes(found[:1], tmp_path / "part", client, window=window).skipped
+        assert "delete" in reason
+    assert not site.log
+
+
+def test_window_beyond_the_scene(world, tmp_path):
+    _, client, found = world
+    download_scenes(found[:1], tmp_path / "whole", client)
+    west, south, east, north = the_box(tmp_path / "whole", found[0], (0, 40), (0, 44))
+    download_scenes(found[:1], tmp_path / "all", client, window=(west - 1, south - 1, east + 1, north + 1))
+    np.testing.assert_array_equal(read_enmap(tmp_path / "all" / found[0].id).cube.values, read_enmap(tmp_path / "whole" / found[0].id).cube.values)
+    [(_, reason)] = download_scenes(found[:1], tmp_path / "none", client, window=(east + 1, south, east + 2, north)).skipped
+    assert "does not touch" in reason and not (tmp_path / "none" / found[0].id).exists()
+
+
+@pytest.mark.parametrize("n", range(0, 24, 3))
+def test_window_goes_on(world, tmp_path, n):
+    "The server goes down after some requests; later what is missing is read."
+    site, client, found = world
+    download_scenes(found[:1], tmp_path / "whole", client)
+    box = the_box(tmp_path / "whole", found[0])
+    site.faults[""] = [None] * n + [503] * 3
+    first = download_scenes(found[:1], tmp_path / "part", client, window=box)
+    if first.skipped:
+        assert "status 503" in first.skipped[0].reason and "given up" in first.skipped[0].reason
+        assert not (tmp_path / "part" / found[0].id).exists()
+        site.faults.clear()
+        assert download_scenes(found[:1], tmp_path / "part", client, window=box).done
+    assert read_enmap(tmp_path / "part" / found[0].id).cube.shape == (224, 8, 7)
+
+
+def test_window_of_layers_that_do_not_fit(world, tmp_path):
+    site, client, found = world
+    download_scenes(found[:1], tmp_path / "whole", client)
+    box = the_box(tmp_path / "whole", found[0])
+    other = found[1].assets["quality_snow"].removeprefix(site.url)
+    shifted = tmp_path / "shifted.tif"
+    shifted.write_bytes(site.files[other])
+    import rasterio
+    with rasterio.open(shifted, "r+") as file:
+        file.transform = file.transform * file.transform.translation(1, 0)
+    site.files[found[0].assets["quality_snow"].removeprefix(site.url)] = shifted.read_bytes()
+    [(_, reason)] = download_scenes(found[:1], tmp_path / "part", client, window=box).skipped
+    assert "grid of the cube" in reason
+    site.files[found[0].assets["image"].removeprefix(site.url)] = b"\0" * 5000
+    [(_, reason)] = download_scenes(found[:1], tmp_path / "bad", client, window=box).skipped
+    assert "in parts" in reason
+
+
+def test_window_and_unknown_product(world, tmp_path):
+    _, client, found = world
+    (tmp_path / found[0].id).mkdir()
+    with pytest.raises(ProductError, match="delete"):
+        download_scene(found[0], tmp_path, client, window=(0, 0, 1, 1))

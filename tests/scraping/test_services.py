@@ -1,0 +1,216 @@
+"From a box and a span of dates to sharpened scenes, through the commands that a user types; against servers on the loopback address."
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_region import STARTS
+
+from enmap_sharpener.scraping import services as scraping
+from enmap_sharpener.cli.app import main
+from enmap_sharpener.scraping.query import ServiceError
+from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+
+SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"
+COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
+
+
+def run(capfd, *arguments):
+    """Exit status, what was printed, and what was complained about."""
+    status = main([str(a) for a in arguments])
+    out, err = capfd.readouterr()
+    return status, out, err
+
+
+def scrape(region, folder="enmap", *more):
+    return ["scrape", "--bbox", *region.wide, "--date-time", SPAN, "--max-cloud-cover", "30", "--enmap-dir", folder, *more]
+
+
+def contents(folder):
+    """Every file below a folder, the times of the records left out."""
+    found = {}
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        if path.name in ("manifest.jsonl", "partner.json"):
+            lines = data.decode().splitlines() if path.suffix == ".jsonl" else [data.decode()]
+            data = sorted(json.dumps({k: v for k, v in json.loads(line).items() if k != "time"}, sort_keys=True) for line in lines)
+        found[str(path.relative_to(folder))] = data
+    return found
+
+
+def test_from_a_box_to_a_sharpened_scene(services, capfd):
+    assert run(capfd, *scrape(services)) == (0, "", "")
+    places = scraping.scene_folders("enmap")
+    assert [read_enmap(p).metadata.start for p in places] == list(STARTS)
+    assert len(read_enmap(places[0]).quality) == 8
+    status, out, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
+    assert (status, out) == (0, "") and err.startswith("cdse: 2 scenes to fetch, about ") and err.count("\n") == 1
+    assert run(capfd, "sharpen", places[1], "--output", "sharp.tif", "--quiet")[0] == 0
+    assert abs((read_sentinel2(places[0] / "sentinel2").date - STARTS[0]).days) <= 15
+
+
+def test_started_again_it_asks_for_nothing_that_is_there(services, capfd):
+    run(capfd, *scrape(services)), run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
+    before, files = len(services.download.log), contents("enmap")
+    windows = len(services.copernicus.windows)
+    assert run(capfd, *scrape(services))[0] == 0 and run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")[0] == 0
+    assert len(services.download.log) == before and len(services.copernicus.windows) == windows and contents("enmap") == files
+
+
+def test_dry_run_shows_what_and_why_and_fetches_nothing(services, capfd):
+    status, out, _ = run(capfd, *scrape(services, "enmap", "--dry-run"))
+    assert status == 0 and not Path("enmap").exists()
+    assert all(word in out for word in ("cloud [%]", "off nadir [deg]", "overlap [%]", "size [MB]", "aerosol", "processed again", "quality is low"))
+    assert out.count("ENMAP01-____L2A-DT0000000002_20230812T101500Z") == 1
+
+
+def test_dry_run_needs_no_account(services, capfd):
+    Path(".env").write_text("".join(f"{k}='{v}'\n" for k, v in services.env.items() if "URL" in k))
+    status, out, _ = run(capfd, *scrape(services, "enmap", "--dry-run"))
+    assert status == 0 and "ENMAP01-____L2A-DT0000000002" in out
+
+
+@pytest.mark.parametrize(("kind", "fetched"), [("0", 2), ("1", 0), ("2", 2)])
+def test_list_of_timestamps(services, capfd, kind, fetched):
+    assert run(capfd, *scrape(services, "enmap", "--timestamps-file", kind))[0] == 0
+    listed = Path("enmap/timestamps.txt")
+    assert listed.exists() == (kind != "0") and len(list(Path("enmap").glob("ENMAP01*"))) == fetched
+    if listed.exists():
+        assert [line.split("\t")[0] for line in listed.read_text().splitlines()] == [f"{t:%Y-%m-%dT%H:%M:%SZ}" for t in STARTS]
+
+
+def test_window_of_an_area_file(services, capfd, tmp_path):
+    west, south, east, north = services.box
+    ring = [[west + 0.4 * (east - west), south + 0.4 * (north - south)], [west + 0.7 * (east - west), south + 0.4 * (north - south)],
+            [west + 0.7 * (east - west), south + 0.7 * (north - south)]]
+    Path("field.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}))
+    status, _, err = run(capfd, "scrape", "--intersects", "field.geojson", "--date-time", SPAN, "--max-scenes", 1, "--enmap-dir", "part", "--window")
+    assert (status, err) == (0, "")
+    scene, = scraping.scene_folders("part")
+    assert max(read_enmap(scene).cube.shape[1:]) < services.size
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"--date-time": "2022-09-01/2022-09-31"}, "September"),
+    ({"--date-time": "2023-10-01/2023-05-01"}, "ends before"),
+    ({"--bbox": ["52", "13", "50", "14"]}, "52"),
+    ({"--max-cloud-cover": "130"}, "0 to 100"),
+    ({"--intersects": "nothing.geojson"}, "either --bbox"),
+    ({"--timestamps-file": "3"}, "timestamps-file"),
+])
+def test_what_cannot_be_asked_is_one_line(services, capfd, change, told):
+    asked = {"--bbox": services.wide, "--date-time": SPAN, "--enmap-dir": "enmap"} | change
+    arguments = [a for name, value in asked.items() for a in (name, *(value if isinstance(value, list) else [value]))]
+    status, out, err = run(capfd, "scrape", *arguments)
+    assert status == 2 and told in err and err.count("\n") == 1 and not out and not Path("enmap").exists()
+
+
+def test_negative_longitudes_are_numbers(services, capfd):
+    status, _, err = run(capfd, "scrape", "--bbox", -5.84, -47.9, -5.3, -46.2, "--date-time", SPAN, "--enmap-dir", "enmap")
+    assert status == 2 and "no scene for this area" in err
+
+
+def test_a_wrong_password_stops_with_advice(services, capfd):
+    Path(".env").write_text("".join(f"{k}='{'wr0ng-w0rd' if k == 'ENMAP_PASSWORD' else v}'\n" for k, v in services.env.items()))
+    services.download.basic = "ignore"
+    status, out, err = run(capfd, *scrape(services, "enmap", "--verbose"))
+    assert status == 2 and not out and "wr0ng-w0rd" not in err and "ENMAP_USERNAME" in err.splitlines()[-1]
+
+
+def test_a_scene_that_fails_does_not_stop_the_others(services, capfd):
+    services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-QL_PIXELMASK_COG.TIF"] = [404] * 9
+    status, _, err = run(capfd, *scrape(services))
+    assert status == 2 and "1 of 2 scenes were not fetched" in err.splitlines()[-1] and "PIXELMASK" in err
+    assert Path("enmap/manifest.jsonl").read_text().count("\n") == 1
+
+
+def test_units_are_counted_over_all_scenes(services, capfd):
+    run(capfd, *scrape(services))
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--max-units", 0.5)
+    assert status == 2 and "2 of 2 scenes were not given a partner" in err and not services.copernicus.asked("/process")
+    estimate = scraping.estimate_units("enmap", scraping.open_provider("cdse", services.env))
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--max-units", 1.02 * max(estimate.values()))
+    assert status == 2 and "1 of 2 scenes" in err
+
+
+def test_a_service_that_refuses_twice_is_asked_no_more(services, capfd):
+    run(capfd, *scrape(services))
+    services.copernicus.quota = 0
+    provider = scraping.open_provider("cdse", services.env)
+    with pytest.raises(ServiceError, match="quota|units"):
+        scraping.fetch_partners("enmap", provider)
+    assert not list(Path("enmap").rglob("partner.json"))
+
+
+def test_folder_without_scenes(services, capfd):
+    Path("empty").mkdir()
+    assert run(capfd, "scrape-sentinel2", "--enmap-dir", "empty", "--provider", "earth-search")[2].startswith("enmap-sharpener: empty: no EnMAP scene")
+
+
+def test_simulated_scenes_have_their_partner(tmp_path, capfd):
+    run(capfd, "simulate", "--size", 12, "--output", tmp_path / "sim", "--no-truth")
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", tmp_path / "sim", "--provider", "earth-search")
+    assert (status, err) == (0, "")
+    assert run(capfd, "sharpen", *scraping.scene_folders(tmp_path / "sim"), "--output", tmp_path / "out.tif", "--method", "cubic")[0] == 0
+
+
+def test_no_secret_is_seen_anywhere(services, capfd, caplog):
+    with caplog.at_level("DEBUG"):
+        _, out, err = run(capfd, *scrape(services, "enmap", "--verbose"))
+        _, out2, err2 = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--verbose")
+    files = b"".join(p.read_bytes() for p in Path("enmap").rglob("*") if p.is_file() and p.suffix.upper() != ".TIF")
+    seen = out + err + out2 + err2 + caplog.text + files.decode(errors="replace")
+    assert len(services.secrets) > 2 and not [s for s in services.secrets if s in seen]
+
+
+def test_killed_at_any_moment_it_goes_on_and_fetches_nothing_twice(services, tmp_path):
+    env = {**os.environ, **services.env, "OMP_NUM_THREADS": "1"}
+    commands = scrape(services), ["scrape-sentinel2", "--enmap-dir", "enmap"]
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    for command in commands:
+        subprocess.run([*COMMAND, *command], cwd=undisturbed, env=env, check=True, capture_output=True)
+    windows = len(services.copernicus.windows)
+    services.download.log.clear(), services.download.sent.clear(), services.copernicus.log.clear()
+    services.download.pace = (60_000, 0.02)
+    chance, kills = random.Random(5), 0
+    for command in commands:
+        for _ in range(30):
+            child = subprocess.Popen([*COMMAND, *command], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            asked = lambda: len(services.download.log) + len(services.copernicus.log)
+            before, more, deadline = asked(), chance.randint(3, 12), time.monotonic() + 60
+            while child.poll() is None and asked() < before + more and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if child.poll() is None:
+                time.sleep(chance.uniform(0, 0.1))
+                child.send_signal(signal.SIGKILL)
+                kills += child.wait() == -signal.SIGKILL
+            if child.returncode == 0:
+                break
+        assert child.returncode == 0
+    assert kills >= 4
+    assert contents(tmp_path / "enmap") == contents(undisturbed / "enmap")
+    assert len(services.copernicus.windows) <= windows + kills      # at most the one under way when it was killed
+
+
+def test_real_services():
+    """Searches, sizes and one look, where the environment has credentials."""
+    if not (os.environ.get("ENMAP_SHARPENER_NET") and os.environ.get("ENMAP_USERNAME")):
+        pytest.skip("needs the network: set ENMAP_SHARPENER_NET, ENMAP_USERNAME and ENMAP_PASSWORD")
+    from enmap_sharpener.scraping.dlr_search import search
+    found = search((11, 47.8, 11.5, 48.2), "2023-06-01/2023-09-30", max_scenes=2).found
+    with scraping.open_client(os.environ) as client:
+        assert all(size > 1e8 for size in scraping.cube_sizes(found, client).values())
+
+
+def test_every_variable_is_in_the_example():
+    told = dict(line[2:].split("=", 1) for line in (Path(__file__).parents[2] / ".env.example").read_text().splitlines()
+                if line.startswith("# ") and "=" in line and line[2:].split("=")[0].isupper())
+    services = {k.upper(): v for k, v in vars(scraping.Services()).items()}
+    accounts = dict.fromkeys(["ENMAP_USERNAME", "ENMAP_PASSWORD", "ENMAP_SESSION_TOKEN", "COPERNICUS_CLIENT_ID", "COPERNICUS_CLIENT_SECRET"], "")
+    assert told == services | accounts
