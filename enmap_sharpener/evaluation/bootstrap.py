@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.vq import kmeans2, vq
 from scipy.ndimage import distance_transform_edt, minimum_filter, sobel
 
-from ..scenes.cubes import _cells, _pair, _Pair, _values
+from ..scenes.cubes import CubePair, cells_under, cube_values, line_up
 from .scores import _matched, _parallel, _Sums, _sums, error_maps
 from ..figures.quicklook import _styled, _styles
 from .metrics import _psnr
@@ -30,7 +30,7 @@ def _block_side(shape: tuple[int, int]) -> int:
     return int(np.clip(np.sqrt(shape[0] * shape[1] / 50), 4, 256))
 
 
-def _joint_sums(pairs: list[_Pair], window: tuple[slice, slice]) -> tuple:
+def _joint_sums(pairs: list[CubePair], window: tuple[slice, slice]) -> tuple:
     "Which bands hold data in a block in each pair, and the sums of each over the pixels that are whole in all; None where there are none."
     tiles = [_matched(pair, window) for pair in pairs]
     ok = np.all([tile.ok for tile, _, _ in tiles], 0)
@@ -40,7 +40,7 @@ def _joint_sums(pairs: list[_Pair], window: tuple[slice, slice]) -> tuple:
 
 def _block_sums(outputs: Sequence, truth, block: int | None, border: int, threads: int | None, progress) -> list[list[_Sums]]:
     "For each block that has whole pixels the sums of each output."
-    pairs = [_pair(output, truth, border) for output in outputs]
+    pairs = [line_up(output, truth, border) for output in outputs]
     shape = len(pairs[0].rows), len(pairs[0].cols)
     found = _parallel(lambda w: _joint_sums(pairs, w), list(windows(shape, block or _block_side(shape))), threads, progress)
     union = [np.any(have, 0) for have in zip(*(have for have, _ in found))]
@@ -171,7 +171,7 @@ def _mean_image(truth: xr.DataArray) -> np.ndarray:
     "Mean over the bands that hold data, (y, x) float32, NaN where one of them is missing."
     tiles, images, have = list(windows(truth.shape[1:])), [], []
     for rows, cols in tiles:
-        values = _values(truth[:, rows, cols])
+        values = cube_values(truth[:, rows, cols])
         have.append(np.isfinite(values).any((1, 2)))
         images.append(values[have[-1]].mean(0) if have[-1].any() else np.full(values.shape[1:], np.nan, "f4"))
     mean, union = np.full(truth.shape[1:], np.nan, "f4"), np.any(have, 0)
@@ -187,7 +187,7 @@ def _clusters(truth: xr.DataArray, mean: np.ndarray, k: int, seed: int) -> np.nd
     step = max(1, rows.size // 4000)
     bands = np.unique(np.linspace(0, truth.sizes["band"] - 1, 40).round().astype(int))
     part = truth.isel(band=bands)
-    sample = _values(part.isel(y=xr.DataArray(rows[::step], dims="p"), x=xr.DataArray(cols[::step], dims="p"))).reshape(len(bands), -1)
+    sample = cube_values(part.isel(y=xr.DataArray(rows[::step], dims="p"), x=xr.DataArray(cols[::step], dims="p"))).reshape(len(bands), -1)
     held = np.isfinite(sample).all(1)
     spectra = sample[held].T.astype("f8")
     centres = kmeans2(spectra, min(k, len(np.unique(spectra, axis=0))), minit="++", rng=np.random.default_rng(seed))[0]
@@ -196,7 +196,7 @@ def _clusters(truth: xr.DataArray, mean: np.ndarray, k: int, seed: int) -> np.nd
     for window in windows(mean.shape):
         ok = np.isfinite(mean[window])
         if ok.any():
-            cover[window][ok] = vq(_values(part[(slice(None), *window)])[held][:, ok].T.astype("f8"), centres)[0]
+            cover[window][ok] = vq(cube_values(part[(slice(None), *window)])[held][:, ok].T.astype("f8"), centres)[0]
     return cover
 
 # %% ../../nbs/11_evaluation/03_bootstrap.ipynb #59d9bfe9
@@ -239,7 +239,7 @@ def strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, clusters: in
         covers = [f"cluster {i + 1}" for i in range(clusters)]
     else:
         grid, wanted = Grid.of(scl), Grid.of(truth)
-        rows, cols = _cells(grid.rows, wanted.rows), _cells(grid.cols, wanted.cols)
+        rows, cols = cells_under(grid.rows, wanted.rows), cells_under(grid.cols, wanted.cols)
         cover = np.where((rows >= 0)[:, None] & (cols >= 0), scl.values[np.ix_(rows, cols)], 0)
         covers = [SCL_CLASSES[i] for i in range(12)]
     parts = {"edges": (edges, list(_DISTANCE_NAMES)), "brightness": (brightness, [f"{a}–{b}" for a, b in zip(bounds, bounds[1:])]), "cover": (cover, covers)}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..scenes.cubes import _cells, _sample, _values
+from ..scenes.cubes import cells_under, cube_values, sample_cube
 from .scores import _between, _common_bands, _parallel, agreement
 from .metrics import _q2n_sum, _ratio
 from ..core.operators import Axis, Grid, Observation
@@ -70,7 +70,7 @@ def _scales(output, cube, guide, geometry, side: int) -> _Scales:
     operators = {d: see.part(*(slice(w.start - own.start, w.stop - own.start) for w, own in zip(window, owns)), *everything) for d, (see, owns) in seen.items()}
     part = coarse.part(*window)
     return _Scales(output, cube, guide, bands, names.astype(str), operators, window,
-                   (_cells(other.rows, fine.rows), _cells(other.cols, fine.cols)), (_edges(part.rows, fine.rows), _edges(part.cols, fine.cols)),
+                   (cells_under(other.rows, fine.rows), cells_under(other.cols, fine.cols)), (_edges(part.rows, fine.rows), _edges(part.cols, fine.cols)),
                    max(2, round(side * fine.rows.step / coarse.rows.step)))
 
 # %% ../../nbs/11_evaluation/02_full_resolution.ipynb #b9aa3468
@@ -92,9 +92,9 @@ def _read(s: _Scales, window: tuple[slice, slice]) -> _Tile:
     edges = [e[w.start:w.stop + 1] for e, w in zip(s.edges, window)]
     need = joined(tuple(slice(int(e[0]), int(e[-1])) for e in edges), *(see.inputs(*window) for see in s.operators.values()))
     place = tuple(slice(w.start + whole.start, w.stop + whole.start) for w, whole in zip(window, s.window))
-    f = _values(s.output.isel(y=need[0], x=need[1]))[s.bands[:, 0]]
-    p = _sample(s.guide, slice(None), s.under[0][need[0]], s.under[1][need[1]])
-    m = _values(s.cube.isel(y=place[0], x=place[1]))[s.bands[:, 1]]
+    f = cube_values(s.output.isel(y=need[0], x=need[1]))[s.bands[:, 0]]
+    p = sample_cube(s.guide, slice(None), s.under[0][need[0]], s.under[1][need[1]])
+    m = cube_values(s.cube.isel(y=place[0], x=place[1]))[s.bands[:, 1]]
     fine_ok = np.isfinite(f).all(0) & np.isfinite(p).all(0)
     f, p = (np.where(fine_ok, c, np.float32(0)) for c in (f, p))
     seen, coarse_ok, guides = np.empty_like(m), np.isfinite(m).all(0), []

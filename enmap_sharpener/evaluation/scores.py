@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..scenes.cubes import _Pair, _pair, _values, read_cube
+from ..scenes.cubes import CubePair, cube_values, line_up, read_cube
 from enmap_sharpener.evaluation.metrics import (
     _angle, _correlation, _ergas, _psnr, _q2n_sum, _scc_sums, _ssim_sum, _uiqi_sum, ergas, mse, psnr, q2n, rmse, sam, scc, seed_scores, ssim, uiqi,
 )
@@ -89,7 +89,7 @@ class _Tile:
     sums: _Sums | None
 
 
-def _matched(pair: _Pair, window: tuple[slice, slice]) -> tuple[_Tile, np.ndarray, np.ndarray]:
+def _matched(pair: CubePair, window: tuple[slice, slice]) -> tuple[_Tile, np.ndarray, np.ndarray]:
     "Read one tile: what is known of it, still without sums, and output and truth (band, y, x) in the bands that are scored."
     inner = pair.inner(*window)
     o, t = pair.read(*window)
@@ -102,7 +102,7 @@ def _matched(pair: _Pair, window: tuple[slice, slice]) -> tuple[_Tile, np.ndarra
     return _Tile(window, have_o, have_t, asked, ok, None), o, t[near]
 
 
-def _measure_tile(pair: _Pair, window: tuple[slice, slice]) -> _Tile:
+def _measure_tile(pair: CubePair, window: tuple[slice, slice]) -> _Tile:
     "Read one tile of both cubes and sum it up."
     tile, o, t = _matched(pair, window)
     return replace(tile, sums=_sums(o, t, tile.ok)) if tile.ok.any() and len(t) else tile
@@ -131,7 +131,7 @@ class _Survey:
     weights: np.ndarray | None
 
 
-def _survey(pair: _Pair, threads: int | None, progress) -> _Survey:
+def _survey(pair: CubePair, threads: int | None, progress) -> _Survey:
     "Measure all tiles and add up those that have every band."
     shape = len(pair.rows), len(pair.cols)
     tiles = _parallel(lambda window: _measure_tile(pair, window), list(windows(shape, _TILE)), threads, progress)
@@ -152,7 +152,7 @@ def _survey(pair: _Pair, threads: int | None, progress) -> _Survey:
     return _Survey(total, ok, 1 - int(ok.sum()) / asked, np.flatnonzero(have_o), near, weights)
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #82568426
-def _structure(pair: _Pair, found: _Survey, b: int) -> tuple[float, float]:
+def _structure(pair: CubePair, found: _Survey, b: int) -> tuple[float, float]:
     "Mean SSIM and the SCC of the `b`-th scored band, strip by strip over the whole image."
     weights = np.eye(len(found.output_bands))[b] if found.weights is None else found.weights[b]
     used, truth_band = found.output_bands[weights > 1e-9], found.truth_bands[b]
@@ -168,7 +168,7 @@ def _structure(pair: _Pair, found: _Survey, b: int) -> tuple[float, float]:
     return total / n if n else float("nan"), _correlation(sums)
 
 
-def _band_table(pair: _Pair, found: _Survey) -> pd.DataFrame:
+def _band_table(pair: CubePair, found: _Survey) -> pd.DataFrame:
     "Scores of each band, but SSIM and SCC."
     s, n = found.sums, found.sums.pixels
     truth = pair.truth.isel(band=found.truth_bands)
@@ -220,7 +220,7 @@ def measure(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int 
     BandError
         No band in common.
     """
-    pair = _pair(output, truth, border)
+    pair = line_up(output, truth, border)
     found = _survey(pair, threads, progress)
     table, s = _band_table(pair, found), found.sums
     chosen = list(range(0, len(table), ssim_step))
@@ -239,7 +239,7 @@ def compare(output, truth, ratio: float = 3, **options) -> pd.Series:
     return measure(output, truth, ratio=ratio, **options)[0]
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #0cf9b75f
-def _error_tile(pair: _Pair, window: tuple[slice, slice]) -> np.ndarray:
+def _error_tile(pair: CubePair, window: tuple[slice, slice]) -> np.ndarray:
     "RMSE over the bands and spectral angle of one tile, (2, y, x), NaN where there is nothing to compare."
     o, t = pair.read(*window)
     have_o, have_t = np.isfinite(o).any((1, 2)), np.isfinite(t).any((1, 2))
@@ -269,7 +269,7 @@ def error_maps(output, truth, *, threads: int | None = None, progress=None) -> x
     GridError, BandError
         As `measure`.
     """
-    pair = _pair(output, truth, 0)
+    pair = line_up(output, truth, 0)
     tiles = list(windows((len(pair.rows), len(pair.cols)), _TILE))
     maps = np.empty((2, len(pair.rows), len(pair.cols)), "f4")
     for window, tile in zip(tiles, _parallel(lambda w: _error_tile(pair, w), tiles, threads, progress)):
@@ -303,7 +303,7 @@ def _between(coarse: Grid, fine: Grid, geometry: Mapping) -> tuple[Observation, 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #721d804a
 def _disagreement(output: xr.DataArray, seen: xr.DataArray, operator: Observation) -> tuple[float, float, int]:
     "Sums of squares and of differences, degraded output minus EnMAP, in one band (y, x), and the number of EnMAP pixels."
-    fine, seen = _values(output), _values(seen)
+    fine, seen = cube_values(output), cube_values(seen)
     whole = operator.degrade(np.isfinite(fine).astype("f4")) > 1 - 1e-5
     d = (operator.degrade(np.nan_to_num(fine)) - seen)[whole & np.isfinite(seen)].astype("f8")
     return float(d @ d), float(d.sum()), d.size

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..scenes.cubes import _cells, _sample, read_cube
+from ..scenes.cubes import cells_under, read_cube, sample_cube
 from .scores import _between
 from ..figures.quicklook import _panel, _read, _shape, _styled
 from ..core.operators import SENTINEL2_BANDS, Grid, Observation, band_responses
@@ -81,14 +81,14 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
         raise BandError(f"no band for {', '.join(_BANDS)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step
     if ratio < 4 / 3:
-        cells = _cells(fine.rows, target.rows), _cells(fine.cols, target.cols)
+        cells = cells_under(fine.rows, target.rows), cells_under(fine.cols, target.cols)
         for rows, cols in windows(target.shape, 512):
-            out[:, rows, cols] = _mixed(weights, lambda b: _sample(cube, slice(b, b + 1), cells[0][rows], cells[1][cols])[0])  # noqa: B023
+            out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), cells[0][rows], cells[1][cols])[0])  # noqa: B023
         return out
     operator, place = _between(target, fine, {})
     for rows, cols in windows([w.stop - w.start for w in place], max(8, int(1024 / ratio))):
         need = operator.inputs(rows, cols)
-        bands = _mixed(weights, lambda b: _sample(cube, slice(b, b + 1), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
+        bands = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
         see, held = operator.part(rows, cols, *need), np.isfinite(bands)
         whole = see.degrade(held.astype("f4")) > 1 - 1e-5
         at = tuple(slice(p.start + w.start, p.start + w.stop) for p, w in zip(place, (rows, cols)))
@@ -101,7 +101,7 @@ def _common_grid(output: Grid, reference: Grid) -> Grid:
     if output.crs != reference.crs:
         raise GridError(f"output in {output.crs}, reference in {reference.crs}; wanted one coordinate system, reproject the reference")
     coarse, fine = (reference, output) if reference.cols.step > output.cols.step else (output, reference)
-    inside = [np.flatnonzero(_cells(b, a) >= 0) for a, b in ((coarse.rows, fine.rows), (coarse.cols, fine.cols))]
+    inside = [np.flatnonzero(cells_under(b, a) >= 0) for a, b in ((coarse.rows, fine.rows), (coarse.cols, fine.cols))]
     if not all(i.size for i in inside):
         raise GridError(f"output {output.bounds} and reference {reference.bounds} do not overlap; check that they show the same ground")
     return coarse.part(*(slice(int(i[0]), int(i[-1]) + 1) for i in inside))
@@ -112,7 +112,7 @@ def _interpolated(cube: xr.DataArray, grid: Grid) -> xr.DataArray:
     coarse = Grid.of(cube)
     bands = _seen(cube, coarse)
     fine = Observation(cubic_stencil(coarse.rows, grid.rows), cubic_stencil(coarse.cols, grid.cols)).degrade(continued_bands(bands))
-    rows, cols = _cells(coarse.rows, grid.rows), _cells(coarse.cols, grid.cols)
+    rows, cols = cells_under(coarse.rows, grid.rows), cells_under(coarse.cols, grid.cols)
     held = (rows >= 0)[:, None] & (cols >= 0) & np.isfinite(bands[:, rows[:, None], cols])
     return grid.georeference(np.where(held, fine, np.float32(np.nan)), coords={"wavelength": ("band", [SENTINEL2_BANDS[b][0] for b in _BANDS])})
 
