@@ -13,10 +13,10 @@ import numpy as np
 import rasterio
 from scipy.io import loadmat
 
-from enmap_sharpener.training.lessons import resampled, write_lesson
 from enmap_sharpener.core.raster import NoValidPixels
-from enmap_sharpener.simulation.sensors import enmap_bands
 from enmap_sharpener.simulation.scene import simulate_pair
+from enmap_sharpener.simulation.sensors import enmap_bands
+from enmap_sharpener.training.lessons import resampled, write_lesson
 
 
 def tif(path):

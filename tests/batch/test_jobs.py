@@ -10,12 +10,12 @@ from readme import ROOT
 
 pytest.importorskip("papermill", reason="needs the extra `batch`")
 
-from enmap_sharpener.batch.runner import batch, results  # noqa: E402
-from enmap_sharpener.scenes.cubes import read_cube  # noqa: E402
-from enmap_sharpener.batch.jobs import GIVEN, job_files, open_job  # noqa: E402
-from enmap_sharpener.simulation.scene import simulate, simulate_pair  # noqa: E402
-from enmap_sharpener.preprocessing.tile_store import write_wald_store  # noqa: E402
 from enmap_sharpener.batch.clusters import local  # noqa: E402
+from enmap_sharpener.batch.jobs import GIVEN, job_files, open_job  # noqa: E402
+from enmap_sharpener.batch.runner import batch, results  # noqa: E402
+from enmap_sharpener.preprocessing.tile_store import write_wald_store  # noqa: E402
+from enmap_sharpener.scenes.cubes import read_cube  # noqa: E402
+from enmap_sharpener.simulation.scene import simulate, simulate_pair  # noqa: E402
 
 SMALL = {"main_kernels": ((3, 3, 3), (3, 3, 2), (3, 3, 1), (3, 3, 3)), "main_filters": (3, 3, 3), "detail_kernels": (5, 3, 3), "detail_filters": (6, 4, 3)}
 

@@ -4,10 +4,10 @@ import pytest
 import xarray as xr
 from test_scores import cube, pair
 
-from enmap_sharpener.evaluation import scores as evaluation
-from enmap_sharpener.evaluation.scores import measure
 from enmap_sharpener.core.raster import BandError, NoValidPixels
+from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.bootstrap import METRICS, difference, error_by, error_figure, spread, strata
+from enmap_sharpener.evaluation.scores import measure
 
 
 def test_values_are_those_of_measure_whatever_the_blocks():

@@ -12,10 +12,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from test_quicklook import cube, drawn, texts
 
-from enmap_sharpener.evaluation.comparisons import comparison, landmarks, ranking, read_reported, score_dots, write_figure
+from enmap_sharpener.core.raster import GridError, OutputError, ProductError
+from enmap_sharpener.evaluation.comparisons import (
+    comparison,
+    landmarks,
+    ranking,
+    read_reported,
+    score_dots,
+    write_figure,
+)
 from enmap_sharpener.figures.diagrams import ARROWS, PIPELINE, Arrow, Box, diagram, pipeline
 from enmap_sharpener.figures.quicklook import band_curve
-from enmap_sharpener.core.raster import GridError, OutputError, ProductError
 from enmap_sharpener.scraping.query import RequestError
 
 

@@ -6,11 +6,11 @@ import pytest
 import xarray as xr
 from test_scores import cube, made_up_observation
 
+from enmap_sharpener.core.operators import Axis, Grid
+from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels
 from enmap_sharpener.evaluation import full_resolution as fullres
 from enmap_sharpener.evaluation.full_resolution import full_resolution
 from enmap_sharpener.evaluation.metrics import q2n
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels
 
 
 def case(ny=22, nx=25, bands=5, seed=0, detectors=("VNIR", "VNIR", "VNIR", "SWIR", "SWIR")):

@@ -11,8 +11,9 @@ from rasterio.transform import from_origin
 from scipy.ndimage import gaussian_filter, zoom
 from skimage.metrics import structural_similarity
 
-from enmap_sharpener.evaluation import scores as evaluation
+from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels, ProductError
 from enmap_sharpener.evaluation import metrics
+from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.scores import (
     agreement,
     compare,
@@ -33,7 +34,6 @@ from enmap_sharpener.evaluation.scores import (
     table_text,
     uiqi,
 )
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels, ProductError
 
 SHARED = Path(__file__).parents[2] / "../shared"
 WAVELENGTH = np.linspace(420, 2450, 12)

@@ -7,12 +7,12 @@ from products import SCENE_ID, product
 from rasterio.transform import from_origin
 from test_scores import cube, write
 
-from enmap_sharpener.evaluation import vegetation
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.core.operators import Axis, Grid
 from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels
+from enmap_sharpener.evaluation import vegetation
 from enmap_sharpener.evaluation.vegetation import INDICES, compare_indices, index_figure
+from enmap_sharpener.scenes.cubes import read_cube
 
 WAVELENGTH = np.r_[np.arange(430, 1000, 8.0), np.arange(1000, 2400, 12.0)]
 

@@ -14,13 +14,8 @@ from readme import ROOT
 pytest.importorskip("ipywidgets")
 pytest.importorskip("ipyevents")
 
-from enmap_sharpener.evaluation.benchmark import find_cases  # noqa: E402
-from enmap_sharpener.exploration.widgets import ModelExplorer, SceneExplorer  # noqa: E402
 from enmap_sharpener.core.raster import NODATA, BandError, GridError, NoValidPixels, ProductError  # noqa: E402
-from enmap_sharpener.reconstruction.output import write_cube  # noqa: E402
-from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2  # noqa: E402
-from enmap_sharpener.sharpening.sharpening import sharpen  # noqa: E402
-from enmap_sharpener.simulation.scene import simulate  # noqa: E402
+from enmap_sharpener.evaluation.benchmark import find_cases  # noqa: E402
 from enmap_sharpener.evaluation.vegetation import INDICES  # noqa: E402
 from enmap_sharpener.exploration.scene_views import (  # noqa: E402
     SHOWN,
@@ -33,6 +28,11 @@ from enmap_sharpener.exploration.scene_views import (  # noqa: E402
     spectrum_figure,
     told,
 )
+from enmap_sharpener.exploration.widgets import ModelExplorer, SceneExplorer  # noqa: E402
+from enmap_sharpener.reconstruction.output import write_cube  # noqa: E402
+from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2  # noqa: E402
+from enmap_sharpener.sharpening.sharpening import sharpen  # noqa: E402
+from enmap_sharpener.simulation.scene import simulate  # noqa: E402
 
 GREY = round(0.85 * 255)
 

@@ -12,8 +12,8 @@ from matplotlib._pylab_helpers import Gcf
 from matplotlib.figure import Figure
 from rasterio.transform import from_origin
 
-from enmap_sharpener.figures import quicklook as figures
 from enmap_sharpener.evaluation.comparisons import error_map
+from enmap_sharpener.figures import quicklook as figures
 from enmap_sharpener.figures.quicklook import band_curve, before_after, quicklook, rgb, spectra, stretch
 
 

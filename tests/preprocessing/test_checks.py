@@ -9,6 +9,7 @@ import pytest
 import rasterio
 from products import METADATA, SCENE_ID, potsdam, table
 
+from enmap_sharpener.core.raster import NODATA, OutputError, ProductError
 from enmap_sharpener.preprocessing import quarantine as aside
 from enmap_sharpener.preprocessing.checks import (
     Wanted,
@@ -21,10 +22,9 @@ from enmap_sharpener.preprocessing.checks import (
     rejected,
     restore,
 )
-from enmap_sharpener.core.raster import NODATA, OutputError, ProductError
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
-from enmap_sharpener.scraping.services import scene_folders
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
+from enmap_sharpener.scraping.services import scene_folders
 from enmap_sharpener.simulation.scene import simulate
 
 

@@ -16,8 +16,9 @@ from products import METADATA, SCENE_ID, cube, sentinel2, table
 from rasterio.transform import from_origin
 from scipy.ndimage import zoom
 
-from enmap_sharpener.preprocessing import crop
-from enmap_sharpener.preprocessing import masks
+from enmap_sharpener.core.operators import Axis, Grid
+from enmap_sharpener.core.raster import NODATA, GridError, MetadataError, NoValidPixels, OutputError, ProductError
+from enmap_sharpener.preprocessing import crop, masks
 from enmap_sharpener.preprocessing.masks import (
     CropRecord,
     apply_mask,
@@ -34,8 +35,6 @@ from enmap_sharpener.preprocessing.masks import (
     read_masked,
     sentinel2_mask,
 )
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import NODATA, GridError, MetadataError, NoValidPixels, OutputError, ProductError
 from enmap_sharpener.scenes.enmap import Scene, read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import Sentinel2, read_sentinel2, write_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair

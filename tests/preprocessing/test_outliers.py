@@ -9,6 +9,8 @@ import rasterio
 from products import product, sentinel2
 
 from enmap_sharpener.cli.app import main
+from enmap_sharpener.core.raster import NODATA, NoValidPixels, OutputError, ProductError
+from enmap_sharpener.preprocessing.outlier_figures import contact_sheet, histograms, write_figures
 from enmap_sharpener.preprocessing.outliers import (
     STATISTICS,
     inspect,
@@ -19,10 +21,8 @@ from enmap_sharpener.preprocessing.outliers import (
     scene_places,
     size_outliers,
 )
-from enmap_sharpener.core.raster import NODATA, NoValidPixels, OutputError, ProductError
-from enmap_sharpener.scraping.services import scene_folders
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
-from enmap_sharpener.preprocessing.outlier_figures import contact_sheet, histograms, write_figures
+from enmap_sharpener.scraping.services import scene_folders
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 

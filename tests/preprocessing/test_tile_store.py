@@ -24,13 +24,10 @@ from products import METADATA, SCENE_ID
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from enmap_sharpener.preprocessing import splits
-from enmap_sharpener.preprocessing import tile_store as store
 from enmap_sharpener.core.operators import Axis, Grid, band_responses
 from enmap_sharpener.core.raster import NODATA, NoValidPixels, OutputError, ProductError, open_raster, to_int16
-from enmap_sharpener.scenes.enmap import band_table, read_enmap, write_enmap
-from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
-from enmap_sharpener.simulation.scene import simulate, simulate_pair
+from enmap_sharpener.preprocessing import splits
+from enmap_sharpener.preprocessing import tile_store as store
 from enmap_sharpener.preprocessing.splits import GUARD, REACH, TEST, TRAIN, VALIDATION, assign_splits, export_numpy
 from enmap_sharpener.preprocessing.tile_store import (
     assemble,
@@ -42,6 +39,9 @@ from enmap_sharpener.preprocessing.tile_store import (
     write_wald_store,
 )
 from enmap_sharpener.preprocessing.wald import PredictionPair, WaldPair, align
+from enmap_sharpener.scenes.enmap import band_table, read_enmap, write_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
+from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 FORKS = multiprocessing.get_context("forkserver")
 SMALL = {"tile": 16, "stride": 12}

@@ -7,12 +7,10 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 from scipy.signal import savgol_filter
 
-from enmap_sharpener.preprocessing import wald
 from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels, to_int16
-from enmap_sharpener.scenes.enmap import band_table
-from enmap_sharpener.simulation.scene import simulate_pair
+from enmap_sharpener.fusion.pair import Pair
+from enmap_sharpener.preprocessing import wald
 from enmap_sharpener.preprocessing.splits import REACH
 from enmap_sharpener.preprocessing.wald import (
     Interpolator,
@@ -25,6 +23,8 @@ from enmap_sharpener.preprocessing.wald import (
     smoothing_matrix,
     wald_grid,
 )
+from enmap_sharpener.scenes.enmap import band_table
+from enmap_sharpener.simulation.scene import simulate_pair
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from fakes import FakeSharpened, fake_sources
 
-from enmap_sharpener.reconstruction import output as reconstruction
-from enmap_sharpener.evaluation.scores import read_cube
 from enmap_sharpener.core.raster import NODATA, OutputError, ProductError
+from enmap_sharpener.evaluation.scores import read_cube
+from enmap_sharpener.reconstruction import output as reconstruction
 from enmap_sharpener.reconstruction.output import COMPRESSIONS, output_files, write_scene
 
 NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.tif", "out_quality.tif"]

@@ -10,10 +10,10 @@ import time
 import pytest
 from fake_download import DownloadSite, SignOn, as_delivered, found_scene, publish
 
-from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.bulk import download_scenes
-from enmap_sharpener.simulation.scene import simulate
+from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client
+from enmap_sharpener.simulation.scene import simulate
 
 FORKS = multiprocessing.get_context("forkserver")
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enmap_sharpener.scraping import dlr_search as catalogue
+from enmap_sharpener.scraping.dlr_items import read_record
 from enmap_sharpener.scraping.dlr_search import (
     Found,
     RequestError,
@@ -26,7 +27,6 @@ from enmap_sharpener.scraping.dlr_search import (
     search,
     to_area,
 )
-from enmap_sharpener.scraping.dlr_items import read_record
 
 BOX, SUMMER = (10.4, 47.0, 12.8, 48.9), "2022-06-01/2022-09-30"
 POLYGON = {"type": "Polygon", "coordinates": [[[11, 47], [12, 47], [12, 48], [11, 48], [11, 47]]]}

@@ -7,14 +7,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from enmap_sharpener.sharpening import pansharpening as peers
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.operators import Grid
-from enmap_sharpener.fusion.pair import Pair, axes
 from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.fusion.pair import Pair, axes
 from enmap_sharpener.reconstruction.output import write_scene
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.sharpening import pansharpening as peers
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
 

@@ -6,12 +6,11 @@ import pytest
 import rasterio
 import xarray as xr
 
-from enmap_sharpener.simulation.landscape import landscape
-from enmap_sharpener.simulation.materials import KINDS, MATERIALS
 from enmap_sharpener.core.operators import Grid, Observation, band_responses
 from enmap_sharpener.scenes.enmap import GridError, OutputError, read_enmap
-from enmap_sharpener.simulation.sensors import enmap_bands, noise_sigma
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
+from enmap_sharpener.simulation.landscape import landscape
+from enmap_sharpener.simulation.materials import KINDS, MATERIALS
 from enmap_sharpener.simulation.scene import (
     Simulation,
     enmap_image,
@@ -22,6 +21,7 @@ from enmap_sharpener.simulation.scene import (
     simulate_pair,
     truth_image,
 )
+from enmap_sharpener.simulation.sensors import enmap_bands, noise_sigma
 
 SIZE = (26, 41)   # neither square nor even
 CALM = dict(change=0.0, noise=0.0)
