@@ -17,8 +17,8 @@ from keras import layers
 from scipy.ndimage import gaussian_filter
 from train_models import cubes
 
-from enmap_sharpener.core.operators import Grid
-from enmap_sharpener.core.raster import NoValidPixels
+from enmap_sharpener.core.errors import NoValidPixels
+from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.fusion.subspace import band_noise
 from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2

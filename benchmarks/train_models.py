@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from scipy.io import loadmat
 
-from enmap_sharpener.core.raster import NoValidPixels
+from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.simulation.scene import simulate_pair
 from enmap_sharpener.simulation.sensors import enmap_bands
 from enmap_sharpener.training.lessons import resampled, write_lesson

@@ -14,7 +14,7 @@ from fake_dlr import DlrStac, item
 from fake_download import DownloadSite, SignOn
 from rasterio.warp import transform_bounds
 
-from enmap_sharpener.core.operators import Grid
+from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.simulation.scene import simulate
 

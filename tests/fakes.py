@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import NODATA, windows
+from enmap_sharpener.core.grid import Axis, Grid, windows
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes.metadata import SceneMetadata, band_table
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T101500Z_001_V010400_20230701T000000Z"

@@ -6,7 +6,8 @@ import rasterio
 import xarray as xr
 from rasterio.transform import from_origin
 
-from enmap_sharpener.core.operators import Axis, Grid, band_responses
+from enmap_sharpener.core.grid import Axis, Grid
+from enmap_sharpener.core.operators import band_responses
 from enmap_sharpener.core.raster import NODATA, open_raster
 from enmap_sharpener.scenes.enmap import SceneMetadata, band_table, write_enmap, write_sentinel2
 

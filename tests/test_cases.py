@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import rioxarray
 
-from enmap_sharpener.core.operators import Grid, Observation, linear_stencil
+from enmap_sharpener.core.grid import Grid
+from enmap_sharpener.core.operators import Observation, linear_stencil
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.reconstruction.output import write_scene
 from enmap_sharpener.scenes.enmap import read_enmap

@@ -14,7 +14,7 @@ import yaml
 from dask.system import cpu_count
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from .jobs import JobError
+from ..core.errors import JobError
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #24b9780d
 @contextmanager

@@ -26,9 +26,10 @@ import psutil
 from distributed import Client, KilledWorker, TimeoutError, wait
 
 import enmap_sharpener
-from .jobs import JobError, check_parameters, find_scenes, open_job
+from ..core.errors import JobError
+from .jobs import check_parameters, find_scenes, open_job
 from ..core.ledger import Ledger
-from ..core.raster import write_text
+from ..core.files import write_text
 from .tasks import Outcome, Task, is_done, read_record, work
 from .clusters import local
 

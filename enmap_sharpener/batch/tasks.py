@@ -29,7 +29,7 @@ from distributed import get_worker
 import enmap_sharpener
 from .jobs import Job, literal
 from ..core.ledger import digest
-from ..core.raster import write_text
+from ..core.files import write_text
 
 # %% ../../nbs/14_batch/02_tasks.ipynb #4289794d
 _log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing import Literal
 from cyclopts import App
 
 from .. import __version__
-from .terminal import Flag, Limits, Session, UsageError, run
+from ..core.errors import UsageError
+from .terminal import Flag, Limits, Session, run
 
 # %% ../../nbs/15_cli/01_app.ipynb #3433669d
 _LIMITS, _SESSION = Limits(), Session()
@@ -237,16 +238,16 @@ def _show(catalogue, env) -> None:
 def _refuse_nothing(catalogue) -> None:
     "An error where there is no scene to fetch."
     if not catalogue.found:
-        from enmap_sharpener.scraping.query import RequestError
+        from enmap_sharpener.core.errors import RequestError
         told = f"; of {len(catalogue.skipped)} that were left out the first is {': '.join(catalogue.skipped[0])}" if catalogue.skipped else ""
         raise RequestError(f"no scene for this area, time and cloud cover{told}; ask for more, or see --dry-run")
 
 
 def _conclude(session: Session, report, verb: str) -> None:
     "Sum up; an error where something was not done, after all else was."
+    from enmap_sharpener.core.errors import DownloadError
     session.say(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not")
     if report.skipped:
-        from enmap_sharpener.scraping.credentials import DownloadError
         first = report.skipped[0]
         raise DownloadError(f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
                             f"the first is {first.id}: {first.reason}")

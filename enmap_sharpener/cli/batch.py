@@ -15,7 +15,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .app import _LIMITS, _NETWORK_GB, _SESSION, command
-from .terminal import Flag, Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Flag, Limits, Session
 
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 _Several = Parameter(consume_multiple=True, negative="")
@@ -72,7 +73,7 @@ def batch(
     if job is None or not scenes:
         raise UsageError("which job, and for which scenes? As in: enmap-sharpener batch sharpen --scenes 'data/enmap/*'; --list shows the jobs")
     from enmap_sharpener.batch.runner import batch as run_batch
-    from enmap_sharpener.batch.jobs import JobError
+    from enmap_sharpener.core.errors import JobError
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
     report = run_batch(job, scenes, output, _pairs(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
                  retry_failed=retry_failed, overwrite=overwrite, tell=session.note)

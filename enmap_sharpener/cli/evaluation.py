@@ -12,7 +12,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .app import _LIMITS, _NETWORK_GB, _SESSION, command
-from .terminal import Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Limits, Session
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #2bec75ba
 _Several = Parameter(consume_multiple=True, negative="")
@@ -74,7 +75,7 @@ def _compare(methods, case, output: Path, model: Path | None, limits: Limits, se
     if not methods or not case:
         raise UsageError(f"--{'case FOLDER' if methods else 'methods NAME'} ... is missing; methods are judged on cases")
     from enmap_sharpener.evaluation.benchmark import benchmark, find_cases
-    from enmap_sharpener.core.raster import ProductError
+    from enmap_sharpener.core.errors import ProductError
     threads, cases = limits.threads(_NETWORK_GB if model else 0), find_cases(case)
     with session.progress("Evaluating") as progress:
         report = benchmark(cases, methods, output, model=model, threads=threads, progress=progress)

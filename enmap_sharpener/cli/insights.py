@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 from .app import _LIMITS, _SESSION, command
-from .terminal import Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Limits, Session
 
 # %% ../../nbs/15_cli/08_insights.ipynb #a20742dd
 _GB_NETWORK = 3.0    # backend, and feature maps of one tile with all bands

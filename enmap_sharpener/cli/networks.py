@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from .app import _LIMITS, _SESSION, command
-from .terminal import Flag, Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Flag, Limits, Session
 
 # %% ../../nbs/15_cli/06_networks.ipynb #e62c5fd5
 _GB_BACKEND = 1.5    # of Keras and its backend, and of the tiles at hand
@@ -91,7 +92,7 @@ def _conclude(session: Session, report, verb: str) -> None:
     session.say(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not; "
                 f"{sum(map(len, report.missing.values()))} tiles were missing")
     if report.skipped:
-        from enmap_sharpener.core.raster import ProductError
+        from enmap_sharpener.core.errors import ProductError
         for skipped in report.skipped[1:]:
             session.note(f"{skipped.id}: {skipped.reason}")
         first, total = report.skipped[0], len(report.done) + len(report.already) + len(report.skipped)

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from .app import _LIMITS, _SESSION, _environment, command
-from .terminal import Flag, Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Flag, Limits, Session
 
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #81a20027
 _Several = Parameter(consume_multiple=True, negative="")
@@ -110,7 +111,7 @@ def _conclude(session: Session, report, dry_run: bool) -> None:
     if (table.stage == "clean").any():
         tell(f"clean {'would free' if dry_run else 'freed'} {report.freed / 1e6:.1f} MB")
     if report.failed:
-        from enmap_sharpener.core.raster import ProductError
+        from enmap_sharpener.core.errors import ProductError
         for skipped in report.failed:
             print(f"{skipped.id}:", " ".join(skipped.reason.split()), file=sys.stderr)
         raise ProductError(f"{len({s.id for s in report.failed})} of {table.scene.nunique()} scenes failed, for the reasons above")

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from .app import _LIMITS, _SESSION, command
-from .terminal import Flag, Limits, Session, UsageError
+from ..core.errors import UsageError
+from .terminal import Flag, Limits, Session
 
 # %% ../../nbs/15_cli/07_training.ipynb #dfdb63a0
 _Several = Parameter(consume_multiple=True, negative="")

@@ -16,14 +16,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .raster import OutputError, make_folder, write_text
+from .errors import OutputError
+from .files import locked, make_folder, write_text
 
 # %% ../../nbs/00_core/06_ledger.ipynb #3d5e64e5
-try:
-    import fcntl
-except ImportError:     # Windows has no such locks: there, two runs in one folder are not noticed
-    fcntl = None
-
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/00_core/06_ledger.ipynb #8a47d2d4
@@ -66,16 +62,7 @@ class Ledger:
     def alone(self):
         "Keep other runs out; OutputError if one is at work, or the folder cannot be made."
         make_folder(self.folder)
-        try:
-            file = open(self.folder / ".lock", "w")
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); choose another folder.") from None
-        with file:
-            try:
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"{self.folder}: another run is at work in it; wait for it or stop it.") from None
+        with locked(self.folder / ".lock", f"{self.folder}: another run is at work in it; wait for it or stop it."):
             yield self
 
     def records(self) -> dict[str, dict]:

@@ -21,10 +21,10 @@ from .scores import measure
 from .full_resolution import full_resolution
 from ..core.ledger import digest
 from ..preprocessing.masks import sentinel2_mask
-from ..core.operators import Grid
-from ..core.raster import EnmapError, ProductError, list_files, make_folder, write_text
+from ..core.grid import Grid
+from ..core.errors import EnmapError, ProductError, RequestError
+from ..core.files import list_files, make_folder, write_text
 from ..reconstruction.output import _plain, write_scene
-from ..scraping.query import RequestError
 from .tables import box_plots, read_results, write_results
 from ..scenes.enmap import read_enmap, read_sentinel2
 from ..sharpening.sharpening import METHODS, NETWORKS, sharpen

@@ -20,8 +20,8 @@ from ..scenes.cubes import CubePair, cells_under, cube_values, line_up
 from .scores import _matched, _parallel, _Sums, _sums, error_maps
 from ..figures.quicklook import _styled, _styles
 from .metrics import _psnr
-from ..core.operators import Grid
-from ..core.raster import BandError, NoValidPixels, windows
+from ..core.grid import Grid, windows
+from ..core.errors import BandError, NoValidPixels
 from ..scenes.sentinel2 import SCL_CLASSES
 
 # %% ../../nbs/11_evaluation/03_bootstrap.ipynb #09507508

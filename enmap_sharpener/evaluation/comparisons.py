@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 
 from .scores import _COLUMNS, error_maps
 from ..figures.quicklook import _CYCLE, _busy, _composite, _cube, _paint, _panel, _read, _resolution, _same_bands, _shape, _styled, stretch
-from ..core.raster import ProductError, make_folder, write_file
-from ..scraping.query import RequestError
+from ..core.errors import ProductError, RequestError
+from ..core.files import make_folder, write_file
 
 # %% ../../nbs/11_evaluation/06_comparisons.ipynb #11e8dedb
 def read_reported(path) -> pd.DataFrame:

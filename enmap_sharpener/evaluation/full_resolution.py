@@ -15,9 +15,9 @@ import xarray as xr
 from ..scenes.cubes import cells_under, cube_values, sample_cube
 from .scores import _between, _common_bands, _parallel, agreement
 from .metrics import _q2n_sum, _ratio
-from ..core.operators import Axis, Grid, Observation
-from ..fusion.pair import joined
-from ..core.raster import GridError, NoValidPixels, windows
+from ..core.grid import Axis, Grid, joined, windows
+from ..core.operators import Observation
+from ..core.errors import GridError, NoValidPixels
 
 # %% ../../nbs/11_evaluation/02_full_resolution.ipynb #cda9fb58
 def _pairwise(stack: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import convolve, minimum_filter
 from skimage.metrics import structural_similarity
 
-from ..core.raster import GridError, NoValidPixels
+from ..core.errors import GridError, NoValidPixels
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #6017b733
 def _checked(output, truth) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,9 @@ from ..scenes.cubes import CubePair, cube_values, line_up, read_cube
 from enmap_sharpener.evaluation.metrics import (
     _angle, _correlation, _ergas, _psnr, _q2n_sum, _scc_sums, _ssim_sum, _uiqi_sum, ergas, mse, psnr, q2n, rmse, sam, scc, seed_scores, ssim, uiqi,
 )
-from ..core.operators import NOMINAL_SIGMA, Grid, Observation
-from ..core.raster import BandError, GridError, NoValidPixels, windows
+from ..core.grid import Grid, windows
+from ..core.operators import NOMINAL_SIGMA, Observation
+from ..core.errors import BandError, GridError, NoValidPixels
 from ..scenes.enmap import read_enmap
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #16299a88

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from .scores import _COLUMNS, _marked, comparison_table, table_text
 from ..figures.quicklook import _CYCLE, _LABELS, _styled, band_curve
-from ..core.raster import ProductError, write_file, write_text
+from ..core.errors import ProductError
+from ..core.files import write_file, write_text
 
 # %% ../../nbs/11_evaluation/05_tables.ipynb #2817f58b
 def results_table(records: Iterable[Mapping]) -> pd.DataFrame:

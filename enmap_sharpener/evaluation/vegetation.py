@@ -17,8 +17,11 @@ from matplotlib.figure import Figure
 from ..scenes.cubes import cells_under, read_cube, sample_cube
 from .scores import _between
 from ..figures.quicklook import _panel, _read, _shape, _styled
-from ..core.operators import SENTINEL2_BANDS, Grid, Observation, band_responses
-from ..core.raster import BandError, GridError, NoValidPixels, create_raster, make_folder, windows, write_file, write_text
+from ..core.grid import Grid, windows
+from ..core.operators import SENTINEL2_BANDS, Observation, band_responses
+from ..core.errors import BandError, GridError, NoValidPixels
+from ..core.files import make_folder, write_file, write_text
+from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
 from ..sharpening.sharpening import continued_bands, cubic_stencil
 

@@ -16,7 +16,7 @@ from ..figures.quicklook import _composite, _styled, rgb, stretch
 from ..insights.attribution_figures import feature_figure
 from ..sharpening.network import opened
 from ..insights.attribution import Tile, added, look, nearest, open_tile
-from ..core.raster import ProductError
+from ..core.errors import ProductError
 
 # %% ../../nbs/13_exploration/01_layer_views.ipynb #d2485010
 @dataclass(frozen=True, eq=False)

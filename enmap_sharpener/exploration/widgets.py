@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ..evaluation.benchmark import find_cases
-from ..core.raster import EnmapError
+from ..core.errors import EnmapError
 from ..sharpening.sharpening import METHODS, NETWORKS
 from .scene_views import ONE, SHOWN, View, open_sources, picture, pixel_at, png, sharpen_window, spectrum_figure, told
 

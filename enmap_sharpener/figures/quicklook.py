@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..core.operators import SENTINEL2_BANDS, Grid
+from ..core.grid import Grid
+from ..core.operators import SENTINEL2_BANDS
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #052a177d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}

@@ -14,8 +14,9 @@ import numpy as np
 from numba import njit
 from scipy.optimize import least_squares
 
-from ..core.operators import NOMINAL_SIGMA, Grid, Observation, window_stencil
-from .pair import each
+from ..core.grid import Grid
+from ..core.operators import NOMINAL_SIGMA, Observation, window_stencil
+from ..core.parallel import in_threads
 
 # %% ../../nbs/05_fusion/01_alignment.ipynb #873fbc2d
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class _Misfit:
             m = Observation.between(tile.coarse, grid, sigma, t[:2]).degrade(guide, axes=(0, 1))
             return self._inner(m - window_mean(m, self.detail))
 
-        modelled = each(lambda i: see(self.tiles[i], *self.guides[i]), range(len(self.tiles)), self.threads)
+        modelled = in_threads(lambda i: see(self.tiles[i], *self.guides[i]), range(len(self.tiles)), self.threads)
         pairs = list(zip(self.weight, modelled, self.seen, strict=True))
         cross = sum((w[..., None] * m * s).sum((0, 1)) for w, m, s in pairs)
         power = sum((w[..., None] * m * m).sum((0, 1)) for w, m, _ in pairs)

@@ -16,8 +16,10 @@ from scipy.ndimage import binary_dilation, correlate, minimum_filter, shift, uni
 from scipy.optimize import least_squares, minimize_scalar
 from scipy.stats import chi2
 
-from ..core.operators import Axis, Grid, Observation, Stencil, gaussian_stencil, linear_stencil, window_stencil
-from .pair import Pair, axes, each, inside, spread, widened
+from ..core.grid import Axis, Grid, axes, inside, widened
+from ..core.operators import Observation, Stencil, gaussian_stencil, linear_stencil, window_stencil
+from ..core.parallel import in_threads
+from .pair import Pair, spread
 from .regression import LocalRegression
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #9635ca4e
@@ -323,7 +325,7 @@ def _unexplained(ten, twenty, fine, fine20, sigma):
 def measure_blur20(tiles, threads=1):
     """Blur of the 20 m bands [20 m pixels] from tiles (10 m bands, 20 m bands, fine grid, 20 m grid)."""
     def cost(sigma):
-        left = each(lambda t: _unexplained(t[0], t[1][..., 1:4], t[2], t[3], sigma), tiles, threads)
+        left = in_threads(lambda t: _unexplained(t[0], t[1][..., 1:4], t[2], t[3], sigma), tiles, threads)
         total = np.mean([(e**2).mean((0, 1)) for e in left], axis=0)
         return float((total / np.mean([z[..., 1:4].var((0, 1)) for _, z, _, _ in tiles], axis=0)).sum())
 
@@ -400,7 +402,7 @@ def measure_swir_geometry(tiles, sigma, threads=1):
 
     def left(points):
         """What is left at several (dy, dx, blur), each of shape (pixel, 2)."""
-        parts = each(lambda a: _unexplained(Mover((a[0][0], a[0][1]), a[0][2])(a[1][0]), *a[1][1:], sigma), [(t, p) for t in points for p in tiles], threads)
+        parts = in_threads(lambda a: _unexplained(Mover((a[0][0], a[0][1]), a[0][2])(a[1][0]), *a[1][1:], sigma), [(t, p) for t in points for p in tiles], threads)
         return [flat(parts[i:i + len(tiles)]) for i in range(0, len(parts), len(tiles))]
 
     quiet = np.median(np.abs(left([(0, 0, 0)])[0]), axis=0) + 1e-9
@@ -414,7 +416,7 @@ def measure_swir_geometry(tiles, sigma, threads=1):
     moved = Mover(tuple(float(v) for v in t[:2]))
     see = [Observation.between(g20, g, sigma) for _, _, g, g20 in tiles]
     low = [s.degrade(m, axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)]
-    errors = lambda guides: flat(each(lambda p: _detail_error(sigma, p[0], p[1][1], p[1][3]), list(zip(guides, tiles, strict=True)), threads))
+    errors = lambda guides: flat(in_threads(lambda p: _detail_error(sigma, p[0], p[1][1], p[1][3]), list(zip(guides, tiles, strict=True)), threads))
     blurred = [np.sqrt(errors([Mover(blur=v)(x) for x in low]) ** 2 + quiet**2).mean() for v in _BLURS / 2]
     blur = float(min(max(t[2], 0) + 0.1, 2 * _BLURS[int(np.argmin(blurred))], 0.2))
     helps = np.abs(errors([s.degrade(moved(m), axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)])).mean() < np.abs(errors(low)).mean()

@@ -13,8 +13,10 @@ import numpy as np
 
 from .alignment import fit_radiometry, window_sum
 from .guide import Mover
-from ..core.operators import Axis, Grid, Observation, linear_stencil
-from .pair import Pair, Scratch, axes, each, inside, joined, spread, widened
+from ..core.grid import Axis, Grid, axes, inside, joined, widened
+from ..core.operators import Observation, linear_stencil
+from ..core.parallel import in_threads
+from .pair import Pair, Scratch, spread
 from .regression import LocalRegression
 from .measurement import windows
 
@@ -60,7 +62,7 @@ class FineGuide:
             need = see.inputs(*window)
             degraded[window] = see.part(*window, *need).degrade(np.ascontiguousarray(raw.read(*need)[..., channels]), axes=(0, 1))
 
-        each(one, windows(pair.coarse, 128), threads)
+        in_threads(one, windows(pair.coarse, 128), threads)
         fitted = fit_radiometry(degraded, seen, weight)
         level = degraded * fitted.field[..., None] * fitted.gain
         power = window_sum(level**2 * weight[..., None], 2.0)

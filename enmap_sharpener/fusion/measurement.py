@@ -15,8 +15,10 @@ import numpy as np
 from .alignment import Geometry, Tile, fit_radiometry, measure_geometry, measure_trust, weighted_line, window_mean
 from .guide import Denoiser, Mover, Sharpen20, WholeGuide, measure_blur20, measure_swir_geometry, relative_noise
 from ..core.operators import Observation, band_responses
-from .pair import Scratch, complete, each, inside, widened
-from ..core.raster import BandError, GridError, NoValidPixels
+from ..core.grid import inside, widened
+from ..core.parallel import in_threads
+from .pair import Scratch, complete
+from ..core.errors import BandError, GridError, NoValidPixels
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #0f17b214
 logger = logging.getLogger(__name__)
@@ -96,7 +98,7 @@ def survey(pair, threads=1):
         if np.isnan(raw[valid[window]]).any():
             missing[window] = (np.isnan(raw) @ (R[:, used].T > 0)) & valid[window][..., None]
 
-    each(one, windows(pair.coarse, 128), threads)
+    in_threads(one, windows(pair.coarse, 128), threads)
     if not valid.any():
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
     return Survey(continued(seen, valid), valid, missing)
@@ -147,7 +149,7 @@ def degrade_guide(pair, whole, geometry, threads=1, needed=None):
         if see20 is not None:
             out[window][..., 4:] = see20.part(*window, *pair.twenty_window(*wide)).degrade(twenty, axes=(0, 1))
 
-    each(one, [w for w in windows(pair.coarse, 128) if needed is None or needed[w].any()], threads)
+    in_threads(one, [w for w in windows(pair.coarse, 128) if needed is None or needed[w].any()], threads)
     return out, share
 
 
@@ -162,7 +164,7 @@ def _tiles(pair, found, whole, samples, geometry, threads):
         weight = np.maximum((share > 0.98) * whole.trust[rows, cols], 1e-3) * found.valid[rows, cols]
         return Tile(coarse, fine, found.seen[rows, cols, :4], ten, weight)
 
-    return each(one, samples, threads)
+    return in_threads(one, samples, threads)
 
 
 def measure_guide(pair, found, samples, threads=1):
@@ -326,7 +328,7 @@ class Measured:
         """The guide at 10 m, a `Scratch` of all its bands, shape (y, x, channel), float32 [reflectance]."""
         pair = self.model.whole.pair
         out = Scratch((*pair.fine.shape, len(pair.names)), np.float32)
-        each(lambda w: out.write(*w, self.model(*w)), windows(pair.fine, 768), threads)
+        in_threads(lambda w: out.write(*w, self.model(*w)), windows(pair.fine, 768), threads)
         return out
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #9b3fd497

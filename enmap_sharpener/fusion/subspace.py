@@ -15,7 +15,9 @@ from scipy.ndimage import minimum_filter
 from .guide import WholeGuide, highpass
 from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
 from ..core.operators import Observation, linear_stencil
-from .pair import Pair, axes, complete, each, inside, joined, spread
+from ..core.grid import axes, inside, joined
+from ..core.parallel import in_threads
+from .pair import Pair, complete, spread
 from .regression import LocalRegression
 from .measurement import Survey, continued, measure
 
@@ -357,7 +359,7 @@ def _fit_spectra(pair, measured, raw, threads):
     vnir, swir = measured.vnir, measured.swir
     n = 4 if pair.fine20 is None else 8
     channels = [(slice(0, n), vnir)] if n == 4 else [(slice(0, n), vnir), (slice(8, 10), swir)]
-    guide, *own = each(lambda c: FineGuide.fit(pair, raw, c[0], found, weight, c[1], threads), channels, threads)
+    guide, *own = in_threads(lambda c: FineGuide.fit(pair, raw, c[0], found, weight, c[1], threads), channels, threads)
     shared = Kept(guide)
     is_vnir = pair.bands.vnir
     first = np.flatnonzero(is_vnir) if is_vnir.any() else np.arange(len(is_vnir))
@@ -371,7 +373,7 @@ def _fit_spectra(pair, measured, raw, threads):
         plan = [(is_vnir, shared, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
                 (~is_vnir, ten, None, swir, (max(model.noise, 0.005) * mean) ** 2, 0.1)]
     plan = [(np.flatnonzero(mask), *rest) for mask, *rest in plan if mask.any()]
-    detectors = each(lambda p: _fit_detector(pair, found, model.whole, samples, *p), plan, threads)
+    detectors = in_threads(lambda p: _fit_detector(pair, found, model.whole, samples, *p), plan, threads)
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},

@@ -21,7 +21,7 @@ from ..model.supermapnet import Scaling, ops
 from ..sharpening.network import apply, fit
 from ..core.operators import SENTINEL2_BANDS
 from ..fusion.pair import Pair
-from ..core.raster import NoValidPixels
+from ..core.errors import NoValidPixels
 from ..scenes.enmap import read_enmap, read_sentinel2
 from ..preprocessing.tile_store import open_store
 from ..reconstruction.tiled_inference import _Source

@@ -33,7 +33,7 @@ from enmap_sharpener.insights.attribution import (
     receptive_field,
     rms,
 )
-from ..core.raster import make_folder, write_file
+from ..core.files import make_folder, write_file
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #e2f68bb7
 @_styled

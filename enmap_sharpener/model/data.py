@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
-from .supermapnet import ModelError, Scaling
-from ..core.raster import NODATA, SCALE, ProductError
+from ..core.errors import ModelError, ProductError
+from .supermapnet import Scaling
+from ..core.raster import NODATA, SCALE
 from ..preprocessing.tile_store import open_store
 
 # %% ../../nbs/07_model/01_data.ipynb #7524fe67

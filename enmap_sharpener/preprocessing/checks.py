@@ -20,10 +20,10 @@ from ..fusion.alignment import Geometry, window_mean
 from .quarantine import candidates, reject, rejected, restore
 from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
-from ..core.operators import Grid
+from ..core.grid import Grid, windows
 from ..fusion.pair import Pair
 from ..scraping.matchup import enmap_angles
-from ..core.raster import EnmapError, NoValidPixels, windows
+from ..core.errors import EnmapError, NoValidPixels
 from ..scenes.enmap import read_enmap
 from ..scenes.sentinel2 import read_sentinel2
 from ..fusion.measurement import degrade_guide, measure_guide, sample_windows, survey

@@ -17,26 +17,13 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
-from enmap_sharpener.preprocessing.crop import (
-    REASONS,
-    CropRecord,
-    ahead,
-    crop_scene,
-    cropped,
-    cut_image,
-    joined_mask,
-    largest_rectangle,
-    measured,
-    quality_reasons,
-    read_crop,
-    read_window,
-    want,
-    write_bits,
-)
+from ..core.parallel import read_ahead
+from .crop import REASONS, CropRecord, crop_scene, cropped, cut_image, joined_mask, largest_rectangle, measured, quality_reasons, read_crop, read_window, want, write_bits
 from ..fusion.guide import UNUSABLE
-from ..core.operators import Grid, Observation, Stencil
-from ..fusion.pair import axes, inside, widened
-from ..core.raster import GridError, open_raster, opened, windows
+from ..core.grid import Grid, axes, inside, widened, windows
+from ..core.operators import Observation, Stencil
+from ..core.errors import GridError
+from ..core.raster import open_raster, opened
 from ..scenes.enmap import Scene
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 
@@ -133,7 +120,7 @@ def join_masks(own: xr.DataArray, guide: Sentinel2, *, distance: float = DISTANC
         return box, _dilated(bits, part, distance)[inside(box, wide)]
 
     boxes = list(windows(grid.shape, 1024))
-    for done, (box, bits) in enumerate(ahead(one, boxes, threads), 1):
+    for done, (box, bits) in enumerate(read_ahead(one, boxes, threads), 1):
         out[box] = bits
         if progress:
             progress(done, len(boxes))

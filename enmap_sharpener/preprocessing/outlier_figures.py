@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from ..figures.quicklook import _styled, stretch
 from .outliers import STATISTICS, Sample, read_sample, scene_places
 from ..core.operators import band_responses
-from ..core.raster import EnmapError, make_folder, write_file
+from ..core.errors import EnmapError
+from ..core.files import make_folder, write_file
 from ..scenes.sentinel2 import BANDS_10M
 
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #12b65e17

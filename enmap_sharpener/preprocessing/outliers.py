@@ -16,9 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from ..core.operators import Grid, Observation, band_responses
-from ..fusion.pair import complete, each
-from ..core.raster import NODATA, SCALE, EnmapError, NoValidPixels, ProductError, list_files
+from ..core.grid import Grid
+from ..core.operators import Observation, band_responses
+from ..core.parallel import in_threads
+from ..fusion.pair import complete
+from ..core.errors import EnmapError, NoValidPixels, ProductError
+from ..core.files import list_files
+from ..core.raster import NODATA, SCALE
 from ..scenes.enmap import Scene, Sentinel2, read_enmap, read_sentinel2
 from ..scraping.services import scene_folders
 from ..scenes.sentinel2 import BANDS_10M
@@ -360,7 +364,7 @@ def inspect(folder, *, threads: int = 1, progress=None) -> pd.DataFrame:
         return row
 
     with dask.config.set(scheduler="synchronous"):
-        table = pd.DataFrame(each(one, places, threads)).set_index("id")
+        table = pd.DataFrame(in_threads(one, places, threads)).set_index("id")
     return table.assign(outlier=_reasons(table)).drop(columns="trouble")
 
 

@@ -19,11 +19,11 @@ import pandas as pd
 from .checks import candidates, rejected
 from .checks import restore as bring_back
 from ..core.ledger import Ledger, begin, finish, forget, removable, remove, size, state, sweep
-from ..core.raster import EnmapError, OutputError, ProductError, list_files, make_folder
+from ..core.errors import EnmapError, OutputError, ProductError, Rejected, RequestError
+from ..core.files import list_files, make_folder
 from ..scraping.dlr_items import Skipped
-from ..scraping.query import RequestError
 from .splits import GUARD, assign_splits, export_numpy, record_split
-from .stages import ALL, SCENE_STAGES, STAGES, Place, Rejected, Settings, chosen
+from .stages import ALL, SCENE_STAGES, STAGES, Place, Settings, chosen
 
 # %% ../../nbs/06_preprocessing/10_pipeline.ipynb #fb82fb8f
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .crop import write_json
-from ..core.raster import OutputError, ProductError, list_files, make_folder
+from ..core.files import list_files, make_folder, write_json
+from ..core.errors import OutputError, ProductError
 from ..scraping.dlr_items import REJECTED
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #256c22cd

@@ -15,7 +15,8 @@ import numpy as np
 import zarr
 from rasterio.warp import transform, transform_bounds
 
-from ..core.raster import OutputError, ProductError, make_folder
+from ..core.errors import OutputError, ProductError
+from ..core.files import make_folder
 from .tile_store import amend, open_store, store_grid
 
 # %% ../../nbs/06_preprocessing/06_splits.ipynb #9fa46c8c

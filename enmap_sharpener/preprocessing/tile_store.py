@@ -22,10 +22,11 @@ from rasterio.crs import CRS
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from .crop import ahead, write_json
-from ..core.operators import Axis, Grid
-from ..fusion.pair import widened
-from ..core.raster import NODATA, SCALE, NoValidPixels, OutputError, ProductError, make_folder, to_int16
+from ..core.files import make_folder, write_json
+from ..core.parallel import read_ahead
+from ..core.grid import Axis, Grid, widened
+from ..core.errors import NoValidPixels, OutputError, ProductError
+from ..core.raster import NODATA, SCALE, to_int16
 from .wald import PredictionPair, WaldPair, align
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #ad639e29
@@ -125,7 +126,7 @@ def _write_tiles(group, source, corners, tile, threads, progress):
             group[name][run] = _cut(numbers, mine, tile, NODATA)
         return run.stop
 
-    for done in ahead(one, _row_runs(corners), threads):
+    for done in read_ahead(one, _row_runs(corners), threads):
         if progress:
             progress(done, len(corners))
     group["valid"][:] = valid

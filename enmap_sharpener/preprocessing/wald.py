@@ -17,9 +17,11 @@ from threadpoolctl import threadpool_limits
 from ..fusion.alignment import Geometry, window_mean
 from .crop import cropped
 from ..fusion.guide import WholeGuide, usable
-from ..core.operators import Axis, Grid, Observation
-from ..fusion.pair import Pair, Scratch, axes, complete, each, inside, widened
-from ..core.raster import GridError, NoValidPixels
+from ..core.grid import Axis, Grid, axes, inside, widened
+from ..core.operators import Observation
+from ..core.parallel import in_threads
+from ..fusion.pair import Pair, Scratch, complete
+from ..core.errors import GridError, NoValidPixels
 from ..fusion.measurement import GuideModel, Survey, continued, degrade_guide, measure_guide, model_guide, sample_windows, survey, windows
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #ee598bc5
@@ -300,7 +302,7 @@ def degrade_enmap(aligned, grid, masked, threads=1):
         out.write(*window, values)
 
     with threadpool_limits(1):
-        each(one, windows(grid, 24), threads)
+        in_threads(one, windows(grid, 24), threads)
     return out
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #d7115d6d
@@ -367,7 +369,7 @@ def _where(read, grid, threads):
     def one(window):
         held[window] = _held(read(*window))
 
-    each(one, windows(grid, 96), threads)
+    in_threads(one, windows(grid, 96), threads)
     return held
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #2e8945a2
@@ -447,7 +449,7 @@ class PredictionPair:
         """The 20 m bands at 10 m."""
         out = Scratch((*self.grid.shape, len(self.aligned.pair.names) - 4), np.float32)
         with threadpool_limits(1):
-            each(lambda w: out.write(*w, self.aligned.model(*w)[..., 4:]), windows(self.grid, 384), threads)
+            in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., 4:]), windows(self.grid, 384), threads)
         return out
 
     def read(self, rows, cols):

@@ -27,7 +27,8 @@ from .. import __version__
 from ..scenes.cubes import read_cube
 from ..figures.quicklook import before_after
 from ..scenes.metadata import metadata_xml, tag_bands
-from ..core.raster import NODATA, SCALE, NoValidPixels, OutputError, create_raster
+from ..core.errors import NoValidPixels, OutputError
+from ..core.raster import NODATA, SCALE, create_raster
 from ..sharpening.sharpening import QUALITY_CLASSES
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #846e9999

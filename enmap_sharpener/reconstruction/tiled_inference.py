@@ -20,10 +20,13 @@ import xarray as xr
 import zarr
 
 from .. import __version__
-from ..preprocessing.crop import ahead, write_json
+from ..core.files import make_folder, write_json
+from ..core.parallel import read_ahead
 from ..scenes.metadata import band_table
 from ..sharpening.network import apply, channels_of, opened, pixels_within
-from ..core.raster import NODATA, SCALE, NoValidPixels, OutputError, ProductError, make_folder, to_int16, windows
+from ..core.errors import NoValidPixels, OutputError, ProductError
+from ..core.grid import windows
+from ..core.raster import NODATA, SCALE, to_int16
 from ..scraping.dlr_items import Skipped
 from .output import write_cube
 from ..sharpening.sharpening import Block
@@ -37,7 +40,7 @@ class _Source:
     "Tiles of a store as a network takes them, and back; ModelError if the two do not fit."
 
     def __init__(self, path, net, name):
-        from enmap_sharpener.model.supermapnet import ModelError
+        from enmap_sharpener.core.errors import ModelError
         self.store = open_store(path)
         self.net, self.good = net, self.store.good.values
         contract, size = net.contract, self.store.hs.shape[1:3]
@@ -117,7 +120,7 @@ def _fill(part, source, identity, batch, tell):
     done, total = _told(part / "progress.json")["done"], len(source)
     group = zarr.open_group(str(part), mode="r+")
     work = _runs(total, batch, done)
-    for run, tiles in zip(work, ahead(source.read, work, 1), strict=True):
+    for run, tiles in zip(work, read_ahead(source.read, work, 1), strict=True):
         group["sharpened"][run] = source.predict(run, tiles)
         write_json(part / "progress.json", {"made_from": identity, "done": run.stop})
         tell(run.stop / total)

@@ -14,8 +14,9 @@ import numpy as np
 import rasterio
 import xarray as xr
 
-from ..core.operators import Axis, Grid
-from ..core.raster import SCALE, BandError, GridError, open_raster
+from ..core.grid import Axis, Grid
+from ..core.errors import BandError, GridError
+from ..core.raster import SCALE, open_raster
 
 # %% ../../nbs/01_scenes/04_cubes.ipynb #99166b5f
 def _nanometres(values: list[str], units: str) -> np.ndarray:

@@ -30,24 +30,10 @@ from enmap_sharpener.scenes.metadata import (
     parse_metadata,
     parse_xml,
 )
-from enmap_sharpener.core.raster import (
-    NODATA,
-    SCALE,
-    BandError,
-    EnmapError,
-    GridError,
-    MetadataError,
-    NoValidPixels,
-    OutputError,
-    ProductError,
-    create_raster,
-    file_name,
-    list_files,
-    open_raster,
-    read_bytes,
-    to_int16,
-    windows,
-)
+from ..core.errors import BandError, EnmapError, GridError, MetadataError, NoValidPixels, OutputError, ProductError
+from ..core.files import file_name, list_files, read_bytes
+from ..core.grid import windows
+from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 
 from .sentinel2 import Sentinel2, read_sentinel2, write_sentinel2
 

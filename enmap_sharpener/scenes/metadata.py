@@ -20,7 +20,8 @@ from rasterio.crs import CRS
 from rasterio.transform import array_bounds
 from rasterio.warp import transform as transform_points
 
-from ..core.raster import SCALE, BandError, MetadataError
+from ..core.errors import BandError, MetadataError
+from ..core.raster import SCALE
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #4fa2b59f
 _log = logging.getLogger(__name__)

@@ -16,23 +16,10 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
-from enmap_sharpener.core.raster import (
-    NODATA,
-    SCALE,
-    BandError,
-    GridError,
-    NoValidPixels,
-    ProductError,
-    create_raster,
-    file_name,
-    list_files,
-    make_folder,
-    open_raster,
-    opened,
-    read_bytes,
-    to_int16,
-    windows,
-)
+from ..core.errors import BandError, GridError, NoValidPixels, ProductError
+from ..core.files import file_name, list_files, make_folder, read_bytes
+from ..core.grid import windows
+from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 
 from .metadata import parse_time, parse_xml
 

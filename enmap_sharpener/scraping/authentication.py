@@ -19,23 +19,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from enmap_sharpener.scraping.credentials import (
-    HOST,
-    NO_QUERIES,
-    PERMISSION,
-    SSO,
-    Address,
-    Again,
-    DownloadError,
-    Form,
-    Login,
-    LoginError,
-    NotFound,
-    Page,
-    bare,
-    origin,
-    safe,
-)
+from ..core.errors import DownloadError, LoginError, NotFound
+from .credentials import HOST, NO_QUERIES, PERMISSION, SSO, Address, Again, Form, Login, Page, bare, origin, safe
 
 # %% ../../nbs/04_scraping/03_authentication.ipynb #10c9133d
 _log = logging.getLogger(__name__)

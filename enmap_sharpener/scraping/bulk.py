@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .credentials import DownloadError, LoginError
+from ..core.errors import DownloadError, EnmapError, LoginError, OutputError
 from .dlr_products import download_scene, read_window, replace_file  # noqa: F401
-from ..core.raster import EnmapError, OutputError, make_folder
+from ..core.files import make_folder
 from .dlr_items import REJECTED, Found, Skipped
 from .transfer import Client
 

@@ -18,7 +18,8 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from ..scenes.metadata import parse_time
-from .query import RequestError, nested_floats, one_line, polygons
+from ..core.errors import RequestError
+from .query import nested_floats, one_line, polygons
 
 # %% ../../nbs/04_scraping/05_dlr_items.ipynb #4139c917
 @dataclass(frozen=True)

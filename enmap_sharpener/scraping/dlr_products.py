@@ -25,9 +25,12 @@ from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from .credentials import NotFound, bare
+from ..core.errors import GridError, NotFound, ProductError
+from .credentials import bare
 from ..scenes.metadata import parse_metadata, parse_xml
-from ..core.raster import GridError, ProductError, create_raster, make_folder, open_raster, windows
+from ..core.files import make_folder
+from ..core.grid import windows
+from ..core.raster import create_raster, open_raster
 from .dlr_items import Found
 from ..scenes.enmap import read_enmap
 from .transfer import Client, FileRecord

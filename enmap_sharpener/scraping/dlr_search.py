@@ -25,7 +25,8 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from .dlr_items import Catalogue, Found, Skipped, read_record, to_number
-from .query import RequestError, ServiceError, one_line, parse_box, parse_interval, read_area, to_area  # noqa: F401
+from ..core.errors import RequestError, ServiceError# noqa: F401
+from .query import one_line, parse_box, parse_interval, read_area, to_area# noqa: F401
 
 # %% ../../nbs/04_scraping/06_dlr_search.ipynb #637a118e
 _log = logging.getLogger(__name__)

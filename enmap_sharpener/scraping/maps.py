@@ -15,8 +15,10 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from ..figures.quicklook import _styled, rgb, stretch
-from ..core.operators import SENTINEL2_BANDS, Grid
-from .query import RequestError, to_area
+from ..core.grid import Grid
+from ..core.operators import SENTINEL2_BANDS
+from ..core.errors import RequestError
+from .query import to_area
 from ..scenes.enmap import read_enmap, read_sentinel2
 
 # %% ../../nbs/04_scraping/01_maps.ipynb #7697ef5e

@@ -22,18 +22,11 @@ import shapely
 import xarray as xr
 from rasterio.features import geometry_mask
 
-from enmap_sharpener.scraping.candidates import (
-    LEAST_OVERLAP,
-    RULE,
-    Acquisition,
-    PartnerError,
-    Ranked,
-    looked,
-    rank,
-    score,
-)
-from ..core.operators import Axis, Grid
-from ..core.raster import NODATA, GridError, OutputError, create_raster, make_folder, open_raster, opened
+from ..core.errors import GridError, OutputError, PartnerError
+from .candidates import LEAST_OVERLAP, RULE, Acquisition, Ranked, looked, rank, score
+from ..core.grid import Axis, Grid
+from ..core.files import make_folder
+from ..core.raster import NODATA, create_raster, open_raster, opened
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 

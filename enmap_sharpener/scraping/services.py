@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from .credentials import HOST, SSO, DownloadError, Login
+from ..core.errors import DownloadError, EnmapError, OutputError, ProductError, RequestError, ServiceError
+from .credentials import HOST, SSO, Login
 from .stac_archives import EARTH_SEARCH, PLANETARY_COMPUTER, EarthSearch, PlanetaryComputer
 from .dlr_search import STAC_URL
 from .copernicus import BASE_URL, TOKEN_URL, SentinelHub
 from .matchup import fetch_partner, target_grid
 from .bulk import Report
-from ..core.raster import EnmapError, OutputError, ProductError, list_files
+from ..core.files import list_files
 from .dlr_items import Skipped
-from .query import RequestError, ServiceError
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/15_services.ipynb #d47976de

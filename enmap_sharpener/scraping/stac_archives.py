@@ -43,9 +43,10 @@ from enmap_sharpener.scraping.stac_items import (
     read_granule,
     stac_item,
 )
-from ..core.operators import Axis, Grid
+from ..core.grid import Axis, Grid
 from ..core.raster import NODATA
-from .query import ServiceError, one_line
+from ..core.errors import ServiceError
+from .query import one_line
 
 # %% ../../nbs/04_scraping/13_stac_archives.ipynb #a3b02ae2
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import shapely
 
 from .candidates import tile_of
 from ..core.raster import NODATA
-from .query import ServiceError
+from ..core.errors import ServiceError
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
 
 # %% ../../nbs/04_scraping/12_stac_items.ipynb #80bd1363

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from .credentials import HOST, SSO, Again, DownloadError, Login, bare, origin
+from ..core.errors import DownloadError, EnmapError, OutputError
+from .credentials import HOST, SSO, Again, Login, bare, origin
 from .authentication import Answer, Entrance
-from ..core.raster import EnmapError, OutputError
 
 # %% ../../nbs/04_scraping/04_transfer.ipynb #cc114af8
 _log = logging.getLogger(__name__)

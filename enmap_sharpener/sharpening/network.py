@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..fusion import subspace
-from ..fusion.pair import Pair, Scratch, axes, complete, each, inside, joined, spread, widened
+from ..core.grid import axes, inside, joined, widened
+from ..core.parallel import in_threads
+from ..fusion.pair import Pair, Scratch, complete, spread
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion.measurement import Measured, continued, measure, windows
 from ..preprocessing.wald import Interpolator, weighted
@@ -41,7 +43,8 @@ def opened(model):
     ModelError
         See `load_model`; or Keras is not installed.
     """
-    from enmap_sharpener.model.supermapnet import ModelError, SupErMAPnet, load_model
+    from enmap_sharpener.core.errors import ModelError
+    from enmap_sharpener.model.supermapnet import SupErMAPnet, load_model
     named = isinstance(model, (str, Path))
     net = load_model(model) if named else model
     if not isinstance(net, SupErMAPnet):
@@ -80,7 +83,7 @@ def apply(net, x, x1):
             return np.asarray(net.predict_on_batch({"x": x, "x1": x1}), np.float32)
     except Exception as error:
         if isinstance(error, MemoryError) or any(text in str(error).lower() for text in ("oom when", "out of memory", "resource_exhausted", "bad_alloc")):
-            from enmap_sharpener.model.supermapnet import ModelError
+            from enmap_sharpener.core.errors import ModelError
             raise ModelError(f"{len(x)} tiles of {x.shape[1]} x {x.shape[2]} pixels and {x1.shape[3]} bands do not fit into memory; take smaller or fewer "
                              "tiles at a time (--mem-limit, --batch-size), or use a machine with more memory") from None
         raise
@@ -144,7 +147,7 @@ def _guide(pair, measured, channels, threads):
         bands = model.whole(*window)[0]
         out.write(*window, (bands if max(channels) < 4 else np.concatenate([bands, model(*window)[..., 4:]], -1))[..., channels])
 
-    each(one, windows(pair.fine, 768), threads)
+    in_threads(one, windows(pair.fine, 768), threads)
     return out.read
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #e70f1347
@@ -319,7 +322,7 @@ def fit(network, pair, threads=1, progress=None, memory=2.0):
 
 def channels_of(net, name, there, where):
     """Positions of the guide's bands that a network takes; ModelError if one is not there or their number is wrong."""
-    from enmap_sharpener.model.supermapnet import ModelError
+    from enmap_sharpener.core.errors import ModelError
     wanted = net.contract.guide
     lacking = [b for b in wanted if b not in there]
     if lacking:

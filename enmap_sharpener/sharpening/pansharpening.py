@@ -13,7 +13,9 @@ import numpy as np
 
 from ..fusion.guide import usable
 from ..core.operators import SENTINEL2_BANDS, Observation, Stencil
-from ..fusion.pair import Pair, axes, complete, each, joined, widened
+from ..core.grid import axes, joined, widened
+from ..core.parallel import in_threads
+from ..fusion.pair import Pair, complete
 from .sharpening import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys
 from ..fusion.measurement import windows
 
@@ -97,7 +99,7 @@ class Moments:
             z = np.concatenate([image, y], -1)[held & guided].astype(float)
             return len(z), z.sum(0), z.T @ z
 
-        n, total, squares = (sum(part) for part in zip(*each(one, windows(pair.coarse, 128), threads), strict=True))
+        n, total, squares = (sum(part) for part in zip(*in_threads(one, windows(pair.coarse, 128), threads), strict=True))
         mean = total / max(n, 1)
         return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean))
 

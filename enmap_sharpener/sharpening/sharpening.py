@@ -19,8 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from ..fusion import subspace
 from ..core.operators import Observation, Stencil, linear_stencil, window_stencil
-from ..fusion.pair import Pair, inside, widened
-from ..core.raster import NODATA, EnmapError
+from ..core.grid import inside, widened
+from ..fusion.pair import Pair
+from ..core.errors import EnmapError
+from ..core.raster import NODATA
 
 # %% ../../nbs/09_sharpening/04_sharpening.ipynb #b548390f
 def keys(d):

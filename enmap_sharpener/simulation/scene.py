@@ -28,8 +28,11 @@ from . import sensors
 from .landscape import landscape
 from .materials import MATERIALS, SUN_ZENITH, expand
 from ..scenes.metadata import SceneMetadata
-from ..core.operators import SENTINEL2_BANDS, Axis, Grid
-from ..core.raster import NODATA, SCALE, GridError, OutputError, create_raster, make_folder, to_int16, windows
+from ..core.grid import Axis, Grid, windows
+from ..core.operators import SENTINEL2_BANDS
+from ..core.errors import GridError, OutputError
+from ..core.files import make_folder
+from ..core.raster import NODATA, SCALE, create_raster, to_int16
 from ..scenes.enmap import Scene, write_enmap
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, Sentinel2, write_sentinel2
 

@@ -15,7 +15,8 @@ from scipy.interpolate import CubicSpline
 from .landscape import Noise
 from .materials import SPECTRUM_NM, material_spectra
 from ..scenes.metadata import BandTable, band_table
-from ..core.operators import SENTINEL2_BANDS, Axis
+from ..core.grid import Axis
+from ..core.operators import SENTINEL2_BANDS
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
 
 # %% ../../nbs/03_simulation/02_sensors.ipynb #bf6e7438

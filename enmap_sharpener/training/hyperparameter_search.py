@@ -14,8 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..model.supermapnet import ModelError, load_model, save_model
-from ..core.raster import make_folder
+from ..core.errors import ModelError
+from ..model.supermapnet import load_model, save_model
+from ..core.files import make_folder
 from .training import train
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #daae7169

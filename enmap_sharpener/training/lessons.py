@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ..core.operators import SENTINEL2_BANDS, Axis, Grid, Observation, band_responses
-from ..core.raster import NoValidPixels
+from ..core.grid import Axis, Grid
+from ..core.operators import SENTINEL2_BANDS, Observation, band_responses
+from ..core.errors import NoValidPixels
 from ..scenes.enmap import Scene, Sentinel2
 from ..simulation.sensors import enmap_bands
 from ..sharpening.sharpening import sharpen

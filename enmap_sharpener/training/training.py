@@ -21,8 +21,9 @@ import pandas as pd
 
 from .. import __version__
 from ..model.data import Tiles, Variation, check_store, order, training_stores
-from ..model.supermapnet import Contract, ModelError, SupErMAPnet, keras, ops, save_model
-from ..core.raster import write_file
+from ..core.errors import ModelError
+from ..model.supermapnet import Contract, SupErMAPnet, keras, ops, save_model
+from ..core.files import write_file
 
 # %% ../../nbs/08_training/00_training.ipynb #e0a99958
 _log = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ psutil = pytest.importorskip("psutil", reason="needs the extra `batch`")
 import dask  # noqa: E402
 
 from enmap_sharpener.batch.clusters import local, remote, slurm  # noqa: E402
-from enmap_sharpener.batch.jobs import JobError, check_parameters, find_scenes, job_files, open_job  # noqa: E402
+from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files, open_job  # noqa: E402
 from enmap_sharpener.batch.runner import batch, results, write_report  # noqa: E402
-from enmap_sharpener.core.raster import OutputError  # noqa: E402
+from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
 output: "Path" = "."  # folder to write to

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
+from enmap_sharpener.core.errors import GridError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.operators import (
     SENTINEL2_BANDS,
-    Axis,
-    Grid,
     Observation,
     Stencil,
     band_responses,
@@ -20,7 +20,6 @@ from enmap_sharpener.core.operators import (
     smoothing_stencil,
     window_stencil,
 )
-from enmap_sharpener.core.raster import GridError
 from enmap_sharpener.simulation.sensors import enmap_bands
 
 UTM = CRS.from_epsg(32633)

@@ -13,13 +13,12 @@ from rasterio.transform import from_origin
 from test_scores import write
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.raster import ProductError
+from enmap_sharpener.core.errors import ProductError, RequestError
 from enmap_sharpener.evaluation import benchmark as module
 from enmap_sharpener.evaluation.benchmark import benchmark, find_cases
 from enmap_sharpener.evaluation.scores import comparison_table, measure, read_cube, table_text
 from enmap_sharpener.evaluation.tables import box_plots, read_results, results_table, table_latex
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
-from enmap_sharpener.scraping.query import RequestError
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 import xarray as xr
 from test_scores import cube, pair
 
-from enmap_sharpener.core.raster import BandError, NoValidPixels
+from enmap_sharpener.core.errors import BandError, NoValidPixels
 from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.bootstrap import METRICS, difference, error_by, error_figure, spread, strata
 from enmap_sharpener.evaluation.scores import measure

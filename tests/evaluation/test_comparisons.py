@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from test_quicklook import cube, drawn, texts
 
-from enmap_sharpener.core.raster import GridError, OutputError, ProductError
+from enmap_sharpener.core.errors import GridError, OutputError, ProductError, RequestError
 from enmap_sharpener.evaluation.comparisons import (
     comparison,
     landmarks,
@@ -23,7 +23,6 @@ from enmap_sharpener.evaluation.comparisons import (
 )
 from enmap_sharpener.figures.diagrams import ARROWS, PIPELINE, Arrow, Box, diagram, pipeline
 from enmap_sharpener.figures.quicklook import band_curve
-from enmap_sharpener.scraping.query import RequestError
 
 
 def scores(cases=("a", "b"), methods=("cubic", "gsa", "subspace"), **columns):

@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 from test_scores import cube, made_up_observation
 
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.evaluation import full_resolution as fullres
 from enmap_sharpener.evaluation.full_resolution import full_resolution
 from enmap_sharpener.evaluation.metrics import q2n

@@ -11,7 +11,7 @@ from rasterio.transform import from_origin
 from scipy.ndimage import gaussian_filter, zoom
 from skimage.metrics import structural_similarity
 
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels, ProductError
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError
 from enmap_sharpener.evaluation import metrics
 from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.scores import (
@@ -349,7 +349,7 @@ def test_scores_of_a_real_case_are_those_of_the_reference_scorer(tmp_path, case)
 # ---------------------------------------------------------------- agreement, tables
 
 def made_up_observation():
-    from enmap_sharpener.core.operators import Axis, Grid
+    from enmap_sharpener.core.grid import Axis, Grid
     truth = cube(pair(ny=60, nx=75, nodata=False)[1], WAVELENGTH)
     fine = Grid.of(truth)
     coarse = Grid(fine.crs, Axis(fine.rows.start - 15, 30, 21), Axis(fine.cols.start + 15, 30, 24))

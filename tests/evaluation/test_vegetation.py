@@ -8,8 +8,8 @@ from rasterio.transform import from_origin
 from test_scores import cube, write
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.evaluation import vegetation
 from enmap_sharpener.evaluation.vegetation import INDICES, compare_indices, index_figure
 from enmap_sharpener.scenes.cubes import read_cube

@@ -14,7 +14,8 @@ from readme import ROOT
 pytest.importorskip("ipywidgets")
 pytest.importorskip("ipyevents")
 
-from enmap_sharpener.core.raster import NODATA, BandError, GridError, NoValidPixels, ProductError  # noqa: E402
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError  # noqa: E402
+from enmap_sharpener.core.raster import NODATA  # noqa: E402
 from enmap_sharpener.evaluation.benchmark import find_cases  # noqa: E402
 from enmap_sharpener.evaluation.vegetation import INDICES  # noqa: E402
 from enmap_sharpener.exploration.scene_views import (  # noqa: E402

@@ -9,7 +9,8 @@ import pytest
 import rasterio
 from products import METADATA, SCENE_ID, potsdam, table
 
-from enmap_sharpener.core.raster import NODATA, OutputError, ProductError
+from enmap_sharpener.core.errors import OutputError, ProductError
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing import quarantine as aside
 from enmap_sharpener.preprocessing.checks import (
     Wanted,

@@ -16,8 +16,9 @@ from products import METADATA, SCENE_ID, cube, sentinel2, table
 from rasterio.transform import from_origin
 from scipy.ndimage import zoom
 
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import NODATA, GridError, MetadataError, NoValidPixels, OutputError, ProductError
+from enmap_sharpener.core.errors import GridError, MetadataError, NoValidPixels, OutputError, ProductError
+from enmap_sharpener.core.grid import Axis, Grid
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing import crop, masks
 from enmap_sharpener.preprocessing.masks import (
     CropRecord,

@@ -9,7 +9,8 @@ import rasterio
 from products import product, sentinel2
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.raster import NODATA, NoValidPixels, OutputError, ProductError
+from enmap_sharpener.core.errors import NoValidPixels, OutputError, ProductError
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing.outlier_figures import contact_sheet, histograms, write_figures
 from enmap_sharpener.preprocessing.outliers import (
     STATISTICS,

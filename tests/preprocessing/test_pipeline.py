@@ -14,8 +14,9 @@ import rasterio
 from products import partner, potsdam
 
 from enmap_sharpener.cli.app import main
+from enmap_sharpener.core.errors import OutputError, ProductError, RequestError
 from enmap_sharpener.core.ledger import Ledger
-from enmap_sharpener.core.raster import NODATA, OutputError, ProductError, open_raster
+from enmap_sharpener.core.raster import NODATA, open_raster
 from enmap_sharpener.preprocessing import checks, stages
 from enmap_sharpener.preprocessing import pipeline as preprocessing
 from enmap_sharpener.preprocessing.outliers import inspect
@@ -23,7 +24,6 @@ from enmap_sharpener.preprocessing.pipeline import STAGES, Settings, preprocess
 from enmap_sharpener.preprocessing.splits import GUARD
 from enmap_sharpener.preprocessing.tile_store import assemble, open_store
 from enmap_sharpener.scenes.enmap import read_enmap
-from enmap_sharpener.scraping.query import RequestError
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 SMALL = Settings(tile=8, stride=6)

@@ -24,8 +24,10 @@ from products import METADATA, SCENE_ID
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from enmap_sharpener.core.operators import Axis, Grid, band_responses
-from enmap_sharpener.core.raster import NODATA, NoValidPixels, OutputError, ProductError, open_raster, to_int16
+from enmap_sharpener.core.errors import NoValidPixels, OutputError, ProductError
+from enmap_sharpener.core.grid import Axis, Grid
+from enmap_sharpener.core.operators import band_responses
+from enmap_sharpener.core.raster import NODATA, open_raster, to_int16
 from enmap_sharpener.preprocessing import splits
 from enmap_sharpener.preprocessing import tile_store as store
 from enmap_sharpener.preprocessing.splits import GUARD, REACH, TEST, TRAIN, VALIDATION, assign_splits, export_numpy

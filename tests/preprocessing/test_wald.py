@@ -7,8 +7,9 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 from scipy.signal import savgol_filter
 
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import BandError, GridError, NoValidPixels, to_int16
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.grid import Axis, Grid
+from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.preprocessing import wald
 from enmap_sharpener.preprocessing.splits import REACH

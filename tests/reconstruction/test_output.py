@@ -11,7 +11,8 @@ import pytest
 import rasterio
 from fakes import FakeSharpened, fake_sources
 
-from enmap_sharpener.core.raster import NODATA, OutputError, ProductError
+from enmap_sharpener.core.errors import OutputError, ProductError
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.evaluation.scores import read_cube
 from enmap_sharpener.reconstruction import output as reconstruction
 from enmap_sharpener.reconstruction.output import COMPRESSIONS, output_files, write_scene
@@ -219,7 +220,6 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from fakes import FakeSharpened, fake_sources
-from enmap_sharpener.core.raster import OutputError
 from enmap_sharpener.reconstruction.output import write_scene
 fake = FakeSharpened((1100, 1100), 8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

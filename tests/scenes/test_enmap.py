@@ -15,16 +15,9 @@ from products import METADATA, SCENE_ID, cube, product, table
 from rasterio.windows import Window
 
 from enmap_sharpener.core import raster
-from enmap_sharpener.scenes.enmap import (
-    NODATA,
-    QUALITY_LAYERS,
-    BandError,
-    BandTable,
-    OutputError,
-    band_table,
-    read_enmap,
-    write_enmap,
-)
+from enmap_sharpener.core.errors import BandError, OutputError
+from enmap_sharpener.core.grid import windows
+from enmap_sharpener.scenes.enmap import NODATA, QUALITY_LAYERS, BandTable, band_table, read_enmap, write_enmap
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +107,7 @@ def test_statistics_are_those_of_the_data(original):
 
 def test_windows_are_written_as_they_come(tmp_path, original):
     data = cube()
-    blocks = ((r, c, data[:, r, c].values) for r, c in raster.windows((24, 36), 10))
+    blocks = ((r, c, data[:, r, c].values) for r, c in windows((24, 36), 10))
     grid = type("Grid", (), dict(crs=data.rio.crs, transform=data.rio.transform(), ny=24, nx=36))
     assert same(read_enmap(write_enmap(tmp_path, blocks, table(), scene_id=SCENE_ID, grid=grid)))
 
@@ -265,7 +258,7 @@ def test_threads_share_nothing(tmp_path):
     scene, expected, wrong = read_enmap(product(tmp_path, shape=(150, 140))), cube(shape=(150, 140)).values, []
 
     def work(seed):
-        for rows, cols in np.random.default_rng(seed).permutation(list(raster.windows((150, 140), 40))):
+        for rows, cols in np.random.default_rng(seed).permutation(list(windows((150, 140), 40))):
             if not np.allclose(scene.cube[:, rows, cols].values, expected[:, rows, cols], atol=1e-6, equal_nan=True):
                 wrong.append((rows, cols))
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]

@@ -6,15 +6,9 @@ import pytest
 import rasterio
 from products import sentinel2
 
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError
 from enmap_sharpener.core.raster import to_int16
-from enmap_sharpener.scenes.enmap import (
-    BandError,
-    GridError,
-    NoValidPixels,
-    ProductError,
-    read_sentinel2,
-    write_sentinel2,
-)
+from enmap_sharpener.scenes.enmap import read_sentinel2, write_sentinel2
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M
 
 FINE = sentinel2()

@@ -8,11 +8,11 @@ import pytest
 from fake_download import DownloadSite, SignOn, as_delivered, found_scene, publish
 from rasterio.warp import transform as transform_points
 
-from enmap_sharpener.core.raster import OutputError, ProductError
+from enmap_sharpener.core.errors import DownloadError, LoginError, OutputError, ProductError
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
 from enmap_sharpener.scraping.bulk import Manifest, Report, download_scene, download_scenes
-from enmap_sharpener.scraping.credentials import DownloadError, Login, LoginError
+from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 from enmap_sharpener.simulation.scene import simulate
 

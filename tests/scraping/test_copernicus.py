@@ -19,12 +19,12 @@ from products import METADATA, product
 from pyproj import Transformer
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.operators import Axis, Grid
+from enmap_sharpener.core.errors import CopernicusError, PartnerError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
 from enmap_sharpener.scraping import copernicus
-from enmap_sharpener.scraping.candidates import PartnerError
-from enmap_sharpener.scraping.copernicus import CopernicusError, SentinelHub, evalscript
+from enmap_sharpener.scraping.copernicus import SentinelHub, evalscript
 from enmap_sharpener.scraping.matchup import fetch_partner, target_grid
 
 AREA = shapely.box(12.5, 52.0, 13.9, 52.8)

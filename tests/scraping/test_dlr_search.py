@@ -13,12 +13,11 @@ from fake_dlr import DlrStac, item, season, strip
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enmap_sharpener.core.errors import RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
 from enmap_sharpener.scraping.dlr_items import read_record
 from enmap_sharpener.scraping.dlr_search import (
     Found,
-    RequestError,
-    ServiceError,
     Skipped,
     parse_box,
     parse_interval,

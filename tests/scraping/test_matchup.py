@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from products import METADATA, SCENE_ID, cube, product, table
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.operators import Axis, Grid
-from enmap_sharpener.core.raster import GridError, OutputError
+from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
-from enmap_sharpener.scraping.candidates import Acquisition, PartnerError, Tile, passes, rank, score, tile_of
+from enmap_sharpener.scraping.candidates import Acquisition, Tile, passes, rank, score, tile_of
 from enmap_sharpener.scraping.matchup import choose, enmap_angles, fetch_partner, target_grid, windows_of
 
 START = METADATA.start

@@ -12,12 +12,12 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from shapely import box
 
-from enmap_sharpener.core.operators import Axis, Grid
+from enmap_sharpener.core.errors import ServiceError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes.enmap import write_enmap
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
 from enmap_sharpener.scraping.matchup import fetch_partner
-from enmap_sharpener.scraping.query import ServiceError
 from enmap_sharpener.scraping.stac_archives import EarthSearch, PlanetaryComputer
 
 START = datetime(2022, 7, 20, 10, 28, tzinfo=timezone.utc)

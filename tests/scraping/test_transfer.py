@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from fake_download import DownloadSite, SignOn, Stranger
 
-from enmap_sharpener.core.raster import OutputError, ProductError
+from enmap_sharpener.core.errors import DownloadError, LoginError, NotFound, OutputError, ProductError
 from enmap_sharpener.scraping import transfer
-from enmap_sharpener.scraping.credentials import DownloadError, Login, LoginError, NotFound
+from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 
 ADA = Login("ada", "p%ss:wörd")

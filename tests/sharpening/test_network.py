@@ -18,8 +18,9 @@ import xarray as xr
 pytest.importorskip("keras")
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.raster import NODATA, EnmapError, OutputError, ProductError
-from enmap_sharpener.model.supermapnet import Contract, ModelError, SupErMAPnet, keras, save_model
+from enmap_sharpener.core.errors import EnmapError, ModelError, OutputError, ProductError
+from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, keras, save_model
 from enmap_sharpener.preprocessing.tile_store import open_store, write_prediction_store
 from enmap_sharpener.reconstruction import tiled_inference as tiles
 from enmap_sharpener.sharpening import network as networks

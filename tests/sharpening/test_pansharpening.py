@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.operators import Grid
+from enmap_sharpener.core.grid import Grid, axes
 from enmap_sharpener.core.raster import NODATA
-from enmap_sharpener.fusion.pair import Pair, axes
+from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.reconstruction.output import write_scene
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2

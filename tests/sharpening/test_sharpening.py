@@ -8,8 +8,10 @@ import pytest
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation
 
-from enmap_sharpener.core.operators import Axis, Grid, Observation, linear_stencil
-from enmap_sharpener.core.raster import NODATA, BandError, GridError, NoValidPixels
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.grid import Axis, Grid
+from enmap_sharpener.core.operators import Observation, linear_stencil
+from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.evaluation.scores import compare
 from enmap_sharpener.sharpening.sharpening import METHODS, Sharpened, cubic_stencil, sharpen
 from enmap_sharpener.simulation.scene import simulate_pair

@@ -6,8 +6,10 @@ import pytest
 import rasterio
 import xarray as xr
 
-from enmap_sharpener.core.operators import Grid, Observation, band_responses
-from enmap_sharpener.scenes.enmap import GridError, OutputError, read_enmap
+from enmap_sharpener.core.errors import GridError, OutputError
+from enmap_sharpener.core.grid import Grid
+from enmap_sharpener.core.operators import Observation, band_responses
+from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
 from enmap_sharpener.simulation.landscape import landscape
 from enmap_sharpener.simulation.materials import KINDS, MATERIALS

@@ -15,9 +15,9 @@ import pytest
 import zarr
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.core.raster import ProductError
+from enmap_sharpener.core.errors import ModelError, ProductError
 from enmap_sharpener.model.data import Tiles, Variation, check_store, training_stores
-from enmap_sharpener.model.supermapnet import Contract, ModelError, SupErMAPnet, load_model, ops, save_model
+from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, load_model, ops, save_model
 from enmap_sharpener.preprocessing.tile_store import write_wald_store
 from enmap_sharpener.simulation.scene import simulate_pair
 from enmap_sharpener.training.training import QUICK, THESIS, losses, train, use_devices
