@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Axis', 'Grid', 'windows', 'axes', 'widened', 'joined', 'inside']
 
-# %% ../../nbs/00_core/03_grid.ipynb #5f1c8a7c
+# %% ../../nbs/00_core/03_grid.ipynb #9cab6dbc
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,7 +112,7 @@ class Grid:
         coords = {"y": -self.rows.centres, "x": self.cols.centres, **kwargs.pop("coords", {})}
         return xr.DataArray(values, dims=dims, coords=coords, **kwargs).rio.write_crs(self.crs).rio.write_transform(self.transform)
 
-# %% ../../nbs/00_core/03_grid.ipynb #e47bdafe
+# %% ../../nbs/00_core/03_grid.ipynb #d49d9f70
 def windows(shape: tuple, size: int = 256):
     """Cut a grid into windows, row by row.
 
@@ -131,7 +131,7 @@ def windows(shape: tuple, size: int = 256):
         for x in range(0, shape[1], size):
             yield slice(y, min(y + size, shape[0])), slice(x, min(x + size, shape[1]))
 
-# %% ../../nbs/00_core/03_grid.ipynb #c52ec847
+# %% ../../nbs/00_core/03_grid.ipynb #57ff052b
 def axes(grid):
     """(rows, cols) of a grid."""
     return grid.rows, grid.cols

@@ -6,7 +6,7 @@
 __all__ = ['NOMINAL_SIGMA', 'SENTINEL2_BANDS', 'Stencil', 'gaussian_stencil', 'linear_stencil', 'window_stencil',
            'kriging_stencil', 'smoothing_stencil', 'Observation', 'band_responses']
 
-# %% ../../nbs/00_core/04_operators.ipynb #5e2cd1c1
+# %% ../../nbs/00_core/04_operators.ipynb #80e587fe
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 

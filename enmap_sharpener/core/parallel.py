@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['in_threads', 'read_ahead']
 
-# %% ../../nbs/00_core/05_parallel.ipynb #d9e96f22
+# %% ../../nbs/00_core/05_parallel.ipynb #1c236215
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-# %% ../../nbs/00_core/05_parallel.ipynb #af4f4271
+# %% ../../nbs/00_core/05_parallel.ipynb #d3d11e25
 def in_threads(function, items, threads: int, progress=None) -> list:
     """Results of a function over items, in order.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NODATA', 'SCALE', 'opened', 'open_raster', 'create_raster', 'to_int16']
 
-# %% ../../nbs/00_core/02_raster.ipynb #f4487b05
+# %% ../../nbs/00_core/02_raster.ipynb #c47ca194
 import os
 import threading
 import warnings
@@ -212,7 +212,7 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
     coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x}
     return xr.DataArray(data, dims=("band", "y", "x"), coords=coords).rio.write_crs(crs).rio.write_transform(t)
 
-# %% ../../nbs/00_core/02_raster.ipynb #b1fe10c6
+# %% ../../nbs/00_core/02_raster.ipynb #911216b1
 @contextmanager
 def create_raster(path, *, count, shape, dtype, crs, transform, nodata=None, **options):
     """Create a tiled GeoTIFF that appears under its name only when it is whole.

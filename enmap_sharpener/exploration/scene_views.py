@@ -26,7 +26,7 @@ from ..evaluation.scores import measure
 from ..figures.quicklook import _COMPOSITES, _CYCLE, COLOURS, _fit, _guide_bars, _lines, _paint, _read, _shade, _spectrum, _styled
 from ..core.grid import Grid, widened
 from ..core.operators import SENTINEL2_BANDS, Observation
-from ..fusion.pair import _overlap
+from ..fusion.pair import overlap
 from ..core.errors import GridError
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
@@ -54,7 +54,7 @@ class Sources:
     def grid(self) -> Grid:
         "Sentinel-2's pixels under EnMAP; GridError if there are none."
         coarse, fine = Grid.of(self.scene.cube), Grid.of(self.guide.bands10)
-        rows, cols = _overlap(coarse.rows, fine.rows), _overlap(coarse.cols, fine.cols)
+        rows, cols = overlap(coarse.rows, fine.rows), overlap(coarse.cols, fine.cols)
         if coarse.crs != fine.crs or rows is None or cols is None:
             raise GridError(f"{self.guide.source}: is not where EnMAP is (bounds {fine.bounds} and {coarse.bounds}); choose the partner of {self.scene.source.name}")
         return fine.part(rows[1], cols[1])
@@ -360,7 +360,7 @@ def sharpen_window(sources: Sources, view: View, method: str = "subspace", model
     start, side = time.perf_counter(), max(view.side or 48 * sources.ratio, least * sources.ratio)
     view = replace(view, side=side if side < max(sources.grid.shape) else 0)
     coarse, part = Grid.of(sources.scene.cube), sources.grid.part(*view.window(sources.grid.shape))
-    rows, cols = widened([_overlap(many, few)[0] for many, few in ((coarse.rows, part.rows), (coarse.cols, part.cols))], 2, coarse)
+    rows, cols = widened([overlap(many, few)[0] for many, few in ((coarse.rows, part.rows), (coarse.cols, part.cols))], 2, coarse)
     cube = sharpen(cropped(sources.scene, rows, cols), sources.guide, method, model=model or None).to_dataarray().load()
     name, seconds = f"{method}, here", time.perf_counter() - start
     before = view.right if view.right != name else view.left
