@@ -69,6 +69,9 @@ def test_tutorial_without_an_account(tmp_path, monkeypatch, capsys):
         assert execute(words) == 0, words
     out = capsys.readouterr().out
     assert {"agreement", "psnr", "sam"} <= set(out.split()) and Path("potsdam.png").is_file()
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile(example, "tutorial.md", "exec"), {})
+    assert Path("potsdam_again.tif").read_bytes() == Path("potsdam.tif").read_bytes() and Path("look.png").is_file()
 
 
 @pytest.mark.slow
