@@ -300,14 +300,14 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     MetadataError
         No bands are listed, or a band lacks its number, wavelength or width.
     """
-    items = sorted(root.iterfind("specific/bandCharacterisation/bandID"), key=lambda e: int("0" + e.get("number", "")))
-    number = np.array([int("0" + e.get("number", "")) for e in items])
+    items = sorted(root.iterfind("specific/bandCharacterisation/bandID"), key=_band_number)
+    number = np.array([_band_number(e) for e in items])
     column = lambda tag, default=np.nan: np.array([_number(e, tag, default) for e in items])
     wavelength, fwhm = column("wavelengthCenterOfBand"), column("FWHMOfBand")
     if not items or len(set(number)) < len(items) or not (number.all() and np.isfinite(wavelength + fwhm).all()):
         raise MetadataError(f"{name}: specific/bandCharacterisation does not give number, wavelength and FWHM of every band; "
                             "get the file again.")
-    statistics = {int("0" + e.get("number", "")): (_number(e, "mean"), _number(e, "stdDeviation"))
+    statistics = {_band_number(e): (_number(e, "mean"), _number(e, "stdDeviation"))
                   for e in root.iterfind("product/bandStatistics/bandID")}
     good = [statistics.get(n) != (_EMPTY_MEAN, 0) for n in number]
     bands = band_table(wavelength, fwhm, number=number, gain=column("GainOfBand", SCALE), offset=column("OffsetOfBand", 0.0),
@@ -315,10 +315,16 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     return bands, all(n in statistics for n in number)
 
 
+def _band_number(element: ElementTree.Element) -> int:
+    "The number of a band, 0 where it is none."
+    text = element.get("number", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else 0
+
+
 def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.ndarray, name: str) -> np.ndarray:
     "'VNIR' or 'SWIR' of each band, from the lists of expected channels."
     lists = (_text(root, f"specific/{d}ProductQuality/expectedChannelsList") for d in ("vnir", "swir"))
-    vnir, swir = ([int(n) for n in re.findall(r"\d+", text)] for text in lists)
+    vnir, swir = ([int(n) for n in re.findall(r"\b[0-9]{1,4}\b", text)] for text in lists)
     if np.isin(number, vnir + swir).all():
         return np.where(np.isin(number, swir), "SWIR", "VNIR")
     _log.warning("%s: does not list the detector of every band; those below 1000 nm are taken as VNIR", name)

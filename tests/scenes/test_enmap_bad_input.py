@@ -219,3 +219,43 @@ def test_zip_of_something_else(tmp_path):
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         archive.writestr("readme.txt", "x")
     refused(tmp_path / "p.zip", ProductError, "p.zip: holds no METADATA.XML")
+
+
+# ---- files that claim too much, and band numbers that are none
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_metadata_without_end(folder, tmp_path, packed):
+    "34 MB of XML are 33 kB in a ZIP."
+    text = (folder / XML).read_bytes()
+    (folder / XML).write_bytes(text.replace(b"</level_X>", b"<a/>" * 8_500_000 + b"</level_X>"))
+    path = Path(shutil.make_archive(str(tmp_path / "p"), "zip", folder)) if packed else folder
+    refused(path, ProductError, "METADATA.XML: is refused", "more than 17 MB")
+
+
+def test_zip_of_many_files(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for i in range(2**16 + 1):
+            archive.writestr(f"{i}.txt", b"")
+    refused(tmp_path / "p.zip", ProductError, "p.zip: refused, it holds 65537 files")
+
+
+def test_zip_with_a_long_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr(f"a/{'ü' * 128}.txt", b"")
+    refused(tmp_path / "p.zip", ProductError, "p.zip: refused, it holds a name of over 255 bytes")
+
+
+@pytest.mark.parametrize("number", ["abc", "", "1e3", "-1", "٣", "9" * 5000, "0x10", "1.5"])
+def test_band_numbers_that_are_none(folder, number):
+    change(folder, 'bandID number="3"', f'bandID number="{number}"')
+    refused(folder, MetadataError, "does not give number, wavelength and FWHM of every band")
+
+
+def test_a_cube_that_is_a_text_leading_elsewhere(folder, tmp_path):
+    (tmp_path / "secret").write_bytes(b"root:x:0:0" * 9000)
+    (folder / IMAGE).write_text(
+        '<VRTDataset rasterXSize="150" rasterYSize="140"><SRS>EPSG:32633</SRS><GeoTransform>366015, 30, 0, 5806125, 0, -30</GeoTransform>' + "".join(
+            f'<VRTRasterBand dataType="Byte" band="{i}" subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="0">{tmp_path / "secret"}</SourceFilename>'
+            '<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>150</LineOffset></VRTRasterBand>' for i in range(1, 13)) + "</VRTDataset>")
+    refused(folder, ProductError, f"{IMAGE}: cannot be read")
+    refused(Path(shutil.make_archive(str(tmp_path / "p"), "zip", folder)), ProductError, f"{IMAGE}: cannot be read")
