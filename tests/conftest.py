@@ -1,14 +1,11 @@
 "Fixtures that every test may use."
-import multiprocessing
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).parents[1] / "../shared"
-sys.path[1:1] = [str(room) for room in sorted(Path(__file__).parent.iterdir()) if room.is_dir() and not room.name.startswith((".", "_"))]
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +52,5 @@ def browser():
         browser.close()
 
 
-# One server of forks for all tests that kill: a run starts in milliseconds, with everything imported. It has to find the tests' modules.
-os.environ["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), *filter(None, [os.environ.get("PYTHONPATH")])])
-multiprocessing.get_context("forkserver").set_forkserver_preload(["test_dlr_products_kill", "enmap_sharpener.preprocessing.tile_store", "enmap_sharpener.simulation.scene", "enmap_sharpener.preprocessing.pipeline"])
+# The server of forks has to find the helpers of the tests.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])

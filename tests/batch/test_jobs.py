@@ -17,8 +17,6 @@ from enmap_sharpener.preprocessing.tile_store import write_wald_store  # noqa: E
 from enmap_sharpener.scenes.cubes import read_cube  # noqa: E402
 from enmap_sharpener.simulation.scene import simulate, simulate_pair  # noqa: E402
 
-SMALL = {"main_kernels": ((3, 3, 3), (3, 3, 2), (3, 3, 1), (3, 3, 3)), "main_filters": (3, 3, 3), "detail_kernels": (5, 3, 3), "detail_filters": (6, 4, 3)}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -82,9 +80,10 @@ def test_train(place, run, keras):
 
 
 def test_insights(place, run, keras):
-    from enmap_sharpener.model.supermapnet import SupErMAPnet, save_model
-    net = SupErMAPnet(**SMALL)
-    net.build()
+    from networks import network
+
+    from enmap_sharpener.model.supermapnet import save_model
+    net = network()
     save_model(net, place / "net.keras")
     folder, row = run("insights", next((place / "case").glob("ENMAP*")), model=place / "net.keras")
     assert row.parameters == net.count_params() and 0 <= row["most like an operator"] <= 1

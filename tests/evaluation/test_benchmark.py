@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from cubes import write
 from products import cube, product, sentinel2, table
 from rasterio.transform import from_origin
-from test_scores import write
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import ProductError, RequestError

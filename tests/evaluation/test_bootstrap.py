@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from test_scores import cube, pair
+from cubes import cube, pair
 
 from enmap_sharpener.core.errors import BandError, NoValidPixels
 from enmap_sharpener.evaluation import scores as evaluation

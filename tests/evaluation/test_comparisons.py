@@ -8,9 +8,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from cubes import drawn, texts
+from cubes import random_cube as cube
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
-from test_quicklook import cube, drawn, texts
 
 from enmap_sharpener.core.errors import GridError, OutputError, ProductError, RequestError
 from enmap_sharpener.evaluation.comparisons import (

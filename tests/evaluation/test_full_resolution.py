@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import xarray as xr
-from test_scores import cube, made_up_observation
+from cubes import cube, made_up_observation
 
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
 from enmap_sharpener.core.grid import Axis, Grid

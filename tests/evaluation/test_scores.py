@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import xarray as xr
+from cubes import WAVELENGTH, cube, made_up_observation, pair, write
 from rasterio.transform import from_origin
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import zoom
 from skimage.metrics import structural_similarity
 
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError
@@ -36,41 +36,6 @@ from enmap_sharpener.evaluation.scores import (
 )
 
 SHARED = Path(__file__).parents[2] / "../shared"
-WAVELENGTH = np.linspace(420, 2450, 12)
-
-
-def pair(bands=12, ny=40, nx=53, seed=0, nodata=True):
-    """An output and a truth, (band, y, x) float32, non-square; with nodata in two corners."""
-    rng = np.random.default_rng(seed)
-    t = gaussian_filter(rng.random((bands, ny, nx)), (0, 2, 2)) * rng.uniform(0.2, 1, (bands, 1, 1)) + 0.05
-    o = t + 0.01 * rng.standard_normal(t.shape)
-    if nodata:
-        o[:, :6, :9] = t[:, -5:, -7:] = np.nan
-    return o.astype("f4"), t.astype("f4")
-
-
-def cube(values, wavelength=None, x0=366000.0, y0=5806000.0, step=10.0, crs=32633):
-    wavelength = np.linspace(420, 2450, len(values)) if wavelength is None else wavelength
-    coords = {"band": np.arange(1, len(values) + 1), "wavelength": ("band", wavelength),
-              "y": y0 - step * (np.arange(values.shape[1]) + 0.5), "x": x0 + step * (np.arange(values.shape[2]) + 0.5)}
-    transform = from_origin(x0, y0, step, step)
-    return xr.DataArray(values, coords, ("band", "y", "x")).rio.write_crs(crs).rio.write_transform(transform)
-
-
-def write(path, values, wavelength, transform, dtype="int16", tags="wavelength", crs="EPSG:32633", driver="GTiff", **options):
-    """A raster with wavelengths in one of the ways that occur."""
-    data = np.where(np.isfinite(values), np.rint(values * 1e4) if dtype == "int16" else values, -32768).astype(dtype)
-    with rasterio.open(path, "w", driver=driver, count=len(data), height=data.shape[1], width=data.shape[2], dtype=dtype, nodata=-32768,
-                       crs=crs, transform=transform, **options) as f:
-        f.write(data)
-        for i, w in enumerate(wavelength, 1):
-            if tags == "wavelength":
-                f.update_tags(i, wavelength=str(w), wavelength_units="Nanometers", fwhm="8.5")
-            elif tags == "micrometres":
-                f.update_tags(i, wavelength=str(w / 1000))
-            elif tags == "imagery":
-                f.update_tags(i, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=str(w / 1000), FWHM_UM="0.0085")
-    return path
 
 
 # ---------------------------------------------------------------- metrics
@@ -347,22 +312,6 @@ def test_scores_of_a_real_case_are_those_of_the_reference_scorer(tmp_path, case)
 
 
 # ---------------------------------------------------------------- agreement, tables
-
-def made_up_observation():
-    from enmap_sharpener.core.grid import Axis, Grid
-    truth = cube(pair(ny=60, nx=75, nodata=False)[1], WAVELENGTH)
-    fine = Grid.of(truth)
-    coarse = Grid(fine.crs, Axis(fine.rows.start - 15, 30, 21), Axis(fine.cols.start + 15, 30, 24))
-    geometry = {"VNIR": {"shift": [0.1, -0.2], "sigma": [0.45, 0.5]}, "SWIR": {"shift": [0.0, 0.2], "sigma": [0.5, 0.5]}}
-    detector = np.where(WAVELENGTH < 1000, "VNIR", "SWIR")
-    seen = np.full((12, 21, 24), np.nan, "f4")
-    for name, g in geometry.items():
-        operator, window = evaluation._between(coarse, fine, g)
-        seen[(detector == name).nonzero()[0][:, None, None], np.arange(21)[window[0]][:, None], np.arange(24)[window[1]]] = operator.degrade(
-            truth.values[detector == name])
-    coords = {"band": np.arange(1, 13), "wavelength": ("band", WAVELENGTH), "detector": ("band", detector)}
-    return truth, coarse.georeference(seen, coords=coords), geometry
-
 
 def test_agreement_is_perfect_with_the_right_geometry_only():
     truth, seen, geometry = made_up_observation()

@@ -3,9 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from cubes import cube, write
 from products import SCENE_ID, product
 from rasterio.transform import from_origin
-from test_scores import cube, write
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels

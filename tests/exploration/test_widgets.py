@@ -274,7 +274,7 @@ def test_real_scene(shared):
 @pytest.mark.slow
 def test_model(original, tmp_path):
     pytest.importorskip("keras")
-    from test_attribution import network
+    from networks import network
 
     from enmap_sharpener.model.supermapnet import save_model
     save_model(network(), tmp_path / "net.keras")

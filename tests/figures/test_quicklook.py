@@ -1,5 +1,4 @@
 """Figures of awkward cubes: they are made, say what they show, and leave matplotlib as it was."""
-import io
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -8,33 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from matplotlib._pylab_helpers import Gcf
+from cubes import drawn, texts
+from cubes import random_cube as cube
 from matplotlib.figure import Figure
 from rasterio.transform import from_origin
 
 from enmap_sharpener.evaluation.comparisons import error_map
 from enmap_sharpener.figures import quicklook as figures
 from enmap_sharpener.figures.quicklook import band_curve, before_after, quicklook, rgb, spectra, stretch
-
-
-def cube(bands=20, ny=30, nx=47, step=10.0, low=420, high=2450, x0=366000.0, y0=5806000.0, seed=0, **coords):
-    values = np.random.default_rng(seed).random((bands, ny, nx), "f4") * 0.4
-    coords = {"wavelength": ("band", np.linspace(low, high, bands)), "band": np.arange(1, bands + 1), **coords}
-    coords |= {"y": y0 - step * (np.arange(ny) + 0.5), "x": x0 + step * (np.arange(nx) + 0.5)}
-    image = xr.DataArray(values, coords, ("band", "y", "x"))
-    return image.rio.write_crs(32633).rio.write_transform(from_origin(x0, y0, step, step))
-
-
-def drawn(figure) -> bytes:
-    assert isinstance(figure, Figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=50)
-    assert not Gcf.get_all_fig_managers()           # nothing that pyplot would have to close
-    return file.getvalue()
-
-
-def texts(figure) -> str:
-    return " | ".join([t.get_text() for t in figure.findobj(mpl.text.Text)])
 
 
 def test_composites():

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from networks import network
 
 from enmap_sharpener.cli import app as cli
 from enmap_sharpener.insights.attribution import (
@@ -16,18 +17,11 @@ from enmap_sharpener.insights.attribution import (
     receptive_field,
     store_tile,
 )
-from enmap_sharpener.model.supermapnet import SupErMAPnet, keras, save_model
+from enmap_sharpener.model.supermapnet import keras, save_model
 from enmap_sharpener.preprocessing.tile_store import write_prediction_store, write_wald_store
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
-SMALL = {"main_kernels": ((3, 3, 3), (3, 3, 2), (3, 3, 1), (3, 3, 3)), "main_filters": (3, 3, 3), "detail_kernels": (5, 3, 3), "detail_filters": (6, 4, 3)}
 PICTURES = {f"{name}.png" for name in ("input", "detail_maps", "main_maps", "kernels", "residual", "occlusion", "field", "network")}
-
-
-def network(**settings):
-    net = SupErMAPnet(**{**SMALL, **settings})
-    net.build()
-    return net
 
 
 def positive(net):

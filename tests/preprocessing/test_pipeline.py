@@ -1,7 +1,6 @@
 "All stages on scene pairs: from the command to the stores; killed, broken, repeated and hostile."
 import ast
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from killed import start
 from products import partner, potsdam
 
 from enmap_sharpener.cli.app import main
@@ -277,10 +277,8 @@ def test_killed_anywhere_it_goes_on(undisturbed, tmp_path, seed):
     "The same bytes as without, and nothing that was finished is done again."
     shutil.copytree(undisturbed / "before", tmp_path / "enmap")
     output, chance, kills, before = tmp_path / "out", random.Random(seed), 0, {}
-    context = multiprocessing.get_context("forkserver")
     for attempt in range(60):
-        child = context.Process(target=preprocess, args=(STAGES, tmp_path / "enmap", output), kwargs={"settings": SMALL})
-        child.start()
+        child = start(preprocess, STAGES, tmp_path / "enmap", output, settings=SMALL)
         child.join(None if attempt >= 10 else chance.choice((0.3, 1.2, 2.5)) * chance.random() + 0.1)
         if child.is_alive():
             os.kill(child.pid, signal.SIGKILL)

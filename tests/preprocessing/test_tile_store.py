@@ -1,7 +1,6 @@
 "Stores and splits: whole or not at all, the same bytes every time, no training pixel near a test tile, tiles that lie where they say."
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -10,7 +9,6 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -20,6 +18,7 @@ import rasterio
 import xarray as xr
 import zarr
 from hypothesis import given, settings
+from killed import WRITERS, start, write_store
 from products import METADATA, SCENE_ID
 from rasterio.crs import CRS
 from rasterio.warp import transform
@@ -45,9 +44,7 @@ from enmap_sharpener.scenes.enmap import band_table, read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
-FORKS = multiprocessing.get_context("forkserver")
 SMALL = {"tile": 16, "stride": 12}
-WRITERS = {"wald": partial(write_wald_store, **SMALL), "prediction": partial(write_prediction_store, **SMALL)}
 
 
 @pytest.fixture(scope="module")
@@ -203,21 +200,6 @@ def test_progress(simulated, tmp_path):
     assert report["bytes"] == sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
 
 
-def work(kind, folder, die=None):
-    "A run in a process of its own; with `die`, it is killed at that rename of a folder."
-    scene, guide = read_enmap(folder / "enmap"), read_sentinel2(folder / "enmap/sentinel2")
-    if die is not None:
-        renames, real = [], os.replace
-        def replace(a, b):
-            if str(a).endswith(".part") and Path(a).is_dir() or Path(b).name.endswith(".old"):
-                renames.append(a)
-                if len(renames) > die:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            real(a, b)
-        os.replace = replace
-    WRITERS[kind](scene, guide, folder / "out" / "a.zarr", threads=2)
-
-
 @pytest.fixture(scope="module")
 def product(tmp_path_factory):
     "A product folder."
@@ -236,14 +218,13 @@ def fresh(product, tmp_path):
 def test_killed_at_any_moment(product, tmp_path, kind):
     "Nothing half-written under the final name; run again, the same bytes."
     place, out = fresh(product, tmp_path), tmp_path / "out/a.zarr"
-    start = time.perf_counter()
-    work(kind, place)
-    wanted, seconds, killed = digest(out), time.perf_counter() - start, 0
+    begin = time.perf_counter()
+    write_store(kind, place)
+    wanted, seconds, killed = digest(out), time.perf_counter() - begin, 0
     rng = random.Random(0)
     for fraction in (rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.1)):
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        run = FORKS.Process(target=work, args=(kind, place), daemon=True)
-        run.start()
+        run = start(write_store, kind, place)
         end = time.perf_counter() + fraction * seconds
         while time.perf_counter() < end and run.is_alive():
             time.sleep(0.01)
@@ -251,7 +232,7 @@ def test_killed_at_any_moment(product, tmp_path, kind):
         run.join()
         killed += run.exitcode == -signal.SIGKILL
         assert not out.exists() or digest(out) == wanted
-    work(kind, place)
+    write_store(kind, place)
     assert killed and digest(out) == wanted and [p.name for p in out.parent.iterdir()] == ["a.zarr"]
 
 
@@ -259,10 +240,9 @@ def test_killed_at_any_moment(product, tmp_path, kind):
 def test_killed_between_renames(product, tmp_path, die, there):
     "A store that is being replaced is never lost."
     place, out = fresh(product, tmp_path), tmp_path / "out/a.zarr"
-    work("wald", place)
+    write_store("wald", place)
     wanted = digest(out)
-    run = FORKS.Process(target=work, args=("wald", place, die), daemon=True)
-    run.start()
+    run = start(write_store, "wald", place, die)
     run.join()
     assert run.exitcode == -signal.SIGKILL and out.exists() == there
     with pytest.raises(NoValidPixels):

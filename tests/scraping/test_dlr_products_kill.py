@@ -1,35 +1,20 @@
 "A run that is killed at any moment and started again ends as if nothing had happened, and fetches nothing twice."
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import signal
 import time
 
+import killed
 import pytest
-from fake_download import DownloadSite, SignOn, as_delivered, found_scene, publish
+from fake_download import DownloadSite, SignOn, as_delivered, publish
 
-from enmap_sharpener.scraping.bulk import download_scenes
-from enmap_sharpener.scraping.credentials import Login
-from enmap_sharpener.scraping.transfer import Client
 from enmap_sharpener.simulation.scene import simulate
-
-FORKS = multiprocessing.get_context("forkserver")
-
-
-def work(folder, url, sso, scenes, window=None):
-    "A run, in a process of its own."
-    found = [found_scene(name, assets) for name, assets in scenes.items()]
-    with Client(Login("ada", "p%ss:wörd"), host=url, sso=sso, pause=0.01, timeout=20) as client:
-        report = download_scenes(found, folder, client, window=window, parallel=2)
-    os._exit(0 if not report.skipped else 3)
 
 
 def start(folder, site, scenes, window=None):
-    run = FORKS.Process(target=work, args=(str(folder), site.url, site.sso.url, scenes, window), daemon=True)
-    run.start()
-    return run
+    return killed.start(killed.download, str(folder), site.url, site.sso.url, scenes, window)
 
 
 def content(folder) -> dict:
@@ -113,20 +98,11 @@ def test_window_killed_at_any_moment(products, tmp_path):
         print(kills, "kills,", sum(site.twice().values()), "bytes of", sum(map(len, site.files.values())), "twice")
 
 
-def interrupted(*arguments):
-    "A run that reports how it ended."
-    try:
-        work(*arguments)
-    except KeyboardInterrupt:
-        os._exit(130)
-
-
 def test_ctrl_c(products, tmp_path):
     "Ends at once, although a connection stalls, and keeps what is there."
     with world(products, pace=(2048, 0.01)) as (site, scenes):
         site.faults["SPECTRAL_IMAGE_COG.TIF"] = ["stall"] * 2
-        run = FORKS.Process(target=interrupted, args=(str(tmp_path / "e"), site.url, site.sso.url, scenes), daemon=True)
-        run.start()
+        run = killed.start(killed.download, str(tmp_path / "e"), site.url, site.sso.url, scenes, interrupted=True)
         while not any("SPECTRAL" in path for path, *_ in list(site.sent)):
             time.sleep(0.02)
         time.sleep(0.3)
