@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'MOST_ENTRIES', 'LONGEST_NAME', 'file_name', 'list_files', 'read_bytes', 'file_size', 'read_json',
-           'is_unfinished', 'sweep_unfinished', 'remove', 'whole', 'make_folder', 'write_file', 'write_text',
+           'is_unfinished', 'sweep_unfinished', 'discard', 'whole', 'make_folder', 'write_file', 'write_text',
            'write_bytes', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #4c5cb66b
@@ -128,21 +128,24 @@ def read_json(path):
 
 # %% ../../nbs/00_core/01_files.ipynb #af71ef2f
 _LONGEST = 200     # characters of a name that go into the hidden one; file systems allow 255
-_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part"       # what `whole` makes
+                         r"|[.0-9a-z]+\.[0-9a-f]{32}\.partial")     # how Zarr names a chunk that it is writing
 
 
 def is_unfinished(path) -> bool:
-    "Whether a path is what `whole` made and a run that was killed left behind."
+    "Whether a path is what a run that was killed left half-written, by its name."
     return bool(_UNFINISHED.fullmatch(Path(path).name))
 
 
 def sweep_unfinished(folder):
-    "Remove what killed runs have left unfinished in a folder. Only for who has the folder alone, see `locked`."
-    for path in filter(is_unfinished, Path(folder).glob(".*.part")):
-        remove(path)
+    "Remove what killed runs have left half-written in a folder, not in those below it. Only for who has it alone, see `locked`."
+    folder = Path(folder)
+    for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
+        if is_unfinished(path) and not path.is_symlink():
+            discard(path)
 
 
-def remove(path):
+def discard(path):
     "Remove a file, a link or a folder, as far as that is possible; nothing happens if it is not there."
     path = Path(path)
     if path.is_dir() and not path.is_symlink():

@@ -18,9 +18,9 @@ import pandas as pd
 
 from .checks import candidates, rejected
 from .checks import restore as bring_back
-from ..core.ledger import Ledger, begin, finish, forget, removable, remove, size, state, sweep
+from ..core.ledger import Ledger, begin, finish, forget, removable, remove, size, state
 from ..core.errors import EnmapError, OutputError, ProductError, Rejected, RequestError
-from ..core.files import list_files, make_folder
+from ..core.files import list_files, make_folder, sweep_unfinished
 from ..scraping.dlr_items import Skipped
 from .splits import GUARD, assign_splits, export_numpy, record_split
 from .stages import ALL, SCENE_STAGES, STAGES, Place, Settings, chosen
@@ -195,7 +195,7 @@ def _sweep(run):
     stores = [p for kind in ("model_input", "prediction_input") for p in (run.ledger.folder / kind).glob("[!.]*.zarr")]
     numpy = (run.ledger.folder / "numpy").glob("*/*")
     for folder in (run.ledger.folder, *(p.folder for p in run.places), *{p.parent for p in stores}, *stores, *(p / "split" for p in stores), *numpy):
-        sweep(folder)
+        sweep_unfinished(folder)
 
 # %% ../../nbs/06_preprocessing/10_pipeline.ipynb #52c2cdaf
 def _scenes(run, name: str):

@@ -299,8 +299,8 @@ def test_what_a_kill_leaves_is_swept(enmap, output, finished):
     "In a finished store too, whose splits are written again; but nobody else's files."
     first = ids(enmap)[0]
     store = output / "model_input" / f"{first}.zarr"
-    left = [store / "split" / f"0.{'0f' * 16}.partial", store / f".zattrs.{'1e' * 16}.partial", store / "split/..zattrs.4711.part", store / "..zmetadata.4711.part",
-            output / first / ".enmap.tif.4711.part", output / ".records.jsonl.part", output / "numpy/train/x/.a.npy.part"]
+    left = [store / "split" / f"0.{'0f' * 16}.partial", store / f".zattrs.{'1e' * 16}.partial", store / "split/..zattrs.0a1b2c3d.part", store / "..zmetadata.0a1b2c3d.part",
+            output / first / ".enmap.tif.0a1b2c3d.part", output / ".records.jsonl.0a1b2c3d.part", output / "numpy/train/x/.a.npy.0a1b2c3d.part"]
     mine = [output / first / ".notes.part", output / "list.partial"]
     for path in (*left, *mine):
         path.parent.mkdir(parents=True, exist_ok=True)
