@@ -7,9 +7,9 @@ import xarray as xr
 from rasterio.transform import from_origin
 
 from enmap_sharpener.core.grid import Axis, Grid
-from enmap_sharpener.core.operators import band_responses
 from enmap_sharpener.core.raster import NODATA, open_raster
 from enmap_sharpener.scenes.enmap import SceneMetadata, band_table, write_enmap, write_sentinel2
+from enmap_sharpener.scenes.guide_bands import SENTINEL2_10M
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T100000Z_001_V010400_20230701T000000Z"
 METADATA = SceneMetadata(
@@ -60,7 +60,7 @@ def potsdam(shared, folder, name="train", shift=0):
 
 def partner(place, image, bands, shift=0):
     "Write the 10 m bands that a sensor with EnMAP's own pixels would see, each pixel as three by three."
-    weights = band_responses(bands.wavelength, good=bands.good)[:4]
+    weights = SENTINEL2_10M.responses(bands.wavelength, good=bands.good)
     seen = np.tensordot(weights, np.where(bands.good[:, None, None], image.values, 0).astype(float), 1)
     fine, grid = np.roll(np.kron(seen, np.ones((3, 3))), (shift, shift), (1, 2)).astype("int16"), Grid.of(image)
     onto = Grid(grid.crs, Axis(grid.rows.start, 10.0, fine.shape[1]), Axis(grid.cols.start, 10.0, fine.shape[2]))

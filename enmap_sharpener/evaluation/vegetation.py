@@ -18,11 +18,12 @@ from ..scenes.cubes import cells_under, read_cube, sample_cube
 from .scores import _between
 from ..figures.quicklook import _panel, _read, _shape, _styled
 from ..core.grid import Grid, windows
-from ..core.operators import SENTINEL2_BANDS, Observation, band_responses
+from ..core.operators import Observation
 from ..core.errors import BandError, GridError, NoValidPixels
 from ..core.files import make_folder, write_file, write_text
 from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
+from ..scenes.guide_bands import SENTINEL2
 from ..sharpening.sharpening import continued_bands, cubic_stencil
 
 # %% ../../nbs/11_evaluation/08_vegetation.ipynb #1e730a86
@@ -32,16 +33,15 @@ _log = logging.getLogger(__name__)
 INDICES = {"NDVI": ("B08", "B04"), "GNDVI": ("B08", "B03"), "NDII": ("B08", "B11")}
 """Normalised differences by name: of which two Sentinel-2 bands."""
 
-_BANDS = ("B03", "B04", "B08", "B11")
+_BANDS = SENTINEL2.take(("B03", "B04", "B08", "B11"))
 
 
 def _weights(wavelength: np.ndarray) -> np.ndarray:
     "Weights of a cube's bands [nm] in each of `_BANDS`, (4, band): its response, else the nearest band no further off than the response is wide; zeros where there is none."
-    weights = band_responses(wavelength, _BANDS)
-    for row, name in zip(weights, _BANDS):
-        centre, width = SENTINEL2_BANDS[name]
-        distance = np.abs(np.asarray(wavelength) - centre)
-        if not row.any() and distance.min() <= width:
+    weights = _BANDS.responses(wavelength)
+    for row, band in zip(weights, _BANDS):
+        distance = np.abs(np.asarray(wavelength) - band.centre)
+        if not row.any() and distance.min() <= band.width:
             row[distance.argmin()] = 1
     weights[weights < 1e-3] = 0
     return weights
@@ -59,7 +59,7 @@ def _index(near: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _indices(bands: np.ndarray) -> dict[str, np.ndarray]:
     "All indices that can be computed from `_BANDS` (4, y, x)."
-    of = dict(zip(_BANDS, bands))
+    of = dict(zip(_BANDS.names, bands))
     return {name: _index(of[a], of[b]) for name, (a, b) in INDICES.items() if np.isfinite(of[a]).any() and np.isfinite(of[b]).any()}
 
 # %% ../../nbs/11_evaluation/08_vegetation.ipynb #eec824ed
@@ -81,7 +81,7 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     "`_BANDS` of a cube, (4, y, x) float32, as pixels of `target` see them; NaN where they see nodata or nothing."
     fine, weights = Grid.of(cube), _weights(cube.wavelength.values)
     if not weights.any():
-        raise BandError(f"no band for {', '.join(_BANDS)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
+        raise BandError(f"no band for {', '.join(_BANDS.names)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step
     if ratio < 4 / 3:
         cells = cells_under(fine.rows, target.rows), cells_under(fine.cols, target.cols)
@@ -117,7 +117,7 @@ def _interpolated(cube: xr.DataArray, grid: Grid) -> xr.DataArray:
     fine = Observation(cubic_stencil(coarse.rows, grid.rows), cubic_stencil(coarse.cols, grid.cols)).degrade(continued_bands(bands))
     rows, cols = cells_under(coarse.rows, grid.rows), cells_under(coarse.cols, grid.cols)
     held = (rows >= 0)[:, None] & (cols >= 0) & np.isfinite(bands[:, rows[:, None], cols])
-    return grid.georeference(np.where(held, fine, np.float32(np.nan)), coords={"wavelength": ("band", [SENTINEL2_BANDS[b][0] for b in _BANDS])})
+    return grid.georeference(np.where(held, fine, np.float32(np.nan)), coords={"wavelength": ("band", [b.centre for b in _BANDS])})
 
 # %% ../../nbs/11_evaluation/08_vegetation.ipynb #2bbe715e
 def compare_indices(output: xr.DataArray, scene: xr.DataArray, reference: xr.DataArray) -> tuple[xr.Dataset, pd.DataFrame]:

@@ -25,10 +25,11 @@ from ..scenes.cubes import read_cube
 from ..evaluation.scores import measure
 from ..figures.quicklook import _COMPOSITES, _CYCLE, COLOURS, _fit, _guide_bars, _lines, _paint, _read, _shade, _spectrum, _styled
 from ..core.grid import Grid, widened
-from ..core.operators import SENTINEL2_BANDS, Observation
+from ..core.operators import Observation
 from ..fusion.pair import overlap
 from ..core.errors import GridError
 from ..scenes.enmap import Scene, read_enmap
+from ..scenes.guide_bands import SENTINEL2
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..sharpening.sharpening import cubic_stencil, sharpen
 from ..evaluation.vegetation import INDICES, _index
@@ -112,7 +113,7 @@ def _outside(bounds, box) -> bool:
     return bounds[2] <= box[0] or bounds[0] >= box[2] or bounds[3] <= box[1] or bounds[1] >= box[3]
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #4a422b85
-_PAIRS = {name: tuple(SENTINEL2_BANDS[band][0] for band in pair) for name, pair in INDICES.items()}     # nm
+_PAIRS = {name: tuple(SENTINEL2[band].centre for band in pair) for name, pair in INDICES.items()}     # nm
 ONE = "one wavelength"
 SHOWN = (*_COMPOSITES, *_PAIRS, ONE)
 

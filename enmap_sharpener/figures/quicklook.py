@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ..core.grid import Grid
-from ..core.operators import SENTINEL2_BANDS
+from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #052a177d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}
@@ -390,7 +390,7 @@ def _guide_bars(guide, point) -> list[tuple[float, float, float]]:
     "Centre and width [nm] and value at a point of each Sentinel-2 band that is valid there."
     stacks = [] if guide is None else [s for s in (guide.bands10, guide.bands20) if s is not None]
     values = [(str(n), v) for s in stacks for n, v in zip(s.band.values, _spectrum(s, point))]
-    return [(*SENTINEL2_BANDS[n], v) for n, v in values if n in SENTINEL2_BANDS and np.isfinite(v)]
+    return [(SENTINEL2[n].centre, SENTINEL2[n].width, v) for n, v in values if n in SENTINEL2 and np.isfinite(v)]
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #721ef994
 @_styled

@@ -109,7 +109,7 @@ class WholeGuide:
         t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
         own = None if whole else self._own(*wide)
-        out = ten if whole else self._fill(ten, t, own[..., :4], 4.0)
+        out = ten if whole else self._fill(ten, t, own[..., self.pair.guide_bands.fine], 4.0)
         return out[crop], self._twenty(wide, (rows, cols), t, own), t[crop]
 
     def _twenty(self, wide, window, t, own):
@@ -125,7 +125,7 @@ class WholeGuide:
         image = np.nan_to_num(image)
         if own is not None or not measured.all():
             own = self._own(*wide) if own is None else own
-            image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., 4:]), axes=(0, 1)), 2.0)
+            image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., pair.guide_bands.coarse]), axes=(0, 1)), 2.0)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #56f0c50d
@@ -137,20 +137,22 @@ def highpass(x):
     return np.stack([correlate(x[..., b], _LAPLACIAN, mode="reflect") for b in range(x.shape[-1])], -1)[1:-1, 1:-1]
 
 
-def relative_noise(tiles):
+def relative_noise(tiles, gauges):
     """Noise of the guide relative to its mean, 0.001…0.02, from tiles of 20 m bands and trust.
 
     Parameters
     ----------
     tiles
-        List of (20 m bands, shape (y, x, 6), trust at 20 m, shape (y, x)).
+        List of (20 m bands, shape (y, x, channel), trust at 20 m, shape (y, x)).
+    gauges
+        Positions of the bands that it is measured on, see `GuideBands`.
     """
-    bands = [highpass(image[..., 1:4]) for image, _ in tiles]
-    mean = np.mean([image[..., 1:4].mean((0, 1)) for image, _ in tiles], axis=0)
+    bands = [highpass(image[..., gauges]) for image, _ in tiles]
+    mean = np.mean([image[..., gauges].mean((0, 1)) for image, _ in tiles], axis=0)
     found = []
-    for b in range(3):
-        other = [i for i in range(3) if i != b]
-        spread = np.concatenate([h[..., other].reshape(-1, 2) for h in bands]).std(0) + 1e-12
+    for b in range(len(mean)):
+        other = [i for i in range(len(mean)) if i != b]
+        spread = np.concatenate([h[..., other].reshape(-1, len(other)) for h in bands]).std(0) + 1e-12
         activity = [uniform_filter((h[..., other] / spread) ** 2, (5, 5, 0)).mean(-1).ravel() for h in bands]
         w = 1 / (np.concatenate(activity) + np.quantile(np.concatenate(activity), 0.1) + 1e-12)
         w = np.sqrt(w / w.max())
@@ -322,12 +324,12 @@ def _unexplained(ten, twenty, fine, fine20, sigma):
     return LocalRegression.fit(low.reshape(-1, n), twenty.reshape(-1, twenty.shape[-1]), 2.0, 0.1).residual(low, twenty)[2:-2, 2:-2]
 
 
-def measure_blur20(tiles, threads=1):
-    """Blur of the 20 m bands [20 m pixels] from tiles (10 m bands, 20 m bands, fine grid, 20 m grid)."""
+def measure_blur20(tiles, gauges, threads=1):
+    """Blur of the 20 m bands [20 m pixels], measured on the `gauges` among them, from tiles (10 m bands, 20 m bands, fine grid, 20 m grid)."""
     def cost(sigma):
-        left = in_threads(lambda t: _unexplained(t[0], t[1][..., 1:4], t[2], t[3], sigma), tiles, threads)
+        left = in_threads(lambda t: _unexplained(t[0], t[1][..., gauges], t[2], t[3], sigma), tiles, threads)
         total = np.mean([(e**2).mean((0, 1)) for e in left], axis=0)
-        return float((total / np.mean([z[..., 1:4].var((0, 1)) for _, z, _, _ in tiles], axis=0)).sum())
+        return float((total / np.mean([z[..., gauges].var((0, 1)) for _, z, _, _ in tiles], axis=0)).sum())
 
     trials = np.arange(0.25, 0.71, 0.05)
     best = int(np.clip(np.argmin([cost(s) for s in trials]), 1, len(trials) - 2))
@@ -392,13 +394,12 @@ def _detail_error(sigma, low, twenty, grid20):
 
 
 def measure_swir_geometry(tiles, sigma, threads=1):
-    """`Mover` that lets the 10 m bands predict B11 and B12 best, from tiles (10 m bands, 20 m bands, fine grid, 20 m grid).
+    """`Mover` that lets the 10 m bands predict B11 and B12 best, from tiles (10 m bands, B11 and B12, fine grid, 20 m grid).
 
     `sigma` is the blur of the 20 m bands [20 m pixels].
     """
-    tiles = [(m, z[..., 4:], g, g20) for m, z, g, g20 in tiles]
     spread = np.mean([z.std((0, 1)) for _, z, _, _ in tiles], axis=0) + 1e-9
-    flat = lambda parts: np.concatenate([(p / spread).reshape(-1, 2) for p in parts])
+    flat = lambda parts: np.concatenate([(p / spread).reshape(-1, len(spread)) for p in parts])
 
     def left(points):
         """What is left at several (dy, dx, blur), each of shape (pixel, 2)."""

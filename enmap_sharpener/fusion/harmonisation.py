@@ -101,12 +101,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class SwirGuide:
-    """All ten channels in the geometry of B11 and B12.
+    """All channels in the geometry of B11 and B12.
 
     Parameters
     ----------
     vnir, swir : callable
-        The guides of the first eight and of the last two channels: (rows, cols) -> window.
+        The guides of the channels that serve the VNIR and of those that serve the SWIR: (rows, cols) -> window.
     mover : Mover
         Brings the first to the geometry of the second.
     pair : Pair
@@ -119,7 +119,7 @@ class SwirGuide:
     pair: Pair
 
     def __call__(self, rows, cols):
-        """Shape (y, x, 10), float32, in a window of the fine grid."""
+        """Shape (y, x, channel), float32, in a window of the fine grid."""
         wide = widened((rows, cols), self.mover.reach, self.pair.fine)
         return np.concatenate([self.mover(self.vnir(*wide))[inside((rows, cols), wide)], self.swir(rows, cols)], -1)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .alignment import Geometry, Tile, fit_radiometry, measure_geometry, measure_trust, weighted_line, window_mean
 from .guide import Denoiser, Mover, Sharpen20, WholeGuide, measure_blur20, measure_swir_geometry, relative_noise
-from ..core.operators import Observation, band_responses
+from ..core.operators import Observation
 from ..core.grid import inside, widened
 from ..core.parallel import in_threads
 from .pair import Scratch, complete
@@ -80,13 +80,14 @@ def survey(pair, threads=1):
     NoValidPixels
         No pixel of the overlap holds data.
     """
-    R = band_responses(pair.bands.wavelength, pair.names)
-    if not R[:4].any(1).all():
-        lost = [n for n, r in zip(pair.names[:4], R, strict=False) if not r.any()]
+    R = pair.guide_bands.responses(pair.bands.wavelength)
+    fine = pair.guide_bands.finest
+    if not R[:len(fine)].any(1).all():
+        lost = [n for n, r in zip(fine.names, R, strict=False) if not r.any()]
         raise BandError(f"{pair.scene.metadata.id}: no good bands where Sentinel-2 sees {', '.join(lost)}; the guide needs all four 10 m bands")
     if not R.any(1).all():
         logger.warning("the scene does not see all 20 m bands; they are left out")
-        pair.fine20, R = None, R[:4]
+        pair.fine20, pair.guide_bands, R = None, fine, R[:len(fine)]
     used = np.flatnonzero(R.any(0))
     seen, valid = np.zeros((*pair.coarse.shape, len(R)), np.float32), np.zeros(pair.coarse.shape, bool)
     missing = np.zeros(seen.shape, bool)
@@ -144,10 +145,10 @@ def degrade_guide(pair, whole, geometry, threads=1, needed=None):
         wide = widened(need, 6, pair.fine)
         ten, twenty, t = whole(*wide)
         part = see.part(*window, *wide)
-        out[window][..., :4] = part.degrade(ten, axes=(0, 1))
+        out[window][..., pair.guide_bands.fine] = part.degrade(ten, axes=(0, 1))
         share[window] = part.degrade((t > 0).astype(np.float32)[..., None], axes=(0, 1))[..., 0]
         if see20 is not None:
-            out[window][..., 4:] = see20.part(*window, *pair.twenty_window(*wide)).degrade(twenty, axes=(0, 1))
+            out[window][..., pair.guide_bands.coarse] = see20.part(*window, *pair.twenty_window(*wide)).degrade(twenty, axes=(0, 1))
 
     in_threads(one, [w for w in windows(pair.coarse, 128) if needed is None or needed[w].any()], threads)
     return out, share
@@ -162,7 +163,7 @@ def _tiles(pair, found, whole, samples, geometry, threads):
         coarse, fine = pair.coarse.part(rows, cols), pair.fine.part(*window)
         share = geometry.between(coarse, fine).degrade((t > 0).astype(np.float32)[..., None], axes=(0, 1))[..., 0]
         weight = np.maximum((share > 0.98) * whole.trust[rows, cols], 1e-3) * found.valid[rows, cols]
-        return Tile(coarse, fine, found.seen[rows, cols, :4], ten, weight)
+        return Tile(coarse, fine, found.seen[rows, cols, pair.guide_bands.fine], ten, weight)
 
     return in_threads(one, samples, threads)
 
@@ -244,8 +245,9 @@ class GuideModel:
 
     def stack(self, ten, twenty, fine, fine20):
         """The same from arrays."""
-        ten, twenty = self.denoise10(ten), self.denoise20(twenty)
-        return np.concatenate([ten, self.sharpen(ten, twenty[..., :4], fine, fine20), self.sharpen_swir(self.mover(ten), twenty[..., 4:], fine, fine20)], -1)
+        ten, twenty, bands = self.denoise10(ten), self.denoise20(twenty), self.whole.pair.guide_bands.coarser
+        return np.concatenate([ten, self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20),
+                               self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20)], -1)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #a5505f0c
 QUIET = 0.0025
@@ -276,22 +278,24 @@ def model_guide(pair, found, whole, geometry, weight, samples, threads=1):
         fine, fine20 = pair.fine.part(*window), pair.fine20.part(*pair.twenty_window(*window))
         t20 = Observation.between(fine20, fine, 0.3).degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0]
         parts.append((ten, twenty, fine, fine20, t20))
-    blur20 = measure_blur20([p[:4] for p in _few(parts)], threads)
-    rough = relative_noise([(p[1], p[4]) for p in parts])
+    coarser = pair.guide_bands.coarser
+    red_edge, swir_bands = coarser.serving("VNIR"), coarser.serving("SWIR")
+    blur20 = measure_blur20([p[:4] for p in _few(parts)], coarser.gauges, threads)
+    rough = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges)
     pixels = lambda i: np.concatenate([p[i].reshape(-1, p[i].shape[-1]) for p in parts])
     clean, noise = [np.asarray, np.asarray], rough
     if rough > QUIET:
         clean = [Denoiser.fit([p[i] for p in parts], rough * pixels(i).mean(0)) for i in (0, 1)]
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
-        noise = relative_noise([(p[1], p[4]) for p in parts])
-    mover = measure_swir_geometry([p[:4] for p in _few(parts)], blur20, threads)
-    sharpen = Sharpen20.fit([(ten, z[..., :4], g, g20) for ten, z, g, g20, _ in parts], blur20)
-    swir = Sharpen20.fit([(mover(ten), z[..., 4:], g, g20) for ten, z, g, g20, _ in parts], blur20)
+        noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges)
+    mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads)
+    sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20)
+    swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20)
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
     tile = lambda guide, channels: [
         Tile(pair.coarse.part(r, c), p[2], found.seen[r, c][..., channels], guide(p), weight[r, c]) for (r, c), p in zip(samples, parts, strict=True)]
-    vnir = measure_geometry(tile(lambda p: p[0], slice(0, 4)), geometry, threads=threads)
-    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., 4:], p[2], p[3]), slice(8, 10)), vnir, 0.008, threads)
+    vnir = measure_geometry(tile(lambda p: p[0], pair.guide_bands.fine), geometry, threads=threads)
+    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., swir_bands], p[2], p[3]), pair.guide_bands.serving("SWIR")), vnir, 0.008, threads)
     return model, (vnir, swir)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #4acfd218

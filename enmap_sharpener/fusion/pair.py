@@ -9,16 +9,18 @@ __all__ = ['logger', 'overlap', 'Scratch', 'Pair', 'complete', 'spread']
 import logging
 import os
 import tempfile
+from copy import copy
 
 import dask
 import numpy as np
 from numba import njit
 
 from ..core.grid import Grid, axes
-from ..core.operators import SENTINEL2_BANDS, Observation, linear_stencil
+from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
 from ..core.raster import NODATA
 from ..core.parallel import in_threads
+from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #4326de1f
 logger = logging.getLogger(__name__)
@@ -104,6 +106,8 @@ class Pair:
         Cropped grids of EnMAP, of the 10 m bands (the output grid) and of the 20 m bands (or None).
     bands : BandTable
         The scene's good bands; `enmap` reads these.
+    guide_bands : GuideBands
+        Of the guide: all, or those of the 10 m bands alone.
     covered : float
         Share of the EnMAP scene that the guide covers, 0…1.
 
@@ -136,7 +140,7 @@ class Pair:
         self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"Sentinel-2 in {guide.source}, where it covers EnMAP")
         if self.covered < 0.999:
             logger.warning("Sentinel-2 covers %.0f %% of the EnMAP scene; only that part is sharpened", 100 * self.covered)
-        self._scl, self.fine20 = None, None
+        self._scl, self.fine20, self.guide_bands = None, None, SENTINEL2.finest
         if guide.scl is not None:
             self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(1e-4), threads, "scene classification")
         if guide.bands20 is not None:
@@ -147,7 +151,7 @@ class Pair:
         rows, cols = overlap(grid.rows, self.fine.rows), overlap(grid.cols, self.fine.cols)
         whole = lambda part, axis: part is not None and (part[1].stop - part[1].start) >= axis.n - grid.cols.step / self.fine.cols.step
         if grid.crs == self.fine.crs and whole(rows, self.fine.rows) and whole(cols, self.fine.cols):
-            self.fine20 = grid.part(rows[0], cols[0])
+            self.fine20, self.guide_bands = grid.part(rows[0], cols[0]), SENTINEL2
             self._twenty = _spooled(self.guide.bands20[:, rows[0], cols[0]], threads, "20 m bands")
         else:
             logger.warning("the 20 m bands do not cover the 10 m bands; they are left out")
@@ -155,7 +159,13 @@ class Pair:
     @property
     def names(self):
         """Names of the guide's bands, 10 m bands first."""
-        return tuple(SENTINEL2_BANDS)[: 4 if self.fine20 is None else 10]
+        return self.guide_bands.names
+
+    def without_twenty(self):
+        """The pair without its 20 m bands; the files are shared."""
+        other = copy(self)
+        other.fine20, other.guide_bands = None, self.guide_bands.finest
+        return other
 
     @staticmethod
     def _read(spool, rows, cols, bands=None):

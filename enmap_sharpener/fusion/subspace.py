@@ -357,20 +357,21 @@ def _fit_spectra(pair, measured, raw, threads):
     """Harmonise the guide and fit both detectors."""
     found, samples, model, weight = measured.found, measured.samples, measured.model, measured.weight
     vnir, swir = measured.vnir, measured.swir
-    n = 4 if pair.fine20 is None else 8
-    channels = [(slice(0, n), vnir)] if n == 4 else [(slice(0, n), vnir), (slice(8, 10), swir)]
+    bands = pair.guide_bands
+    first_channels, both = bands.serving("VNIR"), "SWIR" in bands.detectors
+    channels = [(bands.serving(name), {"VNIR": vnir, "SWIR": swir}[name]) for name in bands.detectors]
     guide, *own = in_threads(lambda c: FineGuide.fit(pair, raw, c[0], found, weight, c[1], threads), channels, threads)
     shared = Kept(guide)
     is_vnir = pair.bands.vnir
     first = np.flatnonzero(is_vnir) if is_vnir.any() else np.arange(len(is_vnir))
     mean = np.average(found.seen.reshape(-1, len(pair.names)), axis=0, weights=found.valid.ravel())
-    ratio = _noise_below(pair, found, samples, first, guide, weight, vnir, mean[:n])
-    if n == 4:
+    ratio = _noise_below(pair, found, samples, first, guide, weight, vnir, mean[first_channels])
+    if not both:
         noise = (4 * ratio * mean) ** 2
         plan = [(is_vnir, shared, found.seen, vnir, noise, 0.1), (~is_vnir, shared, found.seen, vnir, noise, 0.1)]
     else:
         ten = SwirGuide(shared, *own, model.mover, pair)
-        plan = [(is_vnir, shared, found.seen[..., :8], vnir, (max(model.noise, 1.5 * ratio) * mean[:8]) ** 2, 0.2),
+        plan = [(is_vnir, shared, found.seen[..., first_channels], vnir, (max(model.noise, 1.5 * ratio) * mean[first_channels]) ** 2, 0.2),
                 (~is_vnir, ten, None, swir, (max(model.noise, 0.005) * mean) ** 2, 0.1)]
     plan = [(np.flatnonzero(mask), *rest) for mask, *rest in plan if mask.any()]
     detectors = in_threads(lambda p: _fit_detector(pair, found, model.whole, samples, *p), plan, threads)

@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 
 from ..model.supermapnet import Scaling, ops
+from ..scenes.guide_bands import SENTINEL2
 from ..sharpening.network import apply, fit
-from ..core.operators import SENTINEL2_BANDS
 from ..fusion.pair import Pair
 from ..core.errors import NoValidPixels
 from ..scenes.enmap import read_enmap, read_sentinel2
@@ -55,7 +55,7 @@ class Tile:
     @property
     def guide(self):
         "The guide, dims (band, y, x) [reflectance]."
-        at = [SENTINEL2_BANDS[c][0] for c in self.channels]
+        at = [SENTINEL2[c].centre for c in self.channels]
         return _array(self.x * self.scaling.guide_spread + self.scaling.guide_centre, at)
 
     @property

@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 
 from ..figures.quicklook import _composite, _lines, _shade, _styled, _styles, rgb, stretch
 from ..model.supermapnet import ops
-from ..core.operators import SENTINEL2_BANDS
 from enmap_sharpener.insights.attribution import (
     added,
     band_table,
@@ -34,6 +33,7 @@ from enmap_sharpener.insights.attribution import (
     rms,
 )
 from ..core.files import make_folder, write_file
+from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #e2f68bb7
 @_styled
@@ -227,13 +227,13 @@ def occlusion_figure(tile, change):
     heat.set(yticks=range(len(change)), yticklabels=tile.channels, xticks=ticks, xticklabels=[f"{wavelength[i]:.0f}" for i in ticks],
              title="Share of each guide channel in what a band of the output leans on")
     for c, name in enumerate(tile.channels):
-        heat.plot(nearest(tile, SENTINEL2_BANDS[name][0]), c, "o", mfc="none", mec="white", ms=7, mew=1.5)
+        heat.plot(nearest(tile, SENTINEL2[name].centre), c, "o", mfc="none", mec="white", ms=7, mew=1.5)
     both = np.flatnonzero(detector[1:] != detector[:-1]) + 0.5
     for edge in sorted({both.min(), both.max()} if both.size else ()):
         heat.axvline(edge, color="white", lw=1, ls=":")
     for values, name, style in zip(change, tile.channels, _styles()):
         for i, (w, v) in enumerate(_lines(wavelength, values, detector)):
-            curves.plot(w, v, label=None if i else f"{name} ({SENTINEL2_BANDS[name][0]:.0f} nm)", marker="." if len(w) == 1 else None, ms=3, **style)
+            curves.plot(w, v, label=None if i else f"{name} ({SENTINEL2[name].centre:.0f} nm)", marker="." if len(w) == 1 else None, ms=3, **style)
     curves.set(xlabel="wavelength of EnMAP's band (nm)", ylabel="RMS change (reflectance)", ylim=(0, None))
     _shade(curves)
     curves.legend(ncols=2)

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from ..figures.quicklook import _styled, stretch
 from .outliers import STATISTICS, Sample, read_sample, scene_places
-from ..core.operators import band_responses
 from ..core.errors import EnmapError
 from ..core.files import make_folder, write_file
+from ..scenes.guide_bands import SENTINEL2_10M
 from ..scenes.sentinel2 import BANDS_10M
 
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #12b65e17
@@ -89,7 +89,7 @@ def contact_sheet(sample: Sample, note: str = "") -> Figure:
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #ef9bd147
 def _value_histograms(axis, sample: Sample) -> None:
     "Histograms of the values in Sentinel-2's 10 m bands: EnMAP as lines, Sentinel-2 filled."
-    weights = band_responses(sample.wavelength, BANDS_10M).astype(np.float32)
+    weights = SENTINEL2_10M.responses(sample.wavelength).astype(np.float32)
     enmap = np.concatenate([(w @ weights.T).reshape(-1, 4) for w in sample.enmap])
     guide = np.concatenate([g.reshape(-1, 4) for g in sample.guide]) if sample.guide else np.empty((0, 4))
     values = np.concatenate([enmap[:, weights.any(1)].ravel(), guide.ravel()])

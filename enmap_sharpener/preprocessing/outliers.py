@@ -17,15 +17,15 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from ..core.grid import Grid
-from ..core.operators import Observation, band_responses
+from ..core.operators import Observation
 from ..core.parallel import in_threads
 from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError
 from ..core.files import list_files
 from ..core.raster import NODATA, SCALE
 from ..scenes.enmap import Scene, Sentinel2, read_enmap, read_sentinel2
+from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
-from ..scenes.sentinel2 import BANDS_10M
 from ..fusion.subspace import band_noise
 from ..fusion.measurement import sample_windows
 
@@ -175,7 +175,7 @@ def _store_sample(path: Path, most: int = 60) -> Sample:
     good = np.isfinite(tiles["target"]).any((0, 1, 2))
     if not good.any():
         raise NoValidPixels(f"{path.name}: no tile holds data.")
-    enmap, guide = tiles["target"][..., good], tiles["ms"][..., :len(BANDS_10M)]
+    enmap, guide = tiles["target"][..., good], tiles["ms"][..., :len(SENTINEL2_10M)]
     red = [int(np.abs(wavelength[good] - w).argmin()) for w in (665, 560, 490)]
     pictures = {"EnMAP": _mosaic(enmap[..., red]), "Sentinel-2": _mosaic(guide[..., [2, 1, 0]])}
     size = _megabytes(f for f in path.rglob("*") if f.is_file())
@@ -267,7 +267,7 @@ def measure_sample(sample: Sample) -> dict[str, float]:
 
 def _disagreement(sample: Sample) -> float:
     "Median absolute difference of both sensors relative to EnMAP's level, mean over the bands that EnMAP sees."
-    weights = band_responses(sample.wavelength, BANDS_10M)
+    weights = SENTINEL2_10M.responses(sample.wavelength)
     seen = weights.any(1)
     if not sample.guide or not seen.any():
         return np.nan

@@ -18,6 +18,7 @@ from rasterio.warp import transform, transform_bounds
 from ..core.errors import OutputError, ProductError
 from ..core.files import make_folder
 from .tile_store import amend, open_store, store_grid
+from ..scenes.guide_bands import SENTINEL2_10M
 
 # %% ../../nbs/06_preprocessing/06_splits.ipynb #9fa46c8c
 _log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ _SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 def _export_tile(tile, folder, name):
     """The files of one tile."""
     plain = lambda numbers: np.ascontiguousarray(np.moveaxis(np.clip(numbers, 0, 10_000), -1, 0), np.float32)
-    x = np.concatenate([tile.hs.values, tile.ms.values[..., :4]], -1)
+    x = np.concatenate([tile.hs.values, tile.ms.values[..., SENTINEL2_10M.fine]], -1)
     for kind, values in (("valid", tile.valid.values), ("y", plain(tile.target.values)), ("x", plain(x))):
         make_folder(folder / kind)
         part = folder / kind / f".{name}.part"

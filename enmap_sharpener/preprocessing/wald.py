@@ -188,7 +188,8 @@ def degraded_guide(aligned, threads=1):
     with threadpool_limits(1):
         ms, share = degrade_guide(pair, whole, aligned.vnir, threads)
         if pair.fine20 is not None:
-            ms[..., 8:] = degrade_guide(pair, whole, aligned.swir, threads)[0][..., 8:]
+            swir = pair.guide_bands.serving("SWIR")
+            ms[..., swir] = degrade_guide(pair, whole, aligned.swir, threads)[0][..., swir]
     covered = np.ones(pair.coarse.shape, bool)
     for _, geometry in aligned.detectors:
         rows, cols = (_covered(a, b, s) for a, b, s in zip(axes(pair.coarse), axes(pair.fine), geometry.shift, strict=True))
@@ -226,21 +227,21 @@ def residual_shift(seen, degraded, valid, size=48):
     shifts = []
     for window in sample_windows(valid, size, whole=size * size):
         taper = np.multiply.outer(*(np.hanning(w.stop - w.start + 2)[1:-1] for w in window))
-        for channel in range(4):
+        for channel in range(seen.shape[-1]):
             one, two = (d[(*window, channel)] * taper for d in detail)
             if one.any() and two.any():
                 shifts.append(-phase_cross_correlation(one, two, upsample_factor=50, normalization=None)[0])
-    pairs = [np.corrcoef(*(d[valid][:, channel] for d in detail))[0, 1] for channel in range(4)] if valid.sum() > 1 else [np.nan]
+    pairs = [np.corrcoef(*(d[valid][:, channel] for d in detail))[0, 1] for channel in range(seen.shape[-1])] if valid.sum() > 1 else [np.nan]
     return np.median(shifts, axis=0) if shifts else np.full(2, np.nan), float(np.mean(pairs))
 
 
 def alignment_report(aligned, ms, share, threads=1):
     """Geometry of both detectors, and what phase correlation finds before and after it is applied; plain numbers [EnMAP pixels]."""
-    pixel, valid = aligned.pair.coarse.cols.step, aligned.found.valid & (share > CLEAR)
+    pixel, valid, fine = aligned.pair.coarse.cols.step, aligned.found.valid & (share > CLEAR), aligned.pair.guide_bands.fine
     plain = degrade_guide(aligned.pair, aligned.whole, replace(aligned.vnir, shift=(0.0, 0.0)), threads)[0]
     out = {"VNIR": aligned.vnir.as_dict(pixel), "SWIR": aligned.swir.as_dict(pixel)}
     for name, image in (("before", plain), ("after", ms)):
-        shift, correlation = residual_shift(aligned.found.seen[..., :4], image[..., :4], valid)
+        shift, correlation = residual_shift(aligned.found.seen[..., fine], image[..., fine], valid)
         out[name] = {"shift": [round(float(s), 3) if np.isfinite(s) else None for s in shift],
                      "correlation": round(correlation, 4) if np.isfinite(correlation) else None}
     return out
@@ -447,9 +448,10 @@ class PredictionPair:
 
     def _sharpened(self, threads):
         """The 20 m bands at 10 m."""
-        out = Scratch((*self.grid.shape, len(self.aligned.pair.names) - 4), np.float32)
+        coarse = self.aligned.pair.guide_bands.coarse
+        out = Scratch((*self.grid.shape, len(self.aligned.pair.guide_bands.coarser)), np.float32)
         with threadpool_limits(1):
-            in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., 4:]), windows(self.grid, 384), threads)
+            in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., coarse]), windows(self.grid, 384), threads)
         return out
 
     def read(self, rows, cols):

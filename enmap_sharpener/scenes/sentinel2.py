@@ -21,13 +21,13 @@ from ..core.files import file_name, list_files, make_folder, read_bytes
 from ..core.grid import windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 
+from .guide_bands import SENTINEL2
 from .metadata import parse_time, parse_xml
 
 # %% ../../nbs/01_scenes/02_sentinel2.ipynb #52546453
 _log = logging.getLogger(__name__)
 
-BANDS_10M = ("B02", "B03", "B04", "B08")
-BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
+BANDS_10M, BANDS_20M = SENTINEL2.finest.names, SENTINEL2.coarser.names
 SCL_CLASSES = {0: "no data", 1: "saturated", 2: "dark", 3: "cloud shadow", 4: "vegetation", 5: "bare ground", 6: "water",
                7: "unclassified", 8: "cloud, medium probability", 9: "cloud, high probability", 10: "thin cirrus", 11: "snow"}
 
@@ -214,13 +214,13 @@ def read_sentinel2(path) -> Sentinel2:
 def _check_bands(paths: dict, path: Path):
     "Raise unless there is a file of every 10 m band; log if some 20 m bands are left aside."
     missing = [b for b in BANDS_10M if b not in paths]
-    if len(missing) == 4:
+    if len(missing) == len(BANDS_10M):
         raise ProductError(f"{path}: holds neither sentinel2_10m.tif nor files named by band (B02.tif, ..._B02_10m.jp2); "
                            "give the Sentinel-2 folder.")
     if missing:
         raise BandError(f"{path}: lacks {' '.join(missing)} at 10 m; all of {' '.join(BANDS_10M)} are wanted.")
     lacking = [b for b in BANDS_20M if b not in paths]
-    if 0 < len(lacking) < 6:
+    if 0 < len(lacking) < len(BANDS_20M):
         _log.warning("%s: lacks %s, so no 20 m band is used", path.name, " ".join(lacking))
 
 

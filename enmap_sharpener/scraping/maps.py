@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from ..figures.quicklook import _styled, rgb, stretch
 from ..core.grid import Grid
-from ..core.operators import SENTINEL2_BANDS
 from ..core.errors import RequestError
+from ..scenes.guide_bands import SENTINEL2
 from .query import to_area
 from ..scenes.enmap import read_enmap, read_sentinel2
 
@@ -175,7 +175,7 @@ def pair_picture(product, sentinel2=None) -> Figure:
         One of them cannot be read.
     """
     scene, guide = read_enmap(product), read_sentinel2(sentinel2 or f"{product}/sentinel2")
-    bands = [int(np.abs(scene.bands.wavelength - SENTINEL2_BANDS[b][0]).argmin()) for b in ("B04", "B03", "B02")]
+    bands = [int(np.abs(scene.bands.wavelength - SENTINEL2[b].centre).argmin()) for b in ("B04", "B03", "B02")]
     limits = stretch(scene.cube[bands].values)
     when = [f"{t:%Y-%m-%d}" if t else "" for t in (scene.metadata.start, guide.date)]
     figure = Figure(figsize=(8, 4.4))

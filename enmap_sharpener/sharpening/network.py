@@ -141,11 +141,11 @@ def _subspace(pair, measured, threads, progress):
 
 def _guide(pair, measured, channels, threads):
     """`x`: a function of a window, shape (y, x, channel), float32 [reflectance]; Sentinel-2 made whole, its 20 m bands sharpened to 10 m."""
-    model, out = measured.model, Scratch((*pair.fine.shape, len(channels)), np.float32)
+    model, out, coarse = measured.model, Scratch((*pair.fine.shape, len(channels)), np.float32), pair.guide_bands.coarse
 
     def one(window):
         bands = model.whole(*window)[0]
-        out.write(*window, (bands if max(channels) < 4 else np.concatenate([bands, model(*window)[..., 4:]], -1))[..., channels])
+        out.write(*window, (bands if max(channels) < bands.shape[-1] else np.concatenate([bands, model(*window)[..., coarse]], -1))[..., channels])
 
     in_threads(one, windows(pair.fine, 768), threads)
     return out.read

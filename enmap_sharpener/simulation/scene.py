@@ -24,12 +24,12 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
+from ..scenes.guide_bands import SENTINEL2
 from . import sensors
 from .landscape import landscape
 from .materials import MATERIALS, SUN_ZENITH, expand
 from ..scenes.metadata import SceneMetadata
 from ..core.grid import Axis, Grid, windows
-from ..core.operators import SENTINEL2_BANDS
 from ..core.errors import GridError, OutputError
 from ..core.files import make_folder
 from ..core.raster import NODATA, SCALE, create_raster, to_int16
@@ -214,7 +214,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
     """The bands of one pixel size."""
     grid, ground = simulation.guide_grid(step), simulation.ground
     optics = [sensors.gaussian_sampling(c, f, 10.0) if step > 10 else sensors.identity_sampling(c, f) for c, f in ((grid.rows, ground.rows), (grid.cols, ground.cols))]
-    spectra, centres = sensors.sentinel2_spectra(names), [SENTINEL2_BANDS[n][0] for n in names]
+    spectra, centres = sensors.sentinel2_spectra(names), [SENTINEL2[n].centre for n in names]
     land, cloud = simulation.land, simulation.cloud("sentinel2")
 
     def window(rows, cols):

@@ -12,11 +12,11 @@ import numpy as np
 from scipy import sparse
 from scipy.interpolate import CubicSpline
 
+from ..scenes.guide_bands import SENTINEL2
 from .landscape import Noise
 from .materials import SPECTRUM_NM, material_spectra
 from ..scenes.metadata import BandTable, band_table
 from ..core.grid import Axis
-from ..core.operators import SENTINEL2_BANDS
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
 
 # %% ../../nbs/03_simulation/02_sensors.ipynb #bf6e7438
@@ -54,7 +54,7 @@ def enmap_spectra(bands: BandTable) -> np.ndarray:
 
 def sentinel2_spectra(names) -> np.ndarray:
     """Reflectance of `MATERIALS` in the named Sentinel-2 bands, shape (materials, bands), float32."""
-    centre, width = np.array([SENTINEL2_BANDS[name] for name in names]).T[..., None]
+    centre, width = np.array([(SENTINEL2[name].centre, SENTINEL2[name].width) for name in names]).T[..., None]
     return _seen_through(2.0 ** -((2 * (SPECTRUM_NM - centre) / width) ** 8))
 
 # %% ../../nbs/03_simulation/02_sensors.ipynb #6b9ddc12

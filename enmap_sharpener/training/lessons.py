@@ -13,9 +13,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ..core.grid import Axis, Grid
-from ..core.operators import SENTINEL2_BANDS, Observation, band_responses
+from ..core.operators import Observation
 from ..core.errors import NoValidPixels
 from ..scenes.enmap import Scene, Sentinel2
+from ..scenes.guide_bands import SENTINEL2
 from ..simulation.sensors import enmap_bands
 from ..sharpening.sharpening import sharpen
 from ..simulation.scene import Simulation, scene_metadata
@@ -85,17 +86,17 @@ def views(truth, seed, ratio=3, strength=1.0):
 
 def _sentinel2(truth, fine, grid20, rng, strength):
     "Sentinel-2's view: 10 m and 20 m bands in another light."
-    names = list(SENTINEL2_BANDS)
-    seen = np.tensordot(band_responses(enmap_bands().wavelength, names).astype(np.float32), np.nan_to_num(truth), 1)
+    names, fine_bands, coarse_bands = SENTINEL2.names, SENTINEL2.fine, SENTINEL2.coarse
+    seen = np.tensordot(SENTINEL2.responses(enmap_bands().wavelength).astype(np.float32), np.nan_to_num(truth), 1)
     field = gaussian_filter(rng.standard_normal(fine.shape), max(fine.shape) / 4, mode="reflect")
     light = 1 + strength * 0.04 * (field / (field.std() + 1e-9))
     seen = seen * light * (1 + strength * 0.05 * rng.standard_normal((len(names), 1, 1))) + strength * 0.005 * rng.standard_normal((len(names), 1, 1))
-    seen[4:] = gaussian_filter(seen[4:], (0, 0.8, 0.8), mode="nearest")
+    seen[coarse_bands] = gaussian_filter(seen[coarse_bands], (0, 0.8, 0.8), mode="nearest")
     noisy = lambda image: (image + 0.005 * image.mean((1, 2), keepdims=True) * rng.standard_normal(image.shape)).astype(np.float32)
-    ten = noisy(seen[:4])
-    twenty = noisy(seen[4:].reshape(len(names) - 4, grid20.ny, 2, grid20.nx, 2).mean((2, 4)))
+    ten = noisy(seen[fine_bands])
+    twenty = noisy(seen[coarse_bands].reshape(-1, grid20.ny, 2, grid20.nx, 2).mean((2, 4)))
     image = lambda values, grid, bands: grid.georeference(values, coords={"band": bands}).chunk()
-    return Sentinel2(image(ten, fine, names[:4]), image(twenty, grid20, names[4:]), None, Path("lesson"), None)
+    return Sentinel2(image(ten, fine, list(names[fine_bands])), image(twenty, grid20, list(names[coarse_bands])), None, Path("lesson"), None)
 
 # %% ../../nbs/08_training/02_lessons.ipynb #d6d0cb5f
 class _Lesson(PredictionPair):

@@ -10,17 +10,14 @@ from rasterio.crs import CRS
 from enmap_sharpener.core.errors import GridError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.operators import (
-    SENTINEL2_BANDS,
     Observation,
     Stencil,
-    band_responses,
     gaussian_stencil,
     kriging_stencil,
     linear_stencil,
     smoothing_stencil,
     window_stencil,
 )
-from enmap_sharpener.simulation.sensors import enmap_bands
 
 UTM = CRS.from_epsg(32633)
 RATIOS = (3.0, 10 / 3, 2.5, 2.0, 1.0)
@@ -289,46 +286,6 @@ def test_window_stencil_is_a_cut_gaussian():
     got = window_stencil(31, 2.0)(np.eye(31)[15], 0)
     d = np.arange(31) - 15
     np.testing.assert_allclose(got, np.where(abs(d) <= 8, np.exp(-0.5 * (d / 2) ** 2), 0), atol=1e-12)
-
-
-# --------------------------------------------------------------------------- band responses
-def test_responses_sum_to_one_and_see_their_centre():
-    bands = enmap_bands()
-    R = band_responses(bands.wavelength)
-    np.testing.assert_allclose(R.sum(1), 1, rtol=1e-12)
-    assert (R >= 0).all()
-    for row, (centre, width) in zip(R, SENTINEL2_BANDS.values()):
-        assert abs(row @ bands.wavelength - centre) < 0.15 * width
-        assert row[np.abs(bands.wavelength - centre) > 1.5 * width].sum() < 1e-3
-
-
-def test_responses_follow_the_order_of_the_bands():
-    wavelength = enmap_bands().wavelength
-    order = np.random.default_rng(0).permutation(len(wavelength))
-    np.testing.assert_allclose(band_responses(wavelength[order]), band_responses(wavelength)[:, order], atol=1e-12)
-
-
-def test_responses_without_the_bands_they_need_are_zero():
-    R = dict(zip(SENTINEL2_BANDS, band_responses(np.linspace(420, 990, 90))))
-    assert not R["B11"].any() and not R["B12"].any()
-    np.testing.assert_allclose([R[n].sum() for n in ("B02", "B04", "B08", "B8A")], 1)
-    assert band_responses([500.0, 510.0], ("B02", "B12")).shape == (2, 2)
-
-
-def test_responses_leave_out_bad_bands():
-    bands = enmap_bands()
-    good = np.abs(bands.wavelength - 1613.7) > 200
-    R = band_responses(bands.wavelength, good=good)
-    assert not R[:, ~good].any()
-    assert not R[list(SENTINEL2_BANDS).index("B11")].any()
-    assert R[list(SENTINEL2_BANDS).index("B12")].sum() == pytest.approx(1)
-
-
-def test_overlapping_detectors_are_not_counted_twice():
-    """Where VNIR and SWIR both sample a wavelength, a ramp is still seen at the centre of the response."""
-    wavelength = np.sort(np.r_[np.arange(420, 1000, 6.5), np.arange(820, 2450, 10.0)])
-    row = band_responses(wavelength, ("B8A",))[0]
-    assert abs(row @ wavelength - SENTINEL2_BANDS["B8A"][0]) < 2
 
 
 def test_stencil_is_hand_made_correctly():

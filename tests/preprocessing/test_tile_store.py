@@ -25,7 +25,6 @@ from rasterio.warp import transform
 
 from enmap_sharpener.core.errors import NoValidPixels, OutputError, ProductError
 from enmap_sharpener.core.grid import Axis, Grid
-from enmap_sharpener.core.operators import band_responses
 from enmap_sharpener.core.raster import NODATA, open_raster, to_int16
 from enmap_sharpener.preprocessing import splits
 from enmap_sharpener.preprocessing import tile_store as store
@@ -41,6 +40,7 @@ from enmap_sharpener.preprocessing.tile_store import (
 )
 from enmap_sharpener.preprocessing.wald import PredictionPair, WaldPair, align
 from enmap_sharpener.scenes.enmap import band_table, read_enmap, write_enmap
+from enmap_sharpener.scenes.guide_bands import SENTINEL2_10M
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
@@ -548,7 +548,7 @@ def test_numpy_files_that_cannot_be(stores, tmp_path, monkeypatch):
 
 def partner(place, cube, values, wavelength, good):
     "Sentinel-2 files made of a real scene's own bands."
-    seen = np.tensordot(band_responses(wavelength, good=good)[:4], values.astype(float), 1)
+    seen = np.tensordot(SENTINEL2_10M.responses(wavelength, good=good), values.astype(float), 1)
     seen = np.where((values == NODATA).all(0), NODATA, seen)
     fine, grid = np.kron(seen, np.ones((3, 3))).astype("int16"), Grid.of(cube)
     fine_grid = Grid(grid.crs, Axis(grid.rows.start, 10.0, fine.shape[1]), Axis(grid.cols.start, 10.0, fine.shape[2]))

@@ -8,9 +8,10 @@ import xarray as xr
 
 from enmap_sharpener.core.errors import GridError, OutputError
 from enmap_sharpener.core.grid import Grid
-from enmap_sharpener.core.operators import Observation, band_responses
+from enmap_sharpener.core.operators import Observation
 from enmap_sharpener.scenes.enmap import read_enmap
-from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
+from enmap_sharpener.scenes.guide_bands import SENTINEL2
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.simulation.landscape import landscape
 from enmap_sharpener.simulation.materials import KINDS, MATERIALS
 from enmap_sharpener.simulation.scene import (
@@ -82,11 +83,11 @@ def test_degraded_truth_is_enmap(pair, detector, shift):
 def test_sentinel2_is_the_response_of_the_truth():
     _, sentinel2, truth = simulate_pair(SIZE, seed=1, rotation=0.0, **CALM)
     seen = np.isfinite(truth[0].values)
-    weights = band_responses(truth.wavelength.values, BANDS_10M, good=enmap_bands().good)
+    weights = SENTINEL2.finest.responses(truth.wavelength.values, good=enmap_bands().good)
     expected = np.tensordot(weights, np.nan_to_num(truth.values), 1)[:, seen]
     np.testing.assert_allclose(sentinel2.bands10.values[:, seen], expected, atol=0.015)
     assert np.sqrt(np.mean((sentinel2.bands10.values[:, seen] - expected) ** 2)) < 0.003
-    weights = band_responses(truth.wavelength.values, BANDS_20M, good=enmap_bands().good)
+    weights = SENTINEL2.coarser.responses(truth.wavelength.values, good=enmap_bands().good)
     fine = np.tensordot(weights, np.nan_to_num(truth.values), 1)
     coarse = Observation.between(Grid.of(sentinel2.bands20), Grid.of(truth), sigma=0.5).degrade(fine)
     inner = (slice(None), slice(8, -8), slice(8, -8))
