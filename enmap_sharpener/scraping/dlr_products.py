@@ -28,7 +28,7 @@ from rasterio.windows import Window
 from ..core.errors import GridError, NotFound, ProductError
 from .credentials import bare
 from ..scenes.metadata import parse_metadata, parse_xml
-from ..core.files import make_folder
+from ..core.files import discard, make_folder
 from ..core.grid import windows
 from ..core.raster import create_raster, open_raster
 from .dlr_items import Found
@@ -310,7 +310,7 @@ def _fill_window(source: Source, stage: Path, client: Client, box, progress) -> 
     files.insert(0, FileRecord.of(xml)._asdict())
     for path in stage.iterdir():                # blocks, and what a killed run was writing
         if path.name not in {WINDOW, *(f["name"] for f in files)}:
-            path.unlink()
+            discard(path)
     return files
 
 
