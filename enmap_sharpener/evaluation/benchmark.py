@@ -23,7 +23,8 @@ from ..core.ledger import digest
 from ..preprocessing.masks import sentinel2_mask
 from ..core.grid import Grid
 from ..core.errors import EnmapError, ProductError, RequestError
-from ..core.files import list_files, make_folder, write_text
+from ..core.archives import list_files
+from ..core.files import make_folder, write_text
 from ..reconstruction.output import _plain, write_scene
 from .tables import box_plots, read_results, write_results
 from ..scenes.enmap import read_enmap, read_sentinel2

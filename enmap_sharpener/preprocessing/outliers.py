@@ -21,7 +21,7 @@ from ..core.operators import Observation
 from ..core.parallel import in_threads
 from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError
-from ..core.files import list_files
+from ..core.archives import list_files
 from ..core.raster import NODATA, SCALE
 from ..scenes.enmap import Scene, Sentinel2, read_enmap, read_sentinel2
 from ..scenes.guide_bands import SENTINEL2_10M

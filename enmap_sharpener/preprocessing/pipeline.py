@@ -20,7 +20,8 @@ from .checks import candidates, rejected
 from .checks import restore as bring_back
 from ..core.ledger import Ledger, begin, finish, forget, removable, remove, size, state
 from ..core.errors import EnmapError, OutputError, ProductError, Rejected, RequestError
-from ..core.files import list_files, make_folder, sweep_unfinished
+from ..core.archives import list_files
+from ..core.files import make_folder, sweep_unfinished
 from ..scraping.dlr_items import Skipped
 from .splits import GUARD, assign_splits, export_numpy, record_split
 from .stages import ALL, SCENE_STAGES, STAGES, Place, Settings, chosen

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.files import list_files, make_folder, write_json
+from ..core.archives import list_files
+from ..core.files import make_folder, write_json
 from ..core.errors import OutputError, ProductError
 from ..scraping.dlr_items import REJECTED
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .checks import Wanted, check_scene, reject
-from ..core.files import list_files, make_folder, write_json
+from ..core.archives import list_files
+from ..core.files import make_folder, write_json
 from .crop import CropRecord, crop_scene
 from ..core.ledger import digest
 from .masks import DISTANCE, mask_scene

@@ -31,7 +31,8 @@ from enmap_sharpener.scenes.metadata import (
     parse_xml,
 )
 from ..core.errors import BandError, EnmapError, GridError, MetadataError, NoValidPixels, OutputError, ProductError
-from ..core.files import file_name, list_files, read_bytes
+from ..core.archives import is_archive, list_files
+from ..core.files import file_name, read_bytes
 from ..core.grid import windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 
@@ -114,15 +115,15 @@ class Scene:
 _BAND_COORDINATES = ("wavelength", "fwhm", "detector", "good")
 
 # %% ../../nbs/01_scenes/03_enmap.ipynb #15966bf3
-_FILE = re.compile(r"(?P<prefix>.*?)-?(?P<kind>METADATA|SPECTRAL_IMAGE|QL_[A-Z_]+?)(_COG)?"
-                   r"\.(XML(\.XML)?|TIFF?|BSQ|BIL|BIP|JP2)", re.IGNORECASE)
+_FILE = re.compile(r"(?P<prefix>.*?)-?(?P<kind>METADATA|SPECTRAL_IMAGE|QL_[A-Z_]+?)(_COG)?( ?\(\d+\))?"     # what a browser adds
+                   r"\.(XML(\.XML)?|TIFF?|BSQ|BIL|BIP|DAT|IMG|JP2)", re.IGNORECASE)
 
 
 def _product_files(path: Path) -> dict[str, list[str]]:
     "Files of one product by kind ('METADATA', 'SPECTRAL_IMAGE', 'QL_...'); ProductError if there is none or more than one."
     chosen = _FILE.fullmatch(path.name) if path.is_file() else None
     found = [(file.rpartition("/")[0], match["prefix"].lower(), match["kind"].upper(), file)
-             for file in (list_files(path.parent, 0) if chosen else list_files(path))
+             for file in (list_files(path.parent, 0) if chosen else _listed(path))
              if (match := _FILE.fullmatch(file_name(file)))]
     products = {(folder, prefix) for folder, prefix, kind, _ in found if kind == "METADATA"}
     depth = min((folder.count("/") for folder, _ in products), default=0)
@@ -130,8 +131,8 @@ def _product_files(path: Path) -> dict[str, list[str]]:
     if chosen:
         products = {p for p in products if p[1] == chosen["prefix"].lower()} or products
     if len(products) != 1:
-        what = "holds no METADATA.XML" if not products else f"holds {len(products)} products"
-        raise ProductError(f"{path}: {what}; give the folder, the METADATA.XML or the ZIP of one EnMAP L2A product.")
+        what = f"holds {len(products)} products ({', '.join(sorted(file_name(folder) for folder, _ in products)[:3])}, …)" if products else "holds no METADATA.XML"
+        raise ProductError(f"{path}: {what}; give the folder, the METADATA.XML, the ZIP or the tar of one EnMAP L2A product.")
     [(folder, prefix)] = products
     alone = not any(f == folder and k == "METADATA" and p != prefix for f, p, k, _ in found)
     files: dict[str, list] = {}
@@ -139,6 +140,20 @@ def _product_files(path: Path) -> dict[str, list[str]]:
         if place == folder and (alone or other == prefix):
             files.setdefault(kind, []).append(file)
     return files | ({chosen["kind"].upper(): [str(path)]} if chosen else {})
+
+
+def _listed(path: Path) -> list[str]:
+    "Files of a product, also where an order still holds it packed; ProductError if it holds more than one archive and no product."
+    files = list_files(path)
+    for _ in range(2):       # an archive in an archive, and no deeper
+        packed = [f for f in files if is_archive(f)]
+        if not packed or any((match := _FILE.fullmatch(file_name(f))) and match["kind"].upper() == "METADATA" for f in files):
+            break
+        if len(packed) > 1:
+            raise ProductError(f"{path}: holds {len(packed)} archives ({', '.join(map(file_name, packed[:3]))}, …) and no METADATA.XML; "
+                               "give the one that is meant, or unpack them.")
+        files = list_files(packed[0])
+    return files
 
 
 def _one(files: dict, kind: str, path: Path) -> str:

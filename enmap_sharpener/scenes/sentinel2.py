@@ -17,7 +17,8 @@ import xarray as xr
 from rasterio.windows import Window
 
 from ..core.errors import BandError, GridError, NoValidPixels, ProductError
-from ..core.files import file_name, list_files, make_folder, read_bytes
+from ..core.archives import list_files
+from ..core.files import file_name, make_folder, read_bytes
 from ..core.grid import windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 

@@ -23,7 +23,7 @@ from .dlr_search import STAC_URL
 from .copernicus import BASE_URL, TOKEN_URL, SentinelHub
 from .matchup import fetch_partner, target_grid
 from .bulk import Report
-from ..core.files import list_files
+from ..core.archives import list_files
 from .dlr_items import Skipped
 from .transfer import Client
 
