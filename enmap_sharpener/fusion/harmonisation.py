@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .alignment import fit_radiometry, window_sum
-from .guide import Mover
 from ..core.grid import Axis, Grid, axes, inside, joined, widened
-from ..core.operators import Observation, linear_stencil
+from ..core.operators import Observation, linear_stencil, window_sum
 from ..core.parallel import in_threads
-from .pair import Pair, Scratch, spread
+from .measurement import even_windows
+from .pair import Pair, Scratch, interpolate
+from .radiometry import fit_radiometry
 from .regression import LocalRegression
-from .measurement import windows
+from .sharpen20 import Mover
 
 # %% ../../nbs/05_fusion/08_harmonisation.ipynb #c908fdfe
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FineGuide:
             need = see.inputs(*window)
             degraded[window] = see.part(*window, *need).degrade(np.ascontiguousarray(raw.read(*need)[..., channels]), axes=(0, 1))
 
-        in_threads(one, windows(pair.coarse, 128), threads)
+        in_threads(one, even_windows(pair.coarse, 128), threads)
         fitted = fit_radiometry(degraded, seen, weight)
         level = degraded * fitted.field[..., None] * fitted.gain
         power = window_sum(level**2 * weight[..., None], 2.0)
@@ -73,7 +73,7 @@ class FineGuide:
 
     def level(self, rows, cols):
         """The guide at EnMAP's level, not yet consistent, in a window of the fine grid."""
-        factor = spread(self.factor, self.pair.coarse, self.pair.fine.part(rows, cols))
+        factor = interpolate(self.factor, self.pair.coarse, self.pair.fine.part(rows, cols))
         return self.raw.read(rows, cols)[..., self.channels] * factor + self.offset
 
     def __call__(self, rows, cols):

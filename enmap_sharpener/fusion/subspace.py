@@ -12,14 +12,15 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import minimum_filter
 
-from .guide import WholeGuide, highpass
-from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
-from ..core.operators import Observation, linear_stencil
 from ..core.grid import axes, inside, joined
+from ..core.operators import Observation, continued, linear_stencil
 from ..core.parallel import in_threads
-from .pair import Pair, complete, spread
+from .denoising import highpass
+from .guide import WholeGuide
+from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
+from .measurement import Survey, measure
+from .pair import Pair, complete, interpolate
 from .regression import LocalRegression
-from .measurement import Survey, continued, measure
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #a9264a61
 def band_noise(cubes, held, neighbours=3):
@@ -278,7 +279,7 @@ class SubspaceModel:
 
     def _trusted(self, d, predicted, c, fine, wide):
         """Prediction (changed in place) where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""
-        share = np.clip(spread(self.whole.trust, self.pair.coarse, self.pair.fine.part(*fine)) / 0.3, 0, 1)
+        share = np.clip(interpolate(self.whole.trust, self.pair.coarse, self.pair.fine.part(*fine)) / 0.3, 0, 1)
         if share.min() < 1:
             own = d.own.part(*fine, *wide)
             _blend(predicted, share**2 * (3 - 2 * share), own.cols(c, 1), own.rows.start, own.rows.weights.astype(np.float32))

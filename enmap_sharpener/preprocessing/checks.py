@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from ..fusion.alignment import Geometry, window_mean
-from .quarantine import candidates, reject, rejected, restore
+from ..core.errors import EnmapError, NoValidPixels
+from ..core.grid import Grid, windows
+from ..core.operators import window_mean
+from ..fusion.alignment import Geometry
+from ..fusion.measurement import degrade_guide, measure_guide, sample_windows, survey
+from ..fusion.pair import Pair
 from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
-from ..core.grid import Grid, windows
-from ..fusion.pair import Pair
-from ..scraping.matchup import enmap_angles
-from ..core.errors import EnmapError, NoValidPixels
+from .quarantine import candidates, reject, rejected, restore
 from ..scenes.enmap import read_enmap
 from ..scenes.sentinel2 import read_sentinel2
-from ..fusion.measurement import degrade_guide, measure_guide, sample_windows, survey
+from ..scraping.matchup import enmap_angles
 
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #7d7d0f57
 _all_ = ["candidates", "reject", "rejected", "restore"]

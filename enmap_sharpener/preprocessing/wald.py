@@ -14,15 +14,15 @@ import numpy as np
 from skimage.registration import phase_cross_correlation
 from threadpoolctl import threadpool_limits
 
-from ..fusion.alignment import Geometry, window_mean
-from .crop import cropped
-from ..fusion.guide import WholeGuide, usable
-from ..core.grid import Axis, Grid, axes, inside, widened
-from ..core.operators import Observation
-from ..core.parallel import in_threads
-from ..fusion.pair import Pair, Scratch, complete
 from ..core.errors import GridError, NoValidPixels
-from ..fusion.measurement import GuideModel, Survey, continued, degrade_guide, measure_guide, model_guide, sample_windows, survey, windows
+from ..core.grid import Axis, Grid, axes, inside, widened
+from ..core.operators import Observation, continued, window_mean
+from ..core.parallel import in_threads
+from ..fusion.alignment import Geometry
+from ..fusion.guide import WholeGuide, usable
+from ..fusion.measurement import GuideModel, Survey, degrade_guide, even_windows, measure_guide, model_guide, sample_windows, survey
+from ..fusion.pair import Pair, Scratch, complete
+from .crop import cropped
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #ee598bc5
 def runs(bands, gap=3.0):
@@ -303,7 +303,7 @@ def degrade_enmap(aligned, grid, masked, threads=1):
         out.write(*window, values)
 
     with threadpool_limits(1):
-        in_threads(one, windows(grid, 24), threads)
+        in_threads(one, even_windows(grid, 24), threads)
     return out
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #d7115d6d
@@ -370,7 +370,7 @@ def _where(read, grid, threads):
     def one(window):
         held[window] = _held(read(*window))
 
-    in_threads(one, windows(grid, 96), threads)
+    in_threads(one, even_windows(grid, 96), threads)
     return held
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #2e8945a2
@@ -451,7 +451,7 @@ class PredictionPair:
         coarse = self.aligned.pair.guide_bands.coarse
         out = Scratch((*self.grid.shape, len(self.aligned.pair.guide_bands.coarser)), np.float32)
         with threadpool_limits(1):
-            in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., coarse]), windows(self.grid, 384), threads)
+            in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., coarse]), even_windows(self.grid, 384), threads)
         return out
 
     def read(self, rows, cols):

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..fusion import subspace
 from ..core.grid import axes, inside, joined, widened
+from ..core.operators import continued
 from ..core.parallel import in_threads
-from ..fusion.pair import Pair, Scratch, complete, spread
 from ..core.raster import NODATA, SCALE, to_int16
-from ..fusion.measurement import Measured, continued, measure, windows
+from ..fusion import subspace
+from ..fusion.measurement import Measured, even_windows, measure
+from ..fusion.pair import Pair, Scratch, complete, interpolate
 from ..preprocessing.wald import Interpolator, weighted
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #2d841c79
@@ -147,7 +148,7 @@ def _guide(pair, measured, channels, threads):
         bands = model.whole(*window)[0]
         out.write(*window, (bands if max(channels) < bands.shape[-1] else np.concatenate([bands, model(*window)[..., coarse]], -1))[..., channels])
 
-    in_threads(one, windows(pair.fine, 768), threads)
+    in_threads(one, even_windows(pair.fine, 768), threads)
     return out.read
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #e70f1347
@@ -221,7 +222,7 @@ class NetworkModel:
 
     def _share(self, rows, cols):
         """Of what the network adds, as much as the guide is trusted, shape (y, x, 1)."""
-        trust = spread(self.measured.model.whole.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))
+        trust = interpolate(self.measured.model.whole.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))
         share = np.clip(trust / 0.3, 0, 1)
         return share**2 * (3 - 2 * share)
 
@@ -268,7 +269,7 @@ def _scaling(pair, measured, contract, guide, see, most=200_000):
     clear[np.arange(clear.shape[0]) % every > 0] = False
     clear[:, np.arange(clear.shape[1]) % every > 0] = False
     x1, x = [], []
-    for w in windows(pair.coarse, 128):
+    for w in even_windows(pair.coarse, 128):
         if clear[w].any():
             need = see.inputs(*w)
             x1.append(pair.enmap(*w)[clear[w]])

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..fusion.guide import usable
-from ..core.operators import Observation, Stencil
 from ..core.grid import axes, joined, widened
+from ..core.operators import Observation, Stencil
 from ..core.parallel import in_threads
+from ..fusion.guide import usable
+from ..fusion.measurement import even_windows
 from ..fusion.pair import Pair, complete
 from ..scenes.guide_bands import SENTINEL2_10M
 from .sharpening import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys
-from ..fusion.measurement import windows
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #6ee4544a
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Moments:
             z = np.concatenate([image, y], -1)[held & guided].astype(float)
             return len(z), z.sum(0), z.T @ z
 
-        n, total, squares = (sum(part) for part in zip(*in_threads(one, windows(pair.coarse, 128), threads), strict=True))
+        n, total, squares = (sum(part) for part in zip(*in_threads(one, even_windows(pair.coarse, 128), threads), strict=True))
         mean = total / max(n, 1)
         return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean))
 
