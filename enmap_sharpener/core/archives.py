@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_ENTRIES', 'LONGEST_NAME', 'is_archive', 'list_files']
 
-# %% ../../nbs/00_core/07_archives.ipynb #1e5cb539
+# %% ../../nbs/00_core/07_archives.ipynb #b2b5d850
 import atexit
 import logging
 import os
@@ -21,7 +21,7 @@ from pathlib import Path
 from .errors import OutputError, ProductError
 from .files import file_name
 
-# %% ../../nbs/00_core/07_archives.ipynb #4e3b2ee9
+# %% ../../nbs/00_core/07_archives.ipynb #33aecac9
 MOST_ENTRIES = 2**16        # files in an archive: a Sentinel-2 product has some hundred
 LONGEST_NAME = 255          # bytes of a file's name: what file systems allow
 _ENDING = re.compile(r"\.(zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
@@ -100,7 +100,7 @@ def _zip_names(path: Path) -> list[str]:
     _check_names(names, path.name)
     return names
 
-# %% ../../nbs/00_core/07_archives.ipynb #954cc025
+# %% ../../nbs/00_core/07_archives.ipynb #a7e924d0
 @lru_cache(1)
 def _temporary() -> Path:
     "The folder of this process for what is unpacked."

@@ -319,7 +319,7 @@ class Observation:
         residual = np.nan_to_num(y - self.degrade(x))
         return x + self.inverse(nugget, length).degrade(residual)
 
-# %% ../../nbs/00_core/04_operators.ipynb #dddd660c
+# %% ../../nbs/00_core/04_operators.ipynb #0dd85835
 LEAST_WEIGHT = 1e-6
 """Sum of weights below which a mean of nothing is zero."""
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['highpass', 'relative_noise', 'Denoiser']
 
-# %% ../../nbs/05_fusion/05_denoising.ipynb #e7edb318
+# %% ../../nbs/05_fusion/05_denoising.ipynb #e47fc2b0
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNUSABLE', 'usable', 'WholeGuide']
 
-# %% ../../nbs/05_fusion/04_guide.ipynb #a401a0e6
+# %% ../../nbs/05_fusion/04_guide.ipynb #63e3adec
 from dataclasses import dataclass
 from functools import cached_property
 

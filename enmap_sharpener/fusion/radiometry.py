@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Radiometry', 'weighted_line', 'fit_radiometry', 'measure_trust']
 
-# %% ../../nbs/05_fusion/02_radiometry.ipynb #e760006b
+# %% ../../nbs/05_fusion/02_radiometry.ipynb #e858d73a
 from dataclasses import dataclass
 
 import numpy as np

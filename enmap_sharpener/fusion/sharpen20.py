@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Sharpen20', 'measure_blur20', 'Mover', 'measure_swir_geometry']
 
-# %% ../../nbs/05_fusion/06_sharpen20.ipynb #85c3ea5d
+# %% ../../nbs/05_fusion/06_sharpen20.ipynb #c57bd368
 from dataclasses import dataclass
 
 import numpy as np
