@@ -46,7 +46,7 @@ def _driver(path: str) -> str:
     archive = path.removeprefix("/vsizip/{").partition("}/")[0] if path.startswith("/vsizip/{") else path
     if "://" in archive or archive.startswith("/vsi"):
         raise ProductError(f"{path}: is an address; fetch the file and give its path.")
-    stem, dot, ending = path.rpartition(".")
+    stem, dot, ending = path.removesuffix(".part").rpartition(".")     # a download is looked at before it has its name
     if dot and ending.lower() in _DRIVERS:
         return _DRIVERS[ending.lower()]
     if path.startswith("/vsizip/") or any(os.path.isfile(f"{place}.{hdr}") for place in (path, stem) if place for hdr in ("hdr", "HDR")):
