@@ -10,19 +10,32 @@ import nbformat
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "_docs"
-FOLDERS = {"notebooks": "nbs", "jobs": "nbs/jobs", "explore": "nbs/explore"}
+FOLDERS = {"notebooks": "[0-9][0-9]_*/*.ipynb", "notebooks/jobs": "jobs/*.ipynb", "notebooks/explore": "explore/*.ipynb"}    # of the site: what of nbs it lists
 LISTED = {
-    "notebooks": "# Notebooks\n\nThe notebooks are the source of the package: each explains one concern, exports one module, and tests it. Here they are with "
-                 "the outputs of their last run; code that goes into the package is folded behind the names that it defines.\n",
-    "jobs": "# Jobs\n\nNotebooks with parameters, which `enmap-sharpener batch` runs over many scenes, see [Many scenes, on Slurm](/guides/slurm.md).\n",
-    "explore": "# Exploration\n\nNotebooks to look around in. Here they stand still; in JupyterLab, `jupyter lab nbs/explore`, their controls move.\n",
+    "notebooks": "# Notebooks\n\nThe notebooks are the source of the package: each explains one concern, exports one module, and tests it. They stand in "
+                 "[rooms](/rooms.md), of which each uses only those before it. Here they are with the outputs of their last run; code that goes into the package "
+                 "is folded behind the names that it defines.\n",
+    "notebooks/jobs": "# Jobs\n\nNotebooks with parameters, which `enmap-sharpener batch` runs over many scenes, see [Many scenes, on Slurm](/guides/slurm.md).\n",
+    "notebooks/explore": "# Exploration\n\nNotebooks to look around in. Here they stand still; in JupyterLab, `jupyter lab nbs/explore`, their controls move.\n",
 }
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.MULTILINE)
 
 
 def notebooks(folder: str) -> list[Path]:
-    "The notebooks of a folder, in their order, without the one that README is made from."
-    return sorted(path for path in (ROOT / FOLDERS[folder]).glob("*.ipynb") if path.stem != "index")
+    "The notebooks that a folder of the site lists, in their order."
+    return sorted((ROOT / "nbs").glob(FOLDERS[folder]))
+
+
+def place(path: Path) -> str:
+    "Where the site has a notebook: its folder `notebooks` is laid out as `nbs` is, so that links between notebooks hold."
+    return f"notebooks/{path.relative_to(ROOT / 'nbs').as_posix()}"
+
+
+def room(path: Path) -> tuple[str, str]:
+    "What the room of a notebook is called, and what it owns, from the docstring of its sub-package."
+    source = ROOT / "enmap_sharpener" / path.parent.name[3:] / "__init__.py"
+    name, _, owns = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))).partition(": ")
+    return name, owns[0].upper() + owns[1:]
 
 
 def title(notebook) -> tuple[str, str]:
@@ -37,8 +50,8 @@ def _rest(notebook) -> str:
 
 
 def module(notebook) -> str | None:
-    "The module that a notebook exports."
-    found = re.search(r"^#\| ?default_exp (\w+)", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
+    "The module that a notebook exports, as `room.module`."
+    found = re.search(r"^#\| ?default_exp ([\w.]+)", "\n".join(cell.source for cell in notebook.cells), re.MULTILINE)
     return found and found[1]
 
 
@@ -53,7 +66,7 @@ def _defined(source: str) -> str:
 
 def _reference_of(name: str) -> str:
     "Where the names of a module are explained: commands have a page in common."
-    return "commands" if name.startswith("cli") else name
+    return "commands" if name.startswith("cli.") else name.replace(".", "/")
 
 
 def page(path: Path):
@@ -77,42 +90,51 @@ def page(path: Path):
 
 
 def listing(folder: str, pages: dict[Path, object]) -> str:
-    "The page that lists a folder: groups by number, each with the title of its first notebook."
+    "The page that lists a folder; the notebooks that are the package, room by room."
+    text = [LISTED[folder]]
+    for (name, owns), group in _rooms(pages, folder):
+        text += [f"## {name}\n\n{owns}\n"] * (folder == "notebooks")
+        text += [f"- [{heading}](/{place(path)}): {sentence}" for path, (heading, sentence) in group]
+        text += ["", *_hidden((f"/{place(path.with_suffix(''))}" for path, _ in group), name)]
+    if folder == "notebooks" and (more := [f"/{name}/index" for name in FOLDERS if name != folder and notebooks(name)]):
+        text += ["## Jobs and exploration\n", *(f"- [{LISTED[m[1:-6]].splitlines()[0][2:]}]({m}.md)" for m in more), "", *_hidden(more, "More")]
+    return "\n".join(text)
+
+
+def _rooms(pages: dict[Path, object], folder: str = "notebooks") -> list:
+    "Notebooks with what they are called, gathered by room."
     groups = {}
     for path, notebook in pages.items():
-        groups.setdefault(path.stem[:2] if folder == "notebooks" else "", []).append((path, *title(notebook)))
-    text = [LISTED[folder]]
-    for group in groups.values():
-        heading = group[0][1]
-        if folder == "notebooks":
-            text.append(f"## {heading}\n")
-        text += [f"- [{name}]({path.name}): {sentence}" for path, name, sentence in group]
-        text += ["", "```{toctree}", ":hidden:", *([f":caption: {heading}"] if folder == "notebooks" else []), "", *(path.stem for path, *_ in group), "```", ""]
-    if folder == "notebooks" and (more := [f"/{name}/index" for name in FOLDERS if name != folder and notebooks(name)]):
-        text += ["## Jobs and exploration\n", "```{toctree}", ":maxdepth: 2", ":caption: More", "", *more, "```", ""]
-    return "\n".join(text)
+        groups.setdefault(room(path) if folder == "notebooks" else ("", ""), []).append((path, title(notebook)))
+    return list(groups.items())
+
+
+def _hidden(documents, caption: str) -> list[str]:
+    "Documents for the side of the page."
+    return ["```{toctree}", ":hidden:", *[f":caption: {caption}"] * bool(caption), "", *documents, "```", ""]
 
 
 def reference(pages: dict[Path, object]) -> dict[str, str]:
     "The pages of the modules, and the one that lists them, from the notebooks that export them."
-    sources = {name: (path, *title(notebook)) for path, notebook in pages.items() if (name := module(notebook)) and _reference_of(name) == name}
-    files, groups = {}, {}
-    for name, (path, heading, sentence) in sources.items():
-        files[f"api/{name}.md"] = (f"# {name}\n\nMade, explained and tested in [{heading}](/notebooks/{path.name}).\n\n"
-                                   f"```{{eval-rst}}\n.. automodule:: enmap_sharpener.{name}\n   :members:\n   :exclude-members: __init__\n```\n")
-        groups.setdefault(path.stem[:2], []).append((heading, name, sentence))
+    documented = {path: notebook for path, notebook in pages.items() if (name := module(notebook)) and _reference_of(name) != "commands"}
+    files = {}
     text = ["# Reference\n\nEvery public name of every module: shapes, units, what is raised, and where a formula comes from. "
             "[The commands](commands.md) have a page of their own.\n\n```{toctree}\n:hidden:\n\ncommands\n```\n"]
-    for group in groups.values():
-        text += [f"## {group[0][0]}\n", *(f"- [`{name}`]({name}.md): {sentence}" for _, name, sentence in group), ""]
-        text += ["```{toctree}", ":hidden:", f":caption: {group[0][0]}", "", *(name for _, name, _ in group), "```", ""]
+    for (heading, owns), group in _rooms(documented):
+        names = {module(documented[path]): (path, *said) for path, said in group}
+        for name, (path, called, _) in names.items():
+            files[f"api/{_reference_of(name)}.md"] = (
+                f"# {name}\n\nMade, explained and tested in [{called}](/{place(path)}).\n\n"
+                f"```{{eval-rst}}\n.. automodule:: enmap_sharpener.{name}\n   :members:\n   :exclude-members: __init__\n```\n")
+        text += [f"## {heading}\n\n{owns}\n", *(f"- [`{name}`](/api/{_reference_of(name)}.md): {sentence}" for name, (*_, sentence) in names.items()), ""]
+        text += _hidden((f"/api/{_reference_of(name)}" for name in names), heading)
     return files | {"api/index.md": "\n".join(text)}
 
 
 def commands(pages: dict[Path, object]) -> str:
     "The page of the commands, as the app itself describes them."
     for name in filter(None, map(module, pages.values())):
-        if name.startswith("cli"):
+        if _reference_of(name) == "commands":
             importlib.import_module(f"enmap_sharpener.{name}")
     app = importlib.import_module("enmap_sharpener.cli.app").app
     described = app.generate_docs(output_format="markdown", heading_level=1)
@@ -120,13 +142,13 @@ def commands(pages: dict[Path, object]) -> str:
     return "# Commands\n\nWhat `--help` says of each command.\n\n" + linked(described[start:].replace(f"## {app.name[0]} ", "## "))
 
 
-def readme() -> dict[str, str]:
-    "The sections of README, without their headings, and what it begins with, to be included in pages."
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    pitch, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
-    parts = {re.sub(r"[^a-z]+", "-", head.lower()).strip("-"): body for head, _, body in (s.partition("\n") for s in sections)}
-    parts["pitch"] = "".join(line for line in pitch.splitlines(keepends=True) if not line.startswith(("# ", ">", "!", "*")))
-    return {f"readme/{name}.md": linked(body) for name, body in parts.items()}
+def sections(name: str) -> dict[str, str]:
+    "The sections of README or CONTRIBUTING, without their headings, and what it begins with, to be included in pages."
+    text = (ROOT / f"{name.upper()}.md").read_text(encoding="utf-8")
+    pitch, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    found = {re.sub(r"[^a-z]+", "-", head.lower()).strip("-"): body for head, _, body in (s.partition("\n") for s in parts)}
+    found["pitch"] = "".join(line for line in pitch.splitlines(keepends=True) if not line.startswith(("# ", ">", "!", "*")))
+    return {f"{name}/{part}.md": linked(body) for part, body in found.items()}
 
 
 def benchmarks() -> str:
@@ -137,7 +159,7 @@ def benchmarks() -> str:
 
 def linked(text: str) -> str:
     "Text of the repository's root with links that hold on the site."
-    text = re.sub(r"\]\(nbs/(jobs/|explore/)?(\w+\.ipynb)", lambda m: f"](/{m[1] or 'notebooks/'}{m[2]}", text)
+    text = text.replace("](nbs/", "](/notebooks/")
     text = re.sub(r"\]\((LICENSE|CHANGELOG\.md|CONTRIBUTING\.md)\)", lambda m: f"](/{m[1].lower()})", text)
     text = text.replace("](/license)", "](/license.md)").replace("](output/models/", "](/models/")
     return re.sub(r"((?:^(?: {4}.*)?\n)*^ {4}.*\n)", _fenced, text, flags=re.MULTILINE)
@@ -155,10 +177,10 @@ def gather(target: Path) -> None:
         pages = {path: nbformat.read(path, as_version=4) for path in notebooks(folder)}
         if pages:
             files[f"{folder}/index.md"] = listing(folder, pages)
-        files |= {f"{folder}/{path.name}": nbformat.writes(page(path)) for path in pages}
+        files |= {place(path): nbformat.writes(page(path)) for path in pages}
         if folder == "notebooks":
             files |= reference(pages) | {"api/commands.md": commands(pages)}
-    files |= readme() | {"readme/benchmarks.md": benchmarks()}
+    files |= sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks()}
     files |= {name.lower(): linked((ROOT / name).read_text(encoding="utf-8")) for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
     files["license.md"] = f"# Licence\n\n```text\n{(ROOT / 'LICENSE').read_text(encoding='utf-8')}\n```\n"
     files |= {f"models/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "output/models").glob("*.md")}

@@ -18,7 +18,7 @@ project, author, release = cfg["lib_name"], cfg["author"], cfg["version"]
 project_copyright = cfg["copyright"]
 root_doc = "index"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx_design", "mathml"]
-exclude_patterns = ["readme/*"]
+exclude_patterns = ["readme/*", "contributing/*"]    # parts that pages include
 
 nb_execution_mode = "off"       # notebooks are shown as they were committed
 nb_output_stderr = "remove"

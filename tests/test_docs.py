@@ -155,29 +155,30 @@ def test_guide_of_slurm(tmp_path):
 # ---- how notebooks become pages ---------------------------------------------------------------------------------
 
 def test_a_notebook_becomes_a_page(tmp_path):
-    from build import page
+    from build import module, page
     new = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_markdown_cell("# Name\n\n> One sentence."),
-        nbformat.v4.new_code_cell("#| default_exp name"),
+        nbformat.v4.new_code_cell("#| default_exp room.name"),
         nbformat.v4.new_code_cell("#| export\nimport numpy as np"),
         nbformat.v4.new_code_cell("#| export\nA, B = 1, 2\n\n\ndef f():\n    pass\n\n\nclass G:\n    '#| hide'"),
         nbformat.v4.new_code_cell("#| hide\nsecret"),
         nbformat.v4.new_code_cell("f()", outputs=[nbformat.v4.new_output("stream", text="out")])])
     nbformat.write(new, tmp_path / "00_name.ipynb")
+    assert module(new) == "room.name"
     head, imports, code, shown = page(tmp_path / "00_name.ipynb").cells
-    assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/name.md)" in head.source
+    assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/room/name.md)" in head.source
     assert imports.source == "import numpy as np" and imports.metadata.mystnb.code_prompt_show == "imports"
     assert code.metadata.tags == ["hide-input"] and code.metadata.mystnb.code_prompt_show == "A, B, f, G"
     assert shown.source == "f()" and shown.outputs[0].text == "out" and "tags" not in shown.metadata
 
 
-def test_sections_of_readme_that_pages_include():
-    from build import benchmarks, readme
-    made = {*readme(), "readme/benchmarks.md"}
-    asked = {name for page in PAGES for name in re.findall(r"\{include\} (?:\.\./)*(readme/\S+)", page.read_text(encoding="utf-8"))}
-    assert asked <= made, f"no section in README for {asked - made}"
+def test_sections_that_pages_include():
+    from build import benchmarks, sections
+    made = sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks()}
+    asked = {name for page in PAGES for name in re.findall(r"\{include\} (?:\.\./)*(\S+)", page.read_text(encoding="utf-8"))}
+    assert asked <= set(made), f"no section in README or CONTRIBUTING for {asked - set(made)}"
     assert all(path.name in benchmarks() for path in (ROOT / "benchmarks").glob("*.py"))
-    assert not any(re.search(r"\]\((nbs|output)/", text) for text in readme().values())
+    assert not any(re.search(r"\]\((nbs|output)/", text) for text in made.values())
 
 
 # ---- the site ---------------------------------------------------------------------------------------------------
@@ -222,13 +223,14 @@ def pages(site):
 
 @pytest.mark.slow
 def test_pages_are_there(site, pages):
-    from build import FOLDERS, module, notebooks
-    for folder in FOLDERS:
-        for path in notebooks(folder):
-            assert (site / folder / f"{path.stem}.html").is_file()
-            name = module(nbformat.read(path, as_version=4))
-            assert not name or name.startswith("cli") or f"enmap_sharpener.{name}" in (site / f"api/{name}.html").read_text(encoding="utf-8")
-    for name in ("index", "install", "tutorial", "theory", "benchmarks", "changelog", "limits", "api/commands", "guides/qgis", "guides/slurm", "guides/reference"):
+    from build import FOLDERS, module, notebooks, place
+    listed = [path for folder in FOLDERS for path in notebooks(folder)]
+    assert {*listed, ROOT / "nbs/index.ipynb"} == set((ROOT / "nbs").rglob("*.ipynb"))
+    for path in listed:
+        assert (site / place(path)).with_suffix(".html").is_file()
+        name = module(nbformat.read(path, as_version=4))
+        assert not name or name.startswith("cli.") or f"enmap_sharpener.{name}" in (site / f"api/{name.replace('.', '/')}.html").read_text(encoding="utf-8")
+    for name in ("index", "install", "tutorial", "theory", "benchmarks", "changelog", "limits", "api/commands", "guides/qgis", "guides/slurm", "guides/reference", "rooms"):
         assert pages[site / f"{name}.html"].headings["h1"] == 1
     assert pages[site / "theory.html"].headings["math"] > 20
     assert (site / "_static/math.woff").stat().st_size < 400_000
@@ -277,7 +279,7 @@ def test_in_a_browser(browser, address, width):
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    for name in ("index", "tutorial", "theory", "benchmarks", "guides/qgis", "api/commands", "api/sharpening", "notebooks/index", "notebooks/03a_subspace", "notebooks/02j_inspection"):
+    for name in ("index", "tutorial", "theory", "benchmarks", "guides/qgis", "api/commands", "api/sharpening/sharpening", "notebooks/index", "notebooks/05_fusion/09_subspace", "notebooks/06_preprocessing/07_outliers", "rooms"):
         page.goto(f"{address}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
     page.goto(f"{address}/index.html")
@@ -295,5 +297,5 @@ def test_search_finds(browser, address):
     page.keyboard.press("Control+k")
     page.keyboard.type("kriging")
     page.keyboard.press("Enter")
-    page.wait_for_selector("ul.search li a[href*='02a_observation'], ul.search li a[href*='theory']")    # results come one by one
+    page.wait_for_selector("ul.search li a[href*='04_operators'], ul.search li a[href*='theory']")    # results come one by one
     page.close()

@@ -1,0 +1,1 @@
+"""Batch: many scenes, here or on a cluster."""

@@ -1,0 +1,1 @@
+"""Core: what everything stands on, and knows nothing of EnMAP."""

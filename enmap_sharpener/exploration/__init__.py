@@ -1,0 +1,1 @@
+"""Exploration: looking around with widgets."""

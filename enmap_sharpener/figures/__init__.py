@@ -1,0 +1,1 @@
+"""Figures: how every picture looks."""

@@ -1,0 +1,1 @@
+"""Insights: a look into a network."""

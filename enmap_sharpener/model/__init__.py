@@ -1,0 +1,1 @@
+"""Model: supErMAPnet, and the data as it takes them."""

@@ -1,0 +1,1 @@
+"""Preprocessing: from pairs of scenes to data that networks learn from."""

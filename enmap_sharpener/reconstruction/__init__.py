@@ -1,0 +1,1 @@
+"""Reconstruction: the files that a user gets."""

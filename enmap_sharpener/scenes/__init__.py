@@ -1,0 +1,1 @@
+"""Scenes: what a scene is, on disk and in memory."""

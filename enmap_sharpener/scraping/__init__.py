@@ -1,0 +1,1 @@
+"""Scraping: from a box on the map to files."""

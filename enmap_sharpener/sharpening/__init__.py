@@ -1,0 +1,1 @@
+"""Sharpening: one interface for every method."""

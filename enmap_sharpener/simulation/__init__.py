@@ -1,0 +1,1 @@
+"""Simulation: a scene whose truth is known."""

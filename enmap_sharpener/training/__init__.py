@@ -1,0 +1,1 @@
+"""Training: losses, fitting, and the search for better settings."""
