@@ -1,19 +1,22 @@
-# `make demo` shows the package at work, `make test` checks it, `make docs` makes its site. Each makes what it needs in .venv, once.
+# `make demo` shows the package at work, `make test` checks it (`make test-slow` the rest), `make docs` makes its site. Each makes what it needs in .venv, once.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 PROJECT := settings.ini setup.py pyproject.toml
 
-.PHONY: demo test readme docs clean
+.PHONY: demo test test-slow readme docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
 	$(BIN)/enmap-sharpener demo --output demo --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/pytest -n 2
+	$(BIN)/python tests/notebooks.py
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 -m slow
 
 readme: $(VENV)/.installed-dev
 	$(BIN)/python tests/readme.py

@@ -39,7 +39,7 @@ def services(monkeypatch, tmp_path):
         yield region
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     "Chromium without a window; the test is skipped where it or playwright is missing."
     sync_api = pytest.importorskip("playwright.sync_api")
@@ -51,6 +51,11 @@ def browser():
         yield browser
         browser.close()
 
+
+# Where several workers fill the processors, none of them gains by threads of its own.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 
 # The server of forks has to find the helpers of the tests.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])

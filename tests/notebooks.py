@@ -1,0 +1,67 @@
+"""Runs notebooks as `nbdev_test` does, which of their cells by settings.ini, each in a process of its own; but all are forked from one
+process that has imported everything once. `python tests/notebooks.py` runs all, `python tests/notebooks.py nbs/05_fusion` those of a room."""
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def notebooks(places):
+    "All notebooks at and below some places, but hidden ones and those in folders with a .notest; the last room's first, for they take long."
+    found = {path for place in map(Path, places) for path in ([place] if place.is_file() else place.rglob("*.ipynb"))}
+    shown = lambda path: not any(part.startswith((".", "_")) for part in path.relative_to(ROOT).parts)
+    return sorted((p for p in map(Path.resolve, found) if shown(p) and not (p.parent / ".notest").exists()), reverse=True)
+
+
+def execute(path, flags, pipe):
+    "A notebook in this process; sends CPU time [s], and exits with 1 where a cell fails."
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    config = get_config(path=ROOT)
+    with redirect_stdout(StringIO()):       # what widgets are as text
+        passed, _ = test_nb(path, skip_flags=config.tst_flags.split(), force_flags=flags, basepath=config.config_path)
+    pipe.send(sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    sys.exit(not passed)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("places", nargs="*", default=[ROOT / "nbs"], help="notebooks and folders of notebooks")
+    parser.add_argument("--flags", default="", help="marks of cells (slow, gpu, net) to run too")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    # Forking what has imported much is safe on Linux alone.
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])     # where the server looks
+        context.set_forkserver_preload(["everything"])
+
+    def run(path):
+        start, (end, pipe) = time.perf_counter(), context.Pipe(duplex=False)
+        process = context.Process(target=execute, args=(path, given.flags.split(), pipe))
+        process.start()
+        pipe.close()
+        try:
+            used = end.recv()
+        except EOFError:        # it died
+            used = float("nan")
+        process.join()
+        print(f"{'passed' if process.exitcode == 0 else 'FAILED'} {path.relative_to(ROOT)} [{time.perf_counter() - start:.1f} s, {used:.1f} of CPU]", flush=True)
+        return process.exitcode == 0
+
+    with ThreadPoolExecutor(given.workers) as pool:
+        passed = list(pool.map(run, notebooks(given.places)))
+    print(f"{sum(passed)} of {len(passed)} notebooks passed")
+    sys.exit(not all(passed))
+
+
+if __name__ == "__main__":
+    main()
