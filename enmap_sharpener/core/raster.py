@@ -154,14 +154,16 @@ class _Blocks:
 class _LazyRaster:
     """Bands of a raster file as an array (band, y, x) that reads when it is sliced.
 
-    With `gain` and `offset` (one number a band) values are float32 reflectance, NaN for nodata; without, the file's own.
+    With `gain` and `offset` (one number a band) values are float32 reflectance, NaN for nodata; without, the file's own. A pixel that is 0 in all of the
+    bands `background` (indices) is nodata too.
     `unit` is the size of a block (rows, cols) that is read and kept.
     """
 
     ndim = 3
 
-    def __init__(self, path, bands, shape, dtype, unit, nodata=None, gain=None, offset=None):
-        self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset
+    def __init__(self, path, bands, shape, dtype, unit, nodata=None, gain=None, offset=None, background=()):
+        self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset, background
+        self.background = np.array(background, int)
         self.path, self.bands, self.shape, self.unit = path, np.array(bands), (len(bands), *shape), unit
         # -32768 is no reflectance, whatever a file declares; whole numbers as int, which numpy compares five times faster
         whole = int if np.issubdtype(dtype, np.integer) else float
@@ -187,10 +189,11 @@ class _LazyRaster:
 
     def _copy(self, out, bands, y, x, top, left):
         "Copy what block (y, x) has of a window that starts at (top, left)."
-        block = self.blocks.get((bands.tobytes(), y, x), lambda: self._load(bands, y, x))
+        block, empty = self._block(bands, y, x), self._empty(bands, y, x)
         y, x = y * self.unit[0], x * self.unit[1]
         target = out[:, max(y - top, 0):y + block.shape[1] - top, max(x - left, 0):x + block.shape[2] - left]
-        values = block[:, max(top - y, 0):, max(left - x, 0):][:, :target.shape[1], :target.shape[2]]
+        cut = lambda a: a[..., max(top - y, 0):, max(left - x, 0):][..., :target.shape[1], :target.shape[2]]
+        values = cut(block)
         if self.gain is None:
             target[...] = values
             return
@@ -200,6 +203,21 @@ class _LazyRaster:
             target += self.offset[bands]
         for nodata in self.nodata:
             np.copyto(target, np.nan, where=values == nodata)
+        if empty is not None:
+            np.copyto(target, np.nan, where=cut(empty))
+
+    def _block(self, bands, y, x):
+        "Block (y, x) of some bands, decoded once."
+        return self.blocks.get((bands.tobytes(), y, x), lambda: self._load(bands, y, x))
+
+    def _empty(self, bands, y, x):
+        "Where block (y, x) is background; None where it is nowhere."
+        if not self.background.size:
+            return None
+        there = np.isin(self.background, bands).all()     # all bands are asked for at once as a rule: nothing more is read
+        block = self._block(bands, y, x)[[np.flatnonzero(bands == b)[0] for b in self.background]] if there else self._block(self.background, y, x)
+        empty = (block == 0).all(0)
+        return empty if empty.any() else None
 
     def _load(self, bands, y, x):
         "Block (y, x) of some bands from the file."
@@ -244,7 +262,7 @@ def _blocks_of(block: tuple, shape: tuple, side: int) -> tuple:
     return min(shape[0], rows * max(1, side**2 // (cols * rows))), cols
 
 # %% ../../nbs/00_core/02_raster.ipynb #cb513b30
-def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.DataArray:
+def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, background=()) -> xr.DataArray:
     """Open a raster without reading a pixel of it.
 
     Parameters
@@ -257,6 +275,8 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
         One number for each of `bands`: values become float32 `number * gain + offset` with NaN for nodata.
     nodata : float, optional
         Nodata where the file declares none.
+    background : sequence of int, optional
+        Positions in `bands`, from 0: a pixel that is 0 in all of these is nodata too, as in what masks or clips without saying so. With `gain` only.
 
     Returns
     -------
@@ -278,9 +298,9 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None) -> xr.
         bands = list(bands or file.indexes)
         block, nodata = file.block_shapes[0], nodata if file.nodata is None else file.nodata
         unit, dtype = _blocks_of(block, file.shape, 128), file.dtypes[bands[0] - 1]
-        raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset)
+        raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset, tuple(background))
         crs, t, chunks = file.crs, file.transform, (len(bands), *_blocks_of(block, file.shape, 256))
-    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset)
+    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, tuple(background))
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
     coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x}

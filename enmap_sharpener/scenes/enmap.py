@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 from enmap_sharpener.scenes.metadata import (
@@ -33,7 +34,7 @@ from enmap_sharpener.scenes.metadata import (
 from ..core.errors import BandError, EnmapError, GridError, MetadataError, NoValidPixels, OutputError, ProductError
 from ..core.archives import is_archive, list_files
 from ..core.files import file_name, read_bytes
-from ..core.grid import windows
+from ..core.grid import Grid, axes, windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 
 from .sentinel2 import Sentinel2, read_sentinel2, write_sentinel2
@@ -83,6 +84,8 @@ class Scene:
         Lazy uint8 layers that the product has, by the names of `QUALITY_LAYERS`; 'pixelmask' is (band, y, x).
     source : Path
         The product that was read.
+    assumptions : tuple of str
+        What had to be assumed of the product, a line each.
     """
 
     cube: xr.DataArray
@@ -90,6 +93,7 @@ class Scene:
     metadata: SceneMetadata
     quality: dict
     source: Path
+    assumptions: tuple[str, ...] = ()
 
     def cloud_mask(self, haze: bool = False, cirrus: bool = False) -> xr.DataArray:
         """Where EnMAP itself is cloudy.
@@ -167,7 +171,7 @@ def _one(files: dict, kind: str, path: Path) -> str:
 
 # %% ../../nbs/01_scenes/03_enmap.ipynb #fb1ce91a
 def read_enmap(path) -> Scene:
-    """Open an EnMAP L2A product; no pixel of it is read.
+    """Open an EnMAP L2A product; of its pixels a few samples are read.
 
     Parameters
     ----------
@@ -197,17 +201,72 @@ def read_enmap(path) -> Scene:
     files = _product_files(path)
     xml = _one(files, "METADATA", path)
     root = parse_xml(read_bytes(xml), file_name(xml))
-    metadata, (bands, complete) = parse_metadata(root, file_name(xml)), parse_bands(root, file_name(xml))
+    metadata, (bands, complete, assumed) = parse_metadata(root, file_name(xml)), parse_bands(root, file_name(xml))
     image = _one(files, "SPECTRAL_IMAGE", path)
-    cube = open_raster(image, gain=bands.gain, offset=bands.offset, nodata=NODATA)
-    if len(cube) != len(bands):
-        raise ProductError(f"{file_name(image)}: has {len(cube)} bands, but {file_name(xml)} lists {len(bands)}; "
+    raw = open_raster(image)
+    if len(raw) != len(bands):
+        raise ProductError(f"{file_name(image)}: has {len(raw)} bands, but {file_name(xml)} lists {len(bands)}; "
                            "the two do not belong together, get the product again.")
+    bands, background, found = _interpreted(image, raw.dtype, bands)
+    cube = open_raster(image, gain=bands.gain, offset=bands.offset, nodata=NODATA, background=background)
     if not complete:
         bands = replace(bands, good=bands.good & _measured(cube))
-    return Scene(_labelled(cube, bands), bands, metadata, _quality(files, cube, path), path)
+    metadata, clipped = _placed(metadata, cube, file_name(xml))
+    assumed += found + clipped
+    for line in assumed:
+        _log.warning(line)
+    return Scene(_labelled(cube, bands), bands, metadata, _quality(files, cube, path), path, tuple(assumed))
 
 # %% ../../nbs/01_scenes/03_enmap.ipynb #26a21433
+_BACKGROUND_NM = 480, 860, 1650, 2200     # a pixel of ground or water is not 0 in all of these
+_DIGITAL, _PERCENT = 110, 3    # 99th percentile of the values of a scene above which they are digital numbers, or percent
+
+
+def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[int], list[str]]:
+    """What the numbers of a cube mean, from samples of it: bands with their gain and offset, the bands that tell background, and what is assumed.
+
+    METADATA.XML gives the gain of the numbers that were delivered. Other programs save reflectance from 0 to 1, or percent, and leave the XML as it is.
+    """
+    usable = np.flatnonzero(bands.good) if bands.good.any() else np.arange(len(bands))
+    background = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _BACKGROUND_NM})
+    raw, name = open_raster(image, bands=[b + 1 for b in background]), file_name(image)
+    sample = np.concatenate([raw[:, rows, cols].values.reshape(len(background), -1) for rows, cols in _samples(raw.shape[1:])], 1).astype(float)
+    empty, assumed = (sample == 0).all(0), []
+    values = sample[np.isfinite(sample) & (sample > NODATA) & ~empty]
+    if empty.any():
+        assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
+    level = np.percentile(values, 99) if values.size else np.inf
+    if level > _DIGITAL or np.median(bands.gain) > 0.5 * SCALE * 100:
+        return bands, background, assumed
+    gain, what = (0.01, "percent") if level > _PERCENT else (1.0, "reflectance from 0 to 1")
+    if np.issubdtype(dtype, np.integer) and gain == 1:      # whole numbers from 0 to 3 say nothing
+        return bands, background, assumed
+    assumed.append(f"{name}: is taken as {what} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
+    return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
+
+
+def _samples(shape: tuple, most: int = 32, steps: int = 3):
+    "Windows (rows, cols) of up to `most` pixels a side, spread over a grid, at its corners and edges too."
+    for i in range(steps):
+        for j in range(steps):
+            yield tuple(slice((n - min(n, most)) * k // (steps - 1), (n - min(n, most)) * k // (steps - 1) + most) for n, k in zip(shape, (i, j)))
+
+
+def _placed(metadata: SceneMetadata, cube: xr.DataArray, name: str) -> tuple[SceneMetadata, list[str]]:
+    "Metadata without a footprint that reaches beyond the cube: that is of the scene that the cube was cut from."
+    if not metadata.footprint:
+        return metadata, []
+    x, y = transform("EPSG:4326", cube.rio.crs, *zip(*metadata.footprint))
+    west, south, east, north = cube.rio.bounds()
+    beyond = max(west - min(x), max(x) - east, south - min(y), max(y) - north) / abs(cube.rio.resolution()[0])
+    if not np.isfinite(beyond) or beyond <= _BEYOND:
+        return metadata, []
+    return replace(metadata, footprint=()), [f"{name}: its footprint reaches {beyond:.0f} pixels beyond the cube, which was cut; the corners are the cube's own"]
+
+
+_BEYOND = 2     # pixels by which a whole scene's footprint may reach beyond its cube: corners are given of pixels' centres, and rounded
+
+
 def _labelled(cube: xr.DataArray, bands: BandTable) -> xr.DataArray:
     "The cube with its bands as coordinates."
     columns = {name: ("band", getattr(bands, name)) for name in _BAND_COORDINATES}
@@ -224,6 +283,19 @@ def _measured(cube: xr.DataArray) -> np.ndarray:
     return good | ~good.any()
 
 
+def _on_cube(raster: xr.DataArray, cube: xr.DataArray, name: str) -> xr.DataArray:
+    "The part of a layer that lies under the cube, by its georeference; ProductError if it does not cover it, or its pixels are others."
+    layer, grid = Grid.of(raster), Grid.of(cube)
+    starts = [(b.start - a.start) / b.step for a, b in zip(axes(layer), axes(grid))]
+    first = [round(s) for s in starts]
+    same = layer.crs == grid.crs and all(abs(a.step - b.step) < 1e-6 * b.step and abs(s - f) < 0.01 for a, b, s, f in zip(axes(layer), axes(grid), starts, first))
+    if not same or any(f < 0 or f + b.n > a.n for f, a, b in zip(first, axes(layer), axes(grid))):
+        raise ProductError(f"{name}: does not cover the cube, pixel by pixel: it has {layer.shape} rows and columns within {tuple(map(round, layer.bounds))}, the cube "
+                           f"{grid.shape} within {tuple(map(round, grid.bounds))}; cut both alike, or get the product again.")
+    rows, cols = (slice(f, f + a.n) for f, a in zip(first, axes(grid)))
+    return raster if layer.shape == grid.shape else raster[:, rows, cols].rio.write_transform(grid.transform)
+
+
 def _quality(files: dict, cube: xr.DataArray, path: Path) -> dict:
     "The quality layers of a product, lazy, by name."
     layers = {}
@@ -231,10 +303,7 @@ def _quality(files: dict, cube: xr.DataArray, path: Path) -> dict:
         if layer.file not in files:
             _log.info("%s: has no quality layer %s", path.name, layer.file)
             continue
-        raster = open_raster(_one(files, layer.file, path))
-        if raster.shape[1:] != cube.shape[1:]:
-            raise ProductError(f"{file_name(files[layer.file][0])}: has {raster.shape[1:]} rows and columns, but the cube "
-                               f"{cube.shape[1:]}; get the product again.")
+        raster = _on_cube(open_raster(_one(files, layer.file, path)), cube, file_name(files[layer.file][0]))
         layers[name] = (raster if name == "pixelmask" else raster[0].drop_vars("band")).rename(name)
     return layers
 

@@ -278,7 +278,7 @@ def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
         **{key: _number(root, f"specific/{tag}/center") for key, tag in _ANGLES.items()})
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #143c8e8c
-def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
+def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool, list[str]]:
     """The band table of an EnMAP L2A scene.
 
     Parameters
@@ -294,6 +294,8 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
         `good` is False for bands whose statistics say that they are empty.
     complete : bool
         Whether there are statistics of every band, so that `good` can be relied on.
+    assumed : list of str
+        What had to be assumed of the bands, a line each.
 
     Raises
     ------
@@ -310,9 +312,9 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool]:
     statistics = {_band_number(e): (_number(e, "mean"), _number(e, "stdDeviation"))
                   for e in root.iterfind("product/bandStatistics/bandID")}
     good = [statistics.get(n) != (_EMPTY_MEAN, 0) for n in number]
-    bands = band_table(wavelength, fwhm, number=number, gain=column("GainOfBand", SCALE), offset=column("OffsetOfBand", 0.0),
-                       detector=_detectors(root, number, wavelength, name), good=good)
-    return bands, all(n in statistics for n in number)
+    detector, assumed = _detectors(root, number, wavelength, name)
+    bands = band_table(wavelength, fwhm, number=number, gain=column("GainOfBand", SCALE), offset=column("OffsetOfBand", 0.0), detector=detector, good=good)
+    return bands, all(n in statistics for n in number), assumed
 
 
 def _band_number(element: ElementTree.Element) -> int:
@@ -321,14 +323,22 @@ def _band_number(element: ElementTree.Element) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else 0
 
 
-def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.ndarray, name: str) -> np.ndarray:
-    "'VNIR' or 'SWIR' of each band, from the lists of expected channels."
+_OVERLAP_NM = 900, 1000      # where both detectors measure; beyond, one of them alone does
+_SWIR_NM = 902.257, 911.872, 921.624, 931.512, 941.530, 951.677, 961.948, 972.341, 982.851, 993.475     # centres in the overlap, processor V010302
+_VNIR_NM = 903.617, 911.715, 919.827, 927.951, 936.082, 944.217, 952.355, 960.495, 968.638, 976.783, 984.932, 993.083
+
+
+def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    "'VNIR' or 'SWIR' of each band, from the lists of expected channels unless its wavelength proves them wrong; and what had to be assumed."
     lists = (_text(root, f"specific/{d}ProductQuality/expectedChannelsList") for d in ("vnir", "swir"))
     vnir, swir = ([int(n) for n in re.findall(r"\b[0-9]{1,4}\b", text)] for text in lists)
-    if np.isin(number, vnir + swir).all():
-        return np.where(np.isin(number, swir), "SWIR", "VNIR")
-    _log.warning("%s: does not list the detector of every band; those below 1000 nm are taken as VNIR", name)
-    return np.where(wavelength < 1000, "VNIR", "SWIR")
+    listed = np.isin(number, vnir + swir).all()
+    if listed and not (wavelength[np.isin(number, vnir)] > _OVERLAP_NM[1]).any() and not (wavelength[np.isin(number, swir)] < _OVERLAP_NM[0]).any():
+        return np.where(np.isin(number, swir), "SWIR", "VNIR"), []
+    nearest = [np.abs(np.subtract.outer(wavelength, nm)).min(1) for nm in (_VNIR_NM, _SWIR_NM)]
+    detector = np.where((wavelength > _OVERLAP_NM[1]) | (wavelength > _OVERLAP_NM[0]) & (nearest[1] < nearest[0]), "SWIR", "VNIR")
+    why = "lists bands for a detector that cannot have measured them" if listed else "does not list the detector of every band"
+    return detector, [f"{name}: {why}; each is taken for the detector that measures its wavelength"]
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #01366bb3
 def _fill(parent: ElementTree.Element, content: dict) -> ElementTree.Element:

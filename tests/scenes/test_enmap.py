@@ -12,10 +12,11 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from products import METADATA, SCENE_ID, cube, product, table
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from enmap_sharpener.core import raster
-from enmap_sharpener.core.errors import BandError, OutputError
+from enmap_sharpener.core.errors import BandError, OutputError, ProductError
 from enmap_sharpener.core.grid import windows
 from enmap_sharpener.scenes.enmap import NODATA, QUALITY_LAYERS, BandTable, band_table, read_enmap, write_enmap
 
@@ -223,19 +224,32 @@ def test_empty_bands_are_found_in_the_data_where_there_are_no_statistics(folder)
     np.testing.assert_array_equal(scene.cube.good, scene.bands.good)
 
 
-def test_detectors_without_lists_are_guessed_by_wavelength(folder):
+def test_detectors_without_lists_are_told_by_wavelength(folder):
     xml = folder / f"{SCENE_ID}-METADATA.XML"
     xml.write_text(re.sub(r"<expectedChannelsList>[^<]*<", "<expectedChannelsList><", xml.read_text()))
-    bands = read_enmap(folder).bands
-    np.testing.assert_array_equal(bands.vnir, bands.wavelength < 1000)
+    scene = read_enmap(folder)
+    np.testing.assert_array_equal(scene.bands.detector, table().detector)
+    assert "does not list the detector of every band" in scene.assumptions[0]
+
+
+def test_lists_of_another_band_table_are_not_believed(folder):
+    "Bands were dropped and renumbered, the lists stayed: SWIR bands would be VNIR."
+    xml = folder / f"{SCENE_ID}-METADATA.XML"
+    first, second = re.findall(r"<expectedChannelsList>([^<]*)<", xml.read_text())
+    xml.write_text(xml.read_text().replace(f"List>{first}<", f"List>{first},5,6<").replace(f"List>{second}<", "List>4,7,8,9,10,11,12<"))
+    scene = read_enmap(folder)
+    np.testing.assert_array_equal(scene.bands.detector, table().detector)
+    assert "for a detector that cannot have measured them" in scene.assumptions[0]
 
 
 # ---- laziness, windows, threads
 
-def test_opening_reads_no_pixel(original, monkeypatch):
-    monkeypatch.setattr(raster._LazyRaster, "__getitem__", lambda *_: pytest.fail("a pixel was read"))
-    scene = read_enmap(original)
-    assert scene.cube.sum().data.npartitions == 1
+def test_opening_reads_a_few_small_windows(tmp_path, monkeypatch):
+    product(tmp_path, shape=(300, 280))
+    sizes, real = [], raster._LazyRaster.__getitem__
+    monkeypatch.setattr(raster._LazyRaster, "__getitem__", lambda self, key: (values := real(self, key), sizes.append(values.shape))[0])
+    read_enmap(tmp_path)
+    assert len(sizes) <= 36 and {n for n, *_ in sizes} == {4} and max(r * c for _, r, c in sizes) <= 32 * 32
 
 
 def test_only_the_window_is_read(tmp_path, monkeypatch):
@@ -312,7 +326,7 @@ def test_real_metadata_of_218_bands(shared, tmp_path):
     shutil.copy(xml, tmp_path)
     image = tmp_path / xml.name.replace("METADATA.XML", "SPECTRAL_IMAGE.TIF")
     with raster.create_raster(image, count=218, shape=(8, 9), dtype="int16", crs="EPSG:32632", nodata=NODATA,
-                              transform=cube().rio.transform()) as file:
+                              transform=from_origin(628785, 5294265, 4500, 4500)) as file:
         numbers = np.full((218, 8, 9), 1234, "int16")
         numbers[100] = NODATA
         file.write(numbers)
@@ -344,3 +358,72 @@ def test_zip_reads_windows(folder, tmp_path):
         for file in folder.iterdir():
             archive.write(file, f"a folder/{folder.name}/{file.name}")
     np.testing.assert_allclose(read_enmap(tmp_path / "p.zip").cube[3, 10:12, 5:9].values, cube().values[3, 10:12, 5:9], atol=1e-6)
+
+
+# ---- cubes as other programs save them
+
+def rewritten(folder, change, name=None, **profile):
+    "The product's cube, changed by a function of its numbers; METADATA.XML stays."
+    image = folder / f"{SCENE_ID}-SPECTRAL_IMAGE.TIF"
+    with rasterio.open(image) as file:
+        numbers, old = change(file.read()), file.profile
+    image.unlink()
+    target = folder / name if name else image
+    with rasterio.open(target, "w", **{**old, "dtype": numbers.dtype, "predictor": 1, "nodata": None} | profile) as file:
+        file.write(numbers)
+    return folder
+
+
+@pytest.mark.parametrize("factor,dtype,told", [(1e-4, "float32", "reflectance from 0 to 1"), (1e-4, "float64", "reflectance from 0 to 1"),
+                                               (1e-2, "float32", "percent"), (1e-2, "int16", "percent"), (1, "float32", None), (1, "int16", None), (1, "int32", None)])
+def test_the_scale_of_a_cube_is_told_from_its_values(folder, factor, dtype, told):
+    def change(numbers):
+        return np.where(numbers == NODATA, NODATA if dtype[0] == "i" else np.nan, numbers * factor).astype(dtype)
+    scene = read_enmap(rewritten(folder, change, nodata=NODATA if dtype[0] == "i" else None))
+    np.testing.assert_allclose(scene.cube.values, cube().values, atol=0.01 if factor == 1e-2 and dtype == "int16" else 6e-5)
+    assert [told in line for line in scene.assumptions] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_untagged_zeros_are_nodata(folder, dtype):
+    scene = read_enmap(rewritten(folder, lambda numbers: np.where((numbers == NODATA).all(0), 0, numbers).astype(dtype)))
+    np.testing.assert_allclose(scene.cube.values, cube().values, atol=6e-5)
+    np.testing.assert_allclose(scene.cube[7].values, cube()[7].values, atol=6e-5)      # one band alone, too
+    assert [line for line in scene.assumptions if "0 in all bands are taken as nodata" in line]
+
+
+def test_a_zero_in_one_band_is_a_measurement(folder):
+    def change(numbers):
+        numbers[3, 10:14, 10:14] = 0
+        return numbers
+    scene = read_enmap(rewritten(folder, change, nodata=NODATA))
+    assert (scene.cube[3, 10:14, 10:14] == 0).all() and np.isfinite(scene.cube[3:5, 10:14, 10:14].values).all()
+
+
+@pytest.mark.parametrize("name,driver", [("-SPECTRAL_IMAGE (1).TIF", "GTiff"), ("-SPECTRAL_IMAGE(2).tiff", "GTiff"), ("-SPECTRAL_IMAGE.dat", "ENVI"), ("-SPECTRAL_IMAGE.img", "ENVI")])
+def test_other_names_of_the_cube(folder, name, driver):
+    options = dict(driver=driver) | ({} if driver == "GTiff" else dict(interleave="bsq", tiled=False, compress=None))
+    with rasterio.open(folder / f"{SCENE_ID}-SPECTRAL_IMAGE.TIF") as file:
+        numbers, place = file.read(), dict(crs=file.crs, transform=file.transform, nodata=NODATA, count=file.count, height=file.height, width=file.width, dtype="int16")
+    (folder / f"{SCENE_ID}-SPECTRAL_IMAGE.TIF").unlink()
+    with rasterio.open(folder / f"{SCENE_ID}{name}", "w", driver=options["driver"], **place) as file:
+        file.write(numbers)
+    np.testing.assert_allclose(read_enmap(folder).cube.values, cube().values, atol=6e-5)
+
+
+def test_a_clipped_cube_takes_its_part_of_the_layers(tmp_path):
+    folder = product(tmp_path, quality={"cloud": np.arange(24 * 36).reshape(24, 36) % 2})
+    image = folder / f"{SCENE_ID}-SPECTRAL_IMAGE.TIF"
+    with rasterio.open(image) as file:
+        window = rasterio.windows.Window(7, 5, 20, 11)
+        numbers, profile = file.read(window=window), {**file.profile, "width": 20, "height": 11, "transform": file.window_transform(window)}
+    with rasterio.open(image, "w", **profile) as file:
+        file.write(numbers)
+    scene = read_enmap(folder)
+    np.testing.assert_array_equal(scene.quality["cloud"], (np.arange(24 * 36).reshape(24, 36) % 2)[5:16, 7:27])
+    assert scene.quality["cloud"].rio.transform() == scene.cube.rio.transform() and scene.cloud_mask().any()
+    assert scene.metadata.footprint == () and "the corners are the cube's own" in scene.assumptions[0]
+    with rasterio.open(image, "r+") as file:
+        file.transform = file.transform.translation(5, 0) * file.transform
+    with pytest.raises(ProductError, match="QL_.*does not cover the cube, pixel by pixel"):
+        read_enmap(folder)
