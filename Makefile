@@ -1,8 +1,8 @@
 # `make demo` shows the package at work, `make test` checks it (`make test-slow` the rest), `make docs` makes its site. Each makes what it needs in .venv, once.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 PROJECT := settings.ini setup.py pyproject.toml
 
 .PHONY: demo test test-slow readme docs clean
@@ -25,15 +25,15 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/build.py
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, and python3 is none of them; name one: make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11, 3.12 or 3.13 is needed, and python3 is none of them; name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(PROJECT) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[simulate]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(PROJECT) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 $(VENV)/.installed-docs: $(PROJECT) | $(BIN)/python

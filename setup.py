@@ -10,6 +10,15 @@ config = ConfigParser(delimiters=["="], interpolation=None)
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 readme = here / "README.md"
+LOWEST, HIGHEST = cfg["min_python"], int(cfg["max_python"].partition(".")[2])
+
+
+def required(key: str) -> list[str]:
+    "What a list of settings.ini names; `[name]` in it stands for the list `name_requirements`. Nothing twice."
+    found = []
+    for word in cfg[key].split():
+        found += required(f"{word[1:-1]}_requirements") if word.startswith("[") else [word]
+    return list(dict.fromkeys(found))
 
 
 class BuildWithJobs(build_py):
@@ -29,17 +38,13 @@ setup(
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else cfg["description"],
     long_description_content_type="text/markdown",
     author=cfg["author"], license="Apache-2.0", url=cfg["git_url"], keywords=cfg["keywords"].split(),
+    project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"], "Changelog": cfg["git_url"] + "/blob/main/CHANGELOG.md", "Issues": cfg["git_url"] + "/issues"},
+    classifiers=["Development Status :: 3 - Alpha", f"Intended Audience :: {cfg['audience']}", "Topic :: Scientific/Engineering :: GIS", "Typing :: Typed",
+                 *(f"Programming Language :: Python :: 3.{minor}" for minor in range(int(LOWEST.partition(".")[2]), HIGHEST + 1))],
     packages=find_packages(include=["enmap_sharpener", "enmap_sharpener.*"]),
-    python_requires=f">={cfg['min_python']},<3.13", install_requires=cfg["requirements"].split(),
-    extras_require={
-        "dev": cfg["dev_requirements"].split(),
-        "maps": ["folium>=0.15"],
-        "batch": ["papermill>=2.6", "distributed>=2024.8", "ipykernel>=6", "dask-jobqueue>=0.9"],
-        "explore": ["ipywidgets>=8", "ipyevents>=2", "jupyterlab>=4"],
-        "docs": ["ipywidgets>=8", "ipyevents>=2", "sphinx>=8", "myst-nb>=1.3", "numpydoc>=1.8", "pydata-sphinx-theme>=0.16", "sphinx-design>=0.6", "latex2mathml>=3.77", "ziamath>=0.10", "keras>=3.6", "jax"],
-        "cpu": ["tensorflow-cpu>=2.18", "keras>=3.6", "optuna>=4"],
-        "gpu": ["tensorflow[and-cuda]>=2.18", "keras>=3.6", "optuna>=4"],
-    },
+    python_requires=f">={LOWEST},<{LOWEST.partition('.')[0]}.{HIGHEST + 1}", install_requires=required("requirements"),
+    extras_require={extra: required(f"{extra}_requirements") for extra in cfg["extras"].split()},
+    package_data={cfg["lib_name"]: ["py.typed"]},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     include_package_data=True, zip_safe=False, cmdclass={"build_py": BuildWithJobs},
 )
