@@ -20,7 +20,7 @@ from ..core.errors import EnmapError, NoValidPixels
 from ..core.grid import Grid, windows
 from ..core.operators import window_mean
 from ..fusion.alignment import Geometry
-from ..fusion.measurement import degrade_guide, measure_guide, sample_windows, survey
+from ..fusion.measurement import align_guide, degrade_guide
 from ..fusion.pair import Pair
 from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
@@ -107,13 +107,13 @@ def align(scene, guide, threads: int = 1) -> Alignment:
     Raises
     ------
     GridError, BandError, NoValidPixels
-        See `Pair` and `survey`.
+        See `Pair` and `align_guide`.
     """
     pair = Pair(scene, replace(guide, bands20=None), threads)
     with threadpool_limits(1):
-        found = survey(pair, threads)
-        whole, geometry, _ = measure_guide(pair, found, sample_windows(found.valid), threads)
-        plain = replace(whole, trust=np.ones(pair.coarse.shape, np.float32))
+        aligned = align_guide(pair, threads)
+        found, geometry = aligned.found, aligned.geometry
+        plain = replace(aligned.whole, trust=np.ones(pair.coarse.shape, np.float32))
         seen, share = degrade_guide(pair, plain, geometry, threads)
     use = (share > 0.98) & found.valid
     detail = [(x - window_mean(x, 2.0, use))[use] for x in (seen, found.seen)]

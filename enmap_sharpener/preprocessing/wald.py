@@ -14,13 +14,12 @@ import numpy as np
 from skimage.registration import phase_cross_correlation
 from threadpoolctl import threadpool_limits
 
-from ..core.errors import GridError, NoValidPixels
+from ..core.errors import GridError
 from ..core.grid import Axis, Grid, axes, inside, widened
 from ..core.operators import Observation, continued, window_mean
 from ..core.parallel import in_threads
-from ..fusion.alignment import Geometry
-from ..fusion.guide import WholeGuide, usable
-from ..fusion.measurement import GuideModel, Survey, degrade_guide, even_windows, measure_guide, model_guide, sample_windows, survey
+from ..fusion.guide import usable
+from ..fusion.measurement import Measured, degrade_guide, even_windows, measure_pair, sample_windows
 from ..fusion.pair import Pair, Scratch, complete
 from .crop import cropped
 
@@ -77,41 +76,22 @@ def smooth_spectra(cube, bands, window=7, order=1):
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #8d50da5c
 @dataclass(frozen=True)
-class Aligned:
+class Aligned(Measured):
     """Two sensors and how they lie on each other.
 
     Parameters
     ----------
-    pair : Pair
-        Both, cropped to what they share.
-    found : Survey
-        EnMAP as Sentinel-2's bands; `valid` without EnMAP's clouds.
-    held
-        Coarse pixels that EnMAP measured, clouds too, bool, shape (y, x).
-    whole : WholeGuide
-        Sentinel-2 with its masked pixels filled.
-    model : GuideModel
-        Makes its 20 m bands into 10 m bands.
-    vnir, swir : Geometry
-        Of either detector.
     smooth : tuple or None
-        (window, order) of `smooth_spectra` on EnMAP.
+        (window, order) of `smooth_spectra` on EnMAP; the others are those of `Measured`.
     """
 
-    pair: Pair
-    found: Survey
-    held: np.ndarray
-    whole: WholeGuide
-    model: GuideModel
-    vnir: Geometry
-    swir: Geometry
     smooth: tuple | None = None
 
-    @property
-    def detectors(self):
-        """(positions among the good bands, geometry) of the detectors that have bands."""
-        parts = [(np.flatnonzero(self.pair.bands.detector == name), g) for name, g in (("VNIR", self.vnir), ("SWIR", self.swir))]
-        return [(bands, geometry) for bands, geometry in parts if bands.size]
+    @cached_property
+    def whole(self):
+        """Sentinel-2 with its masked pixels filled, trusted all over: `WholeGuide`."""
+        whole = self.model.whole
+        return replace(whole, trust=np.ones_like(whole.trust))
 
     def enmap(self, rows, cols, bands=slice(None)):
         """EnMAP's good bands in a window of `pair.coarse`, smoothed if so asked, shape (y, x, band), float32 [reflectance], NaN nodata."""
@@ -142,9 +122,9 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
     Raises
     ------
     GridError
-        Different coordinate systems, no overlap, or less than 7 EnMAP pixels a side.
+        Different coordinate systems, no overlap, or too small a one, see `measure_pair`.
     BandError, NoValidPixels
-        See `survey`.
+        See `measure_pair`.
     """
     scene = scene if window is None else cropped(scene, *window)
     if mask10 is not None:
@@ -152,25 +132,9 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
             raise GridError(f"{scene.metadata.id}: the mask is in {Grid.of(mask10).crs}, Sentinel-2 in {Grid.of(guide.bands10).crs}; run the stage mask again")
         guide = replace(guide, scl=Grid.of(mask10).georeference(np.where(mask10.values != 0, 9, 4).astype(np.uint8)))
     pair = Pair(scene, guide, threads)
-    if min(pair.coarse.shape) < 7:
-        raise GridError(f"{scene.metadata.id}: Sentinel-2 covers {pair.coarse.shape[0]} x {pair.coarse.shape[1]} EnMAP pixels; at least 7 x 7 are needed to measure anything")
     with threadpool_limits(1):
-        found = survey(pair, threads)
-        held = found.valid
-        if mask10 is None:
-            found = _without(found, pair.cloud_mask(), scene.metadata.id)
-        samples = sample_windows(found.valid)
-        whole, geometry, weight = measure_guide(pair, found, samples, threads)
-        model, (vnir, swir) = model_guide(pair, found, whole, geometry, weight, samples, threads)
-    return Aligned(pair, found, held, replace(whole, trust=np.ones_like(whole.trust)), model, vnir, swir, smooth)
-
-
-def _without(found, cloudy, name):
-    """The survey without clouds; NoValidPixels if nothing is left."""
-    valid = found.valid & ~cloudy
-    if not valid.any():
-        raise NoValidPixels(f"{name}: every measured pixel is cloudy; take another scene")
-    return replace(found, valid=valid, seen=continued(found.seen, valid))
+        measured = measure_pair(pair, threads, masked=pair.cloud_mask() if mask10 is None else None)
+    return Aligned(**vars(measured), smooth=smooth)
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #3c338e2c
 def degraded_guide(aligned, threads=1):
@@ -441,7 +405,7 @@ class PredictionPair:
 
     def __init__(self, aligned, threads=1):
         pair = aligned.pair
-        self.aligned, self.grid, self.held = aligned, pair.fine, aligned.held
+        self.aligned, self.grid, self.held = aligned, pair.fine, aligned.found.held
         self.report = alignment_report(aligned, *degraded_guide(aligned, threads), threads)
         self.hs = Interpolator(aligned.enmap, pair.coarse, pair.fine, aligned.detectors)
         self._fine20 = None if pair.fine20 is None else self._sharpened(threads)

@@ -17,7 +17,7 @@ from ..core.operators import continued
 from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
-from ..fusion.measurement import Measured, even_windows, measure
+from ..fusion.measurement import Measured, even_windows, measure_pair
 from ..fusion.pair import Pair, Scratch, complete, interpolate
 from ..preprocessing.wald import Interpolator, weighted
 
@@ -130,7 +130,7 @@ def _interpolated(pair, detectors):
 
 def _subspace(pair, measured, threads, progress):
     """`x1` of the kind 'subspace', to 1e-4; NaN where EnMAP measured nothing."""
-    model, every = subspace.fit(pair, threads, progress, measured), np.arange(len(pair.bands))
+    model, every = subspace.fit_subspace(pair, threads, progress, measured), np.arange(len(pair.bands))
 
     def read(rows, cols):
         out = np.full((len(every), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
@@ -303,17 +303,16 @@ def fit(network, pair, threads=1, progress=None, memory=2.0):
     ModelError
         The network takes bands of Sentinel-2 that are not there.
     GridError, BandError, NoValidPixels
-        See `survey.measure`.
+        See `measure_pair`.
     """
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
-    measured = measure(pair, threads, progress)
+    measured = measure_pair(pair, threads, progress)
+    pair = measured.pair
     channels = channels_of(net, name, pair.names, "this scene, whose bands do not see all 20 m bands,")
-    is_vnir = pair.bands.vnir
-    geometry = [(np.flatnonzero(mask), g) for mask, g in ((is_vnir, measured.vnir), (~is_vnir, measured.swir)) if mask.any()]
-    detectors = [(bands, see, see.inverse(0.0015, length=1.5)) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in geometry)]
+    detectors = [(bands, see, see.inverse(0.0015, length=1.5)) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
     guide, contract = _guide(pair, measured, channels, threads), net.contract
-    base = _interpolated(pair, geometry) if contract.base == "interpolated" else _subspace(pair, measured, threads, progress)
+    base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads, progress)
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": measured.vnir.as_dict(pixel), "SWIR": measured.swir.as_dict(pixel)}, "guide_bands": list(contract.guide),
               "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0}}

@@ -137,7 +137,7 @@ def _peer(name):
 
 
 METHODS = {
-    "subspace": subspace.fit,
+    "subspace": subspace.fit_subspace,
     "bilinear": _interpolate(linear_stencil),
     "cubic": _interpolate(cubic_stencil),
     "unsharp": _interpolate(linear_stencil, unsharp=1.0),
@@ -346,7 +346,7 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
     Raises
     ------
     GridError, BandError, NoValidPixels
-        The two do not fit together, bands are missing, or nothing is left; see `Pair` and `survey.measure`.
+        The two do not fit together, bands are missing, or nothing is left; see `Pair` and `measure_pair`.
     EnmapError
         A network is wanting, or one too many.
     ModelError
