@@ -18,7 +18,8 @@ from scipy.ndimage import distance_transform_edt, minimum_filter, sobel
 
 from ..scenes.cubes import CubePair, cells_under, cube_values, line_up
 from .scores import _matched, _parallel, _Sums, _sums, error_maps
-from ..figures.quicklook import _styled, _styles
+from ..figures.spectra import line_styles
+from ..figures.style import styled
 from .metrics import _psnr
 from ..core.grid import Grid, windows
 from ..core.errors import BandError, NoValidPixels
@@ -284,7 +285,7 @@ def error_by(output, truth, parts: xr.Dataset, *, border: int = 3, threads: int 
     return pd.DataFrame(rows, columns=["by", "part", "pixels", "share", "rmse", "sam"]).set_index(["by", "part"])
 
 
-@_styled
+@styled
 def error_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Errors of the parts of a scene, for one or more methods.
 
@@ -306,7 +307,7 @@ def error_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
         for axis, (metric, label) in zip(column, {"rmse": "RMSE (reflectance)", "sam": "SAM (°)"}.items()):
             share, height = first.loc[by, "share"], max(table[metric].max() for table in tables.values())
             axis.bar(range(len(share)), share / share.max() * height, color="0.92", zorder=0)
-            for (name, table), style in zip(tables.items(), _styles()):
+            for (name, table), style in zip(tables.items(), line_styles()):
                 axis.plot(range(len(share)), table.loc[by, metric].reindex(share.index), marker="o", ms=3, label=name, **style)
             axis.set_ylim(bottom=0)
             if by == ways[0]:

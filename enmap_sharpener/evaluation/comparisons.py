@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .scores import _COLUMNS, error_maps
-from ..figures.quicklook import _CYCLE, _busy, _composite, _cube, _paint, _panel, _read, _resolution, _same_bands, _shape, _styled, stretch
+from ..figures.style import CYCLE, as_cube, aspect, busy_window, composite_bands, draw_panel, paint, read_view, resolution_label, same_bands, stretch, styled
 from ..core.errors import ProductError, RequestError
 from ..core.files import make_folder, write_file
 
@@ -71,7 +71,7 @@ _MARKERS = "osD^v"
 def _case_styles(n: int) -> list[dict]:
     "A look for each case, and its place in the row of a method."
     places = np.linspace(-0.24, 0.24, n) if n > 1 else [0.0]
-    return [{"color": _CYCLE[i % len(_CYCLE)], "marker": _MARKERS[i % len(_MARKERS)], "place": place} for i, place in enumerate(places)]
+    return [{"color": CYCLE[i % len(CYCLE)], "marker": _MARKERS[i % len(_MARKERS)], "place": place} for i, place in enumerate(places)]
 
 
 def _draw_rows(axis, order: Sequence[str], title: str) -> None:
@@ -103,7 +103,7 @@ def _draw_means(axis, table: pd.DataFrame, metric: str, order: Sequence[str]) ->
         axis.plot([mean, mean], [place - 0.36, place + 0.36], color="black", lw=1.4, zorder=1.5)
 
 # %% ../../nbs/11_evaluation/06_comparisons.ipynb #fc15cbd5
-@_styled
+@styled
 def score_dots(table: pd.DataFrame, metrics: Sequence[str] = ("psnr", "ssim", "sam_land", "ergas"), reported: pd.DataFrame | None = None) -> Figure:
     """Scores of all methods and cases.
 
@@ -159,7 +159,7 @@ def _signs(means: bool, hollow: bool) -> list[Line2D]:
     return [line] * means + [circle] * hollow
 
 # %% ../../nbs/11_evaluation/06_comparisons.ipynb #8d5713c9
-@_styled
+@styled
 def error_map(output, truth, title: str | None = None) -> Figure:
     """Error of each pixel over all bands: RMSE and spectral angle, on the truth's grid.
 
@@ -179,14 +179,14 @@ def error_map(output, truth, title: str | None = None) -> Figure:
     GridError, BandError
         As `evaluation.error_maps`.
     """
-    output, truth = _cube(output), _cube(truth)
+    output, truth = as_cube(output), as_cube(truth)
     maps = error_maps(output, truth)
-    figure = Figure(figsize=(7.4, 3.1 * _shape(truth) + 0.5))
+    figure = Figure(figsize=(7.4, 3.1 * aspect(truth) + 0.5))
     for axis, (name, label) in zip(figure.subplots(1, 2), {"rmse": "RMSE (reflectance)", "sam": "SAM (°)"}.items()):
-        values, extent = _read(maps[name].expand_dims("band"), [0])
+        values, extent = read_view(maps[name].expand_dims("band"), [0])
         values = values[0]
         top = np.nanpercentile(values, 98) if np.isfinite(values).any() else 1.0
-        image = _panel(axis, np.ma.masked_invalid(values), extent, metres=bool(truth.rio.crs), cmap="inferno", vmin=0, vmax=max(top, 1e-9))
+        image = draw_panel(axis, np.ma.masked_invalid(values), extent, metres=bool(truth.rio.crs), cmap="inferno", vmin=0, vmax=max(top, 1e-9))
         axis.set_title(f"{name.upper()}, mean {np.nanmean(values) if np.isfinite(values).any() else np.nan:.3g}{'°' * (name == 'sam')}")
         figure.colorbar(image, label=label, extend="max", shrink=0.9)
     if title:
@@ -199,9 +199,9 @@ _MOST = 100         # pixels a side of a window that still can be told apart in 
 
 def _window(truth: xr.DataArray, bands: Sequence[int], limits) -> tuple[float, float, float, float]:
     "A part of the truth with much detail; all of it where it is small."
-    image, extent = _read(truth, bands)
+    image, extent = read_view(truth, bands)
     share = _MOST / max(truth.sizes["y"], truth.sizes["x"])
-    return extent if share >= 1 else _busy(np.where(np.isfinite(image), _paint(image, limits).transpose(2, 0, 1), np.nan), extent, share)
+    return extent if share >= 1 else busy_window(np.where(np.isfinite(image), paint(image, limits).transpose(2, 0, 1), np.nan), extent, share)
 
 
 def _panels(n: int, columns: int, shape: float) -> tuple[Figure, list]:
@@ -220,10 +220,10 @@ def _error_panel(axis, values: np.ndarray, extent, zoom, metres: bool, top: floa
     "A map of the RMSE, its mean square's root above it."
     known = values[np.isfinite(values)]
     title = f"RMSE {np.sqrt(np.mean(known**2)):.4f}" if known.size else "no data"
-    return _panel(axis, np.ma.masked_invalid(values[0]), extent, zoom, title, metres, bar=False, cmap="inferno", vmin=0, vmax=max(top, 1e-9))
+    return draw_panel(axis, np.ma.masked_invalid(values[0]), extent, zoom, title, metres, bar=False, cmap="inferno", vmin=0, vmax=max(top, 1e-9))
 
 # %% ../../nbs/11_evaluation/06_comparisons.ipynb #c995938b
-@_styled
+@styled
 def comparison(outputs: Mapping, truth, zoom=None, title: str | None = None, columns: int = 4) -> Figure:
     """Outputs of several methods and the truth, with maps of the error.
 
@@ -250,18 +250,18 @@ def comparison(outputs: Mapping, truth, zoom=None, title: str | None = None, col
     GridError, BandError
         As `evaluation.error_maps`.
     """
-    truth, cubes = _cube(truth), {name: _cube(cube) for name, cube in outputs.items()}
-    metres, (bands, composite) = bool(truth.rio.crs), _composite(truth)
-    limits = stretch(_read(truth, bands)[0])
+    truth, cubes = as_cube(truth), {name: as_cube(cube) for name, cube in outputs.items()}
+    metres, (bands, composite) = bool(truth.rio.crs), composite_bands(truth)
+    limits = stretch(read_view(truth, bands)[0])
     zoom = zoom or _window(truth, bands, limits)
     part = truth.rio.clip_box(zoom[0], zoom[2], zoom[1], zoom[3]) if metres else truth
-    maps = {name: _read(error_maps(cube, part).rmse.expand_dims("band"), [0], zoom) for name, cube in cubes.items()}
+    maps = {name: read_view(error_maps(cube, part).rmse.expand_dims("band"), [0], zoom) for name, cube in cubes.items()}
     top = max((np.nanpercentile(m, 98) for m, _ in maps.values() if np.isfinite(m).any()), default=1.0)
-    shape = float(np.clip((zoom[3] - zoom[2]) / (zoom[1] - zoom[0]), 0.25, 3)) if metres else _shape(truth)
+    shape = float(np.clip((zoom[3] - zoom[2]) / (zoom[1] - zoom[0]), 0.25, 3)) if metres else aspect(truth)
     figure, panels = _panels(len(cubes) + 1, columns, shape)
-    for n, ((name, cube), (above, below)) in enumerate(zip({**cubes, "truth" + _resolution(truth): truth}.items(), panels)):
-        near, place = _read(cube, _same_bands(truth, bands, cube), zoom)
-        _panel(above, _paint(near, limits), place, zoom, name, metres, bar=n == 0)
+    for n, ((name, cube), (above, below)) in enumerate(zip({**cubes, "truth" + resolution_label(truth): truth}.items(), panels)):
+        near, place = read_view(cube, same_bands(truth, bands, cube), zoom)
+        draw_panel(above, paint(near, limits), place, zoom, name, metres, bar=n == 0)
         if name in maps:
             image = _error_panel(below, *maps[name], zoom, metres, top)
         else:
@@ -284,9 +284,9 @@ def landmarks(cube) -> dict[str, tuple[float, float]]:
     dict of str to (x, y)
         Of bright, dark, green and edge [CRS units; column and row for cubes without a CRS]; those that can be told. Each is the 98th percentile of its kind, not the outlier.
     """
-    cube = _cube(cube)
+    cube = as_cube(cube)
     red, near = (int(np.abs(cube.wavelength.values - nm).argmin()) for nm in (660, 860))
-    image = _read(cube, [red, near, *_composite(cube)[0]], limit=10**9)[0].astype("f8")
+    image = read_view(cube, [red, near, *composite_bands(cube)[0]], limit=10**9)[0].astype("f8")
     light, (red_image, near_image) = image[2:].mean(0), image[:2]
     slopes = np.gradient(light) if min(light.shape) > 1 else (light * 0, light * 0)
     scores = {"bright": light, "dark": -light, "edge": np.hypot(*slopes)}

@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .scores import _COLUMNS, _marked, comparison_table, table_text
-from ..figures.quicklook import _CYCLE, _LABELS, _styled, band_curve
+from ..figures.spectra import SCORE_LABELS, band_curve
+from ..figures.style import CYCLE, styled
 from ..core.errors import ProductError
 from ..core.files import write_file, write_text
 
@@ -138,7 +139,7 @@ def _mean_bands(bands: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, pd.D
     return {m: t for m, t in found.items() if len(t)} or {f"{m}, {c}": t for (c, m), t in bands.items()}
 
 # %% ../../nbs/11_evaluation/05_tables.ipynb #ca6bfe56
-@_styled
+@styled
 def box_plots(bands: Mapping[tuple[str, str], pd.DataFrame], columns: Sequence[str] = ("r2", "ssim")) -> Figure:
     """Box plots of scores over bands and cases, a box for each method.
 
@@ -161,9 +162,9 @@ def box_plots(bands: Mapping[tuple[str, str], pd.DataFrame], columns: Sequence[s
         values = [np.concatenate([t[column].dropna() for (_, m), t in bands.items() if m == method]) for method in methods]
         boxes = axis.boxplot(values, orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.6, patch_artist=True, medianprops={"color": "black"})
         for i, box in enumerate(boxes["boxes"]):
-            box.set(facecolor=_CYCLE[i % len(_CYCLE)], alpha=0.6, lw=0.6)
+            box.set(facecolor=CYCLE[i % len(CYCLE)], alpha=0.6, lw=0.6)
         low = min((np.quantile(v, 0.05) for v in values if len(v)), default=0)
-        axis.set(xlabel=_LABELS.get(column, column.upper()), xlim=(max(low, -0.1) - 0.02, 1.005) if column in ("r2", "ssim", "uiqi", "scc") else None)
+        axis.set(xlabel=SCORE_LABELS.get(column, column.upper()), xlim=(max(low, -0.1) - 0.02, 1.005) if column in ("r2", "ssim", "uiqi", "scc") else None)
     axes[0].set_yticks(range(1, len(methods) + 1), methods)
     axes[0].invert_yaxis()
     return figure

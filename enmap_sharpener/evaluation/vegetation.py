@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ..scenes.cubes import cells_under, read_cube, sample_cube
 from .scores import _between
-from ..figures.quicklook import _panel, _read, _shape, _styled
+from ..figures.style import aspect, draw_panel, read_view, styled
 from ..core.grid import Grid, windows
 from ..core.operators import Observation
 from ..core.errors import BandError, GridError, NoValidPixels
@@ -190,7 +190,7 @@ def _table(maps: xr.Dataset) -> pd.DataFrame:
     return table
 
 # %% ../../nbs/11_evaluation/08_vegetation.ipynb #df550057
-@_styled
+@styled
 def index_figure(maps: xr.Dataset, name: str) -> Figure:
     """An index of the three sources, and what the two differ from the reference.
 
@@ -206,18 +206,18 @@ def index_figure(maps: xr.Dataset, name: str) -> Figure:
     Figure
     """
     image = maps[name]
-    values, extent = _read(image.rename(source="band"), range(3))
+    values, extent = read_view(image.rename(source="band"), range(3))
     differences = values[:2] - values[2]
     low, high = np.nanpercentile(values, (2, 98))
     most = max(np.nanpercentile(np.abs(differences), 98), 1e-6)
-    figure = Figure(figsize=(8.2, 5 * _shape(image) + 0.7))
+    figure = Figure(figsize=(8.2, 5 * aspect(image) + 0.7))
     axes = figure.subplots(2, 3)
     for axis, picture, source in zip(axes[0], values, image.source.values):
-        shown = _panel(axis, np.ma.masked_invalid(picture), extent, title=_SOURCES[str(source)], cmap="viridis", vmin=low, vmax=high)
+        shown = draw_panel(axis, np.ma.masked_invalid(picture), extent, title=_SOURCES[str(source)], cmap="viridis", vmin=low, vmax=high)
     figure.colorbar(shown, ax=axes[0], label=name, extend="both", shrink=0.9)
     for axis, picture, source in zip(axes[1], differences, image.source.values):
         mse = np.nanmean((image.sel(source=source) - image.sel(source="reference")).values.astype("f8") ** 2)
-        shown = _panel(axis, np.ma.masked_invalid(picture), extent, title=f"minus reference, MSE {mse:.4f}", cmap="PuOr_r", vmin=-most, vmax=most)
+        shown = draw_panel(axis, np.ma.masked_invalid(picture), extent, title=f"minus reference, MSE {mse:.4f}", cmap="PuOr_r", vmin=-most, vmax=most)
     figure.colorbar(shown, ax=axes[1], label="difference", extend="both", shrink=0.9)
     axes[1, 2].set_visible(False)
     return figure

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..figures.quicklook import _composite, _styled, rgb, stretch
+from ..figures.quicklook import rgb
+from ..figures.style import composite_bands, stretch, styled
 from ..insights.attribution_figures import feature_figure
 from ..sharpening.network import opened
 from ..insights.attribution import Tile, added, look, nearest, open_tile
@@ -75,7 +76,7 @@ def see(model, place) -> Seen:
     return Seen(net, tile, layers, added(net, tile, found), tile.reflectance(found["y"]).values.transpose(1, 2, 0))
 
 # %% ../../nbs/13_exploration/01_layer_views.ipynb #690fdc8e
-@_styled
+@styled
 def map_figure(seen: Seen, layer: str, number: int = 1, nm: float = 1650) -> Figure:
     """A map of a layer, beside the guide; and at a wavelength what goes in, what the network adds, and what comes out.
 
@@ -95,7 +96,7 @@ def map_figure(seen: Seen, layer: str, number: int = 1, nm: float = 1650) -> Fig
     """
     tile, maps, at = seen.tile, seen.maps(layer, nm), nearest(seen.tile, nm)
     number = min(number, maps.shape[-1])
-    colours, _ = _composite(tile.cube)
+    colours, _ = composite_bands(tile.cube)
     before, after = tile.cube.values[at], seen.output[..., at]
     low, high = stretch(before[None], after[None])[:, 0]
     figure = Figure(figsize=(9.6, 2.7))
@@ -122,7 +123,7 @@ def _signed(figure: Figure, axis, values: np.ndarray):
     figure.colorbar(image, ax=axis, orientation="horizontal", shrink=0.9).ax.locator_params(nbins=3)
 
 
-@_styled
+@styled
 def sheet_figure(seen: Seen, layer: str, nm: float = 1650) -> Figure:
     "All maps of a layer as a contact sheet; arguments as `map_figure`."
     maps = seen.maps(layer, nm)

@@ -23,7 +23,8 @@ from ..evaluation.benchmark import Case
 from ..preprocessing.crop import cropped
 from ..scenes.cubes import read_cube
 from ..evaluation.scores import measure
-from ..figures.quicklook import _COMPOSITES, _CYCLE, COLOURS, _fit, _guide_bars, _lines, _paint, _read, _shade, _spectrum, _styled
+from ..figures.spectra import curve_pieces, fit_limits, guide_bars, mark_gaps, spectrum_at
+from ..figures.style import COLOURS, COMPOSITES, CYCLE, paint, read_view, styled
 from ..core.grid import Grid, widened
 from ..core.operators import Observation
 from ..fusion.pair import overlap
@@ -115,7 +116,7 @@ def _outside(bounds, box) -> bool:
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #4a422b85
 _PAIRS = {name: tuple(SENTINEL2[band].centre for band in pair) for name, pair in INDICES.items()}     # nm
 ONE = "one wavelength"
-SHOWN = (*_COMPOSITES, *_PAIRS, ONE)
+SHOWN = (*COMPOSITES, *_PAIRS, ONE)
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,12 @@ def _positions(cube: xr.DataArray, wanted) -> list[int]:
 
 def _channels(cube: xr.DataArray, show: str, nm: float, box: tuple, shape: tuple) -> np.ndarray:
     "What is shown of a cube in a box (west, south, east, north), (channel, *shape): three channels, or one; NaN where there is nothing."
-    bands = _positions(cube, _COMPOSITES.get(show) or _PAIRS.get(show) or [nm])
+    bands = _positions(cube, COMPOSITES.get(show) or _PAIRS.get(show) or [nm])
     west, south, east, north = box
     if _outside(Grid.of(cube).bounds, box):
         values = np.full((len(bands), *shape), np.nan, np.float32)
     else:
-        image, extent = _read(cube, bands, (west, east, south, north), limit=max(shape))
+        image, extent = read_view(cube, bands, (west, east, south, north), limit=max(shape))
         rows, inside_y = _under(np.linspace(north, south, 2 * shape[0] + 1)[1::2], extent[3], extent[2], image.shape[1])
         cols, inside_x = _under(np.linspace(west, east, 2 * shape[1] + 1)[1::2], *extent[:2], image.shape[2])
         values = np.where(inside_y[:, None] & inside_x, image[:, rows[:, None], cols], np.nan)
@@ -194,7 +195,7 @@ def _painted(sources: Sources, left: str, right: str, show: str, nm: float, stre
         if values.size:
             low, high = np.percentile(values, stretch)
             limits[:, c] = low, max(high, low + 1e-4)
-    colours = [_paint(i, limits) for i in images]
+    colours = [paint(i, limits) for i in images]
     if len(limits[0]) == 1:
         colours = [np.where(np.isfinite(i[0])[..., None], colormaps["viridis" if show in _PAIRS else "gray"](c[..., 0])[..., :3], c) for c, i in zip(colours, images)]
     return *(np.rint(255 * c).astype(np.uint8) for c in colours), limits
@@ -248,7 +249,7 @@ def told(sources: Sources, view: View) -> str:
     asked, window = _display(sources, view, 480)
     low, high = _painted(sources, *asked)[2]
     width, height = ((w.stop - w.start) * sources.grid.cols.step / 1000 for w in window[::-1])
-    name = f"{view.nm:.0f} nm" if view.show == ONE else view.show + ("" if view.show in _PAIRS else f" ({', '.join(map(str, _COMPOSITES[view.show]))} nm)")
+    name = f"{view.nm:.0f} nm" if view.show == ONE else view.show + ("" if view.show in _PAIRS else f" ({', '.join(map(str, COMPOSITES[view.show]))} nm)")
     values = f"{low.min():.2f} (dark) to {high.max():.2f} (light)" + ("" if view.show in _PAIRS else " reflectance")
     return f"{name}: {values}; {width:.3g} × {height:.3g} km"
 
@@ -265,7 +266,7 @@ def interpolated(sources: Sources, row: int, col: int) -> np.ndarray:
     return spread.degrade(np.ascontiguousarray(sources.scene.cube[:, near[0], near[1]].values, np.float32))[:, 0, 0]
 
 
-@_styled
+@styled
 def spectrum_figure(sources: Sources, view: View) -> Figure:
     """Spectra at the pixel that is looked at: EnMAP interpolated, the layers shown, and Sentinel-2's bands as bars.
 
@@ -283,16 +284,16 @@ def spectrum_figure(sources: Sources, view: View) -> Figure:
     cubes = {"EnMAP, interpolated": sources.scene.cube} | {name: sources.layers[name] for name in dict.fromkeys((left, right)) if name != "EnMAP"}
     figure = Figure(figsize=(5.6, 3.6))
     axis = figure.subplots()
-    for (name, cube), colour in zip(cubes.items(), (COLOURS["before"], _CYCLE[0], _CYCLE[3]), strict=False):
-        values = _spectrum(cube, point) if name in sources.layers else interpolated(sources, view.row, view.col)
+    for (name, cube), colour in zip(cubes.items(), (COLOURS["before"], CYCLE[0], CYCLE[3]), strict=False):
+        values = spectrum_at(cube, point) if name in sources.layers else interpolated(sources, view.row, view.col)
         detector = cube.detector.values if "detector" in cube.coords else None
-        for i, (w, v) in enumerate(_lines(cube.wavelength.values, values, detector)):
+        for i, (w, v) in enumerate(curve_pieces(cube.wavelength.values, values, detector)):
             axis.plot(w, v, color=colour, label=None if i else name, marker="." if len(w) == 1 else None, ms=3)
-    for i, (centre, width, value) in enumerate(_guide_bars(sources.guide, point)):
+    for i, (centre, width, value) in enumerate(guide_bars(sources.guide, point)):
         axis.plot([centre - width / 2, centre + width / 2], [value, value], color=COLOURS["guide"], lw=3.5, solid_capstyle="butt", label=None if i else "Sentinel-2")
-    _fit(axis)
+    fit_limits(axis)
     axis.set(xlabel="wavelength (nm)", ylabel="reflectance", xlim=(400, 2470), title=f"row {view.row}, column {view.col}  ({point[0]:.0f}, {point[1]:.0f})")
-    _shade(axis, text=False)
+    mark_gaps(axis, text=False)
     if axis.lines:
         axis.legend(loc="best")
     return figure

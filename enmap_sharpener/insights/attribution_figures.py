@@ -14,7 +14,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..figures.quicklook import _composite, _lines, _shade, _styled, _styles, rgb, stretch
+from ..figures.quicklook import rgb
+from ..figures.spectra import curve_pieces, line_styles, mark_gaps
+from ..figures.style import composite_bands, stretch, styled
 from ..model.supermapnet import ops
 from enmap_sharpener.insights.attribution import (
     added,
@@ -36,7 +38,7 @@ from ..core.files import make_folder, write_file
 from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #e2f68bb7
-@_styled
+@styled
 def input_figure(tile, y):
     """A tile's guide and cube and what the network makes of them, as colours that share one stretch.
 
@@ -53,7 +55,7 @@ def input_figure(tile, y):
     cubes = {"x: Sentinel-2": tile.guide, "x1: EnMAP": tile.cube, "output": tile.reflectance(y)}
     figure, wavelength = Figure(figsize=(7.2, 5.2)), tile.bands.wavelength.values
     axes = figure.subplots(2, 3)
-    colours, label = _composite(tile.cube)
+    colours, label = composite_bands(tile.cube)
     infrared = [nearest(tile, nm) for nm in (2200, 1650, 1000)]
     for row, chosen in enumerate((colours, infrared)):
         limits = stretch(*(c.values[chosen] for c in list(cubes.values())[1:]))
@@ -86,7 +88,7 @@ def _sheet(maps, columns):
     return out[:-2, :-2]
 
 
-@_styled
+@styled
 def feature_figure(maps, columns=16, title=None):
     """Feature maps as a contact sheet.
 
@@ -114,7 +116,7 @@ def feature_figure(maps, columns=16, title=None):
     return figure
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #5a68251c
-@_styled
+@styled
 def kernel_figure(net, count=16):
     """The kernels of the first detail layer that are most like an edge operator, each beside it, and how they all compare with chance.
 
@@ -162,7 +164,7 @@ def _chance_panel(axis, learnt, random):
     axis.legend()
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #531b4b57
-@_styled
+@styled
 def residual_figure(net, tile, residual):
     """The residual as pictures and per band.
 
@@ -195,16 +197,16 @@ def residual_figure(net, tile, residual):
     axis = below.subplots()
     part = inner(net, tile)
     curves = {"added by the network": rms(residual[part]), "spread of the cube over the tile": tile.x1[part][..., 0].std((0, 1)) * tile.scaling.spread}
-    for (name, values), style in zip(curves.items(), _styles()):
-        for i, (w, v) in enumerate(_lines(wavelength, values, tile.bands.detector.values)):
+    for (name, values), style in zip(curves.items(), line_styles()):
+        for i, (w, v) in enumerate(curve_pieces(wavelength, values, tile.bands.detector.values)):
             axis.plot(w, v, label=None if i else name, marker="." if len(w) == 1 else None, ms=3, **style)
     axis.set(xlabel="wavelength (nm)", ylabel="RMS (reflectance)", yscale="log")
-    _shade(axis)
+    mark_gaps(axis)
     axis.legend()
     return figure
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #938bf8b1
-@_styled
+@styled
 def occlusion_figure(tile, change):
     """Heat map of `occlusion`, channel by band, each band's share; and the change itself as curves.
 
@@ -231,17 +233,17 @@ def occlusion_figure(tile, change):
     both = np.flatnonzero(detector[1:] != detector[:-1]) + 0.5
     for edge in sorted({both.min(), both.max()} if both.size else ()):
         heat.axvline(edge, color="white", lw=1, ls=":")
-    for values, name, style in zip(change, tile.channels, _styles()):
-        for i, (w, v) in enumerate(_lines(wavelength, values, detector)):
+    for values, name, style in zip(change, tile.channels, line_styles()):
+        for i, (w, v) in enumerate(curve_pieces(wavelength, values, detector)):
             curves.plot(w, v, label=None if i else f"{name} ({SENTINEL2[name].centre:.0f} nm)", marker="." if len(w) == 1 else None, ms=3, **style)
     curves.set(xlabel="wavelength of EnMAP's band (nm)", ylabel="RMS change (reflectance)", ylim=(0, None))
-    _shade(curves)
+    mark_gaps(curves)
     curves.legend(ncols=2)
     heat.set_xlabel("wavelength of EnMAP's band (nm), all bands in order; circle: the channel's own; between dots: both detectors")
     return figure
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #a340420c
-@_styled
+@styled
 def field_figure(net, field):
     """The receptive field as measured, and as far as the kernels reach.
 
@@ -297,7 +299,7 @@ def _arrows(net):
     return [*zip(["x", *detail], detail), *zip(["x1", *main], [*main, "y"]), *zip(detail, main[1:], strict=True)]
 
 
-@_styled
+@styled
 def network_figure(net, tile):
     """The network as a graph: layers with kernels, shapes for a tile, and numbers of parameters.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..figures.quicklook import _styled, stretch
+from ..figures.style import stretch, styled
 from .outliers import STATISTICS, Sample, read_sample, scene_places
 from ..core.errors import EnmapError
 from ..core.files import make_folder, write_file
@@ -20,7 +20,7 @@ from ..scenes.guide_bands import SENTINEL2_10M
 from ..scenes.sentinel2 import BANDS_10M
 
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #12b65e17
-@_styled
+@styled
 def histograms(table: pd.DataFrame) -> Figure:
     """How the scenes are distributed in each statistic.
 
@@ -56,7 +56,7 @@ _LABELS = {"level": "level [reflectance]", "spread": "spread [reflectance]", "no
            "valid": "pixels with data [share]"}
 
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #d374ada0
-@_styled
+@styled
 def contact_sheet(sample: Sample, note: str = "") -> Figure:
     """One scene at a glance.
 

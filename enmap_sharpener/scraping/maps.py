@@ -14,7 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from ..figures.quicklook import _styled, rgb, stretch
+from ..figures.quicklook import rgb
+from ..figures.style import stretch, styled
 from ..core.grid import Grid
 from ..core.errors import RequestError
 from ..scenes.guide_bands import SENTINEL2
@@ -41,7 +42,7 @@ def _short(scene_id: str) -> str:
     return f"{parts[4][4:]} tile {parts[6]}" if len(parts) > 7 else scene_id
 
 
-@_styled
+@styled
 def footprints_map(found, area=None) -> Figure:
     """Where scenes lie.
 
@@ -118,7 +119,7 @@ def _rings(shape):
     return [list(zip(y, x, strict=True)) for x, y in _outlines(shape)]
 
 # %% ../../nbs/04_scraping/01_maps.ipynb #66db87e6
-@_styled
+@styled
 def pair_timeline(pairs: pd.DataFrame) -> Figure:
     """When EnMAP and Sentinel-2 saw each scene.
 
@@ -153,7 +154,7 @@ def pair_timeline(pairs: pd.DataFrame) -> Figure:
 
 
 # %% ../../nbs/04_scraping/01_maps.ipynb #7a82b743
-@_styled
+@styled
 def pair_picture(product, sentinel2=None) -> Figure:
     """EnMAP and Sentinel-2 side by side in natural colours.
 

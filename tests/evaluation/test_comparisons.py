@@ -23,7 +23,7 @@ from enmap_sharpener.evaluation.comparisons import (
     write_figure,
 )
 from enmap_sharpener.figures.diagrams import ARROWS, PIPELINE, Arrow, Box, diagram, pipeline
-from enmap_sharpener.figures.quicklook import band_curve
+from enmap_sharpener.figures.spectra import band_curve
 
 
 def scores(cases=("a", "b"), methods=("cubic", "gsa", "subspace"), **columns):

@@ -13,36 +13,39 @@ from matplotlib.figure import Figure
 from rasterio.transform import from_origin
 
 from enmap_sharpener.evaluation.comparisons import error_map
-from enmap_sharpener.figures import quicklook as figures
-from enmap_sharpener.figures.quicklook import band_curve, before_after, quicklook, rgb, spectra, stretch
+from enmap_sharpener.figures import spectra as curves
+from enmap_sharpener.figures import style
+from enmap_sharpener.figures.quicklook import before_after, quicklook, rgb
+from enmap_sharpener.figures.spectra import band_curve, spectra
+from enmap_sharpener.figures.style import stretch
 
 
 def test_composites():
-    name = lambda **kw: figures._composite(cube(200, **kw))
+    name = lambda **kw: style.composite_bands(cube(200, **kw))
     bands, text = name()
     w = cube(200).wavelength.values
     assert np.allclose(w[bands], (640, 550, 470), atol=6) and text.startswith("True colour (6")
     assert name(low=520, high=1000)[1].startswith("Colour infrared")
     assert name(low=980)[1].startswith("Short-wave infrared")
     assert name(low=1300, high=1500)[1].startswith("False colour")
-    assert "686 nm" in figures._composite(cube(1, low=686, high=686))[1]
-    assert figures._composite(cube(10).drop_vars("wavelength"))[1] == "Bands 9, 5, 2"
+    assert "686 nm" in style.composite_bands(cube(1, low=686, high=686))[1]
+    assert style.composite_bands(cube(10).drop_vars("wavelength"))[1] == "Bands 9, 5, 2"
 
 
 def test_composite_avoids_bands_without_data_and_water_vapour():
     good = np.ones(200, bool)
     good[::2] = False
-    chosen, _ = figures._composite(cube(200, good=("band", good)))
+    chosen, _ = style.composite_bands(cube(200, good=("band", good)))
     assert good[chosen].all()
     c = cube(60, low=1300, high=1990)
-    assert all(not a < c.wavelength.values[b] < z for b in figures._composite(c)[0] for a, z in figures._WATER_VAPOUR)
+    assert all(not a < c.wavelength.values[b] < z for b in style.composite_bands(c)[0] for a, z in style.WATER_VAPOUR)
 
 
 def test_rgb_is_grey_without_data_and_small_when_asked():
     c = cube()
     c[:, :9] = np.nan
     image = rgb(c)
-    assert image.shape == (30, 47, 3) and (image[:9] == figures._NODATA).all() and not (image[9:] == figures._NODATA).all(-1).any()
+    assert image.shape == (30, 47, 3) and (image[:9] == style.NODATA_GREY).all() and not (image[9:] == style.NODATA_GREY).all(-1).any()
     assert rgb(c, size=20).shape == (10, 15, 3)
     assert np.isfinite(rgb(c * np.nan)).all() and np.isfinite(rgb(np.zeros((3, 4, 5)))).all()
 
@@ -133,9 +136,9 @@ def test_spectra_of_two_detectors_guide_and_points_outside():
 
 def test_lines_break_at_gaps_and_do_not_zigzag_in_the_overlap():
     w = np.array([800, 810, 905, 907, 1000, 1390, 1461, 1470.0])
-    pieces = [list(p) for p, _ in figures._lines(w, np.ones(8))]
+    pieces = [list(p) for p, _ in curves.curve_pieces(w, np.ones(8))]
     assert sorted(pieces) == [[800, 810], [905], [907], [1000], [1390], [1461, 1470]]
-    pieces = [list(p) for p, _ in figures._lines(np.array([900, 905, 907, 912.0]), np.ones(4), np.array(["VNIR", "SWIR", "VNIR", "SWIR"]))]
+    pieces = [list(p) for p, _ in curves.curve_pieces(np.array([900, 905, 907, 912.0]), np.ones(4), np.array(["VNIR", "SWIR", "VNIR", "SWIR"]))]
     assert sorted(pieces) == [[900, 907], [905, 912]]
 
 
@@ -151,7 +154,7 @@ def test_band_curves():
 def test_scale_bar_is_round():
     for width, text in ((2250, "500 m"), (30000, "5 km"), (90, "20 m"), (41000, "10 km")):
         axis = Figure().subplots()
-        figures._scale_bar(axis, width)
+        style._scale_bar(axis, width)
         assert axis.texts[0].get_text() == text
 
 
