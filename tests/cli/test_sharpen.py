@@ -1,4 +1,4 @@
-"""The command as a user meets it: bad input, interruptions, pipes, and the whole way from product to output."""
+"""`sharpen` as a user meets it: bad input, interruptions, pipes, and the whole way from product to output."""
 import os
 import shutil
 import signal
@@ -267,15 +267,6 @@ def test_wrong_options(refused, options, words):
     refused(*words, options=options)
 
 
-@pytest.mark.parametrize("arguments", [["sharpen"], ["nothing"], ["evaluate", "x.tif"], ["evaluate", "x.tif", "--truth", "y.tif"],
-                                       ["simulate"], ["simulate", "--size", "0", "--output", "x"], ["demo", "--size", "many"]])
-def test_misuse_is_one_line(arguments, capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    out, err = capfd.readouterr()
-    assert out == "" and err.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
 def test_verbose_shows_where(run, tmp_path):
     status, out, err = run("--verbose", enmap=tmp_path / "nowhere")
     assert status == 2 and "Traceback" in err and "ProductError" in err
@@ -297,17 +288,6 @@ def test_evaluate(run, tmp_path, inputs, capfd):
     assert main(["evaluate", str(output), "--truth", str(output), "--scene", str(inputs / SCENE_ID)]) == 0
     out, err = capfd.readouterr()
     assert err == "" and "sam" in out and "agreement" in out and "°" in out
-
-
-def test_help_is_quick_and_has_examples(capfd):
-    start = time.perf_counter()
-    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and time.perf_counter() - start < 2 and "sharpen" in done.stdout
-    for command in "sharpen", "simulate", "evaluate", "demo":
-        assert main([command, "--help"]) == 0
-        assert f"enmap-sharpener {command} " in capfd.readouterr().out.split("Examples")[1]
-    assert main(["--version"]) == 0
-    assert capfd.readouterr().out[0].isdigit()
 
 
 # ---- terminals, pipes, signals -----------------------------------------------------------------------------------

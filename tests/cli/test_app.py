@@ -1,0 +1,32 @@
+"What all commands have in common: help, and what is said of misuse."
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from enmap_sharpener.cli.app import main
+
+COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("arguments", [["sharpen"], ["nothing"], ["evaluate", "x.tif"], ["evaluate", "x.tif", "--truth", "y.tif"],
+                                       ["simulate"], ["simulate", "--size", "0", "--output", "x"], ["demo", "--size", "many"]])
+def test_misuse_is_one_line(arguments, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_help_is_quick_and_has_examples(capfd):
+    start = time.perf_counter()
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and time.perf_counter() - start < 2 and "sharpen" in done.stdout
+    for command in "sharpen", "simulate", "evaluate", "demo":
+        assert main([command, "--help"]) == 0
+        assert f"enmap-sharpener {command} " in capfd.readouterr().out.split("Examples")[1]
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out[0].isdigit()
