@@ -22,6 +22,7 @@ from ..core.operators import window_mean
 from ..fusion.alignment import Geometry
 from ..fusion.measurement import align_guide, degrade_guide
 from ..fusion.pair import Pair
+from ..fusion.tuning import DEFAULT
 from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
 from .quarantine import candidates, reject, rejected, restore
@@ -115,7 +116,7 @@ def align(scene, guide, threads: int = 1) -> Alignment:
         found, geometry = aligned.found, aligned.geometry
         plain = replace(aligned.whole, trust=np.ones(pair.coarse.shape, np.float32))
         seen, share = degrade_guide(pair, plain, geometry, threads)
-    use = (share > 0.98) & found.valid
+    use = (share > DEFAULT.usable_share) & found.valid
     detail = [(x - window_mean(x, 2.0, use))[use] for x in (seen, found.seen)]
     pixels = int(use.sum())
     return Alignment(geometry, _correlation(*detail) if pixels >= 30 else np.nan, float(np.median(detail[0].std(0))) if pixels else 0.0, pixels)

@@ -18,9 +18,10 @@ from ..core.errors import GridError
 from ..core.grid import Axis, Grid, axes, inside, widened
 from ..core.operators import Observation, continued, window_mean
 from ..core.parallel import in_threads
-from ..fusion.guide import usable
+from ..fusion.guide import KRIGING, usable
 from ..fusion.measurement import Measured, degrade_guide, even_windows, measure_pair, sample_windows
 from ..fusion.pair import Pair, Scratch, complete
+from ..fusion.tuning import DEFAULT
 from .crop import cropped
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #ee598bc5
@@ -211,7 +212,7 @@ def alignment_report(aligned, ms, share, threads=1):
     return out
 
 
-CLEAR = 0.98
+CLEAR = DEFAULT.usable_share
 """Share of an EnMAP pixel that usable pixels of Sentinel-2 must make up for the two to show the same."""
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #227c903e
@@ -295,7 +296,7 @@ class Interpolator:
     @cached_property
     def _backs(self):
         """Kriging interpolators of the detectors; their weights sum to one, so that level ground stays level up to the rim."""
-        backs = [g.between(self.coarse, self.fine).inverse(1.5e-3, length=4.0) for _, g in self.detectors]
+        backs = [g.between(self.coarse, self.fine).inverse(*KRIGING) for _, g in self.detectors]
         return [Observation(*(replace(s, weights=s.weights / s.weights.sum(1, keepdims=True)) for s in (b.rows, b.cols))) for b in backs]
 
     def __call__(self, rows, cols):

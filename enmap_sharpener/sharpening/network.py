@@ -19,6 +19,9 @@ from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
 from ..fusion.measurement import Measured, even_windows, measure_pair
 from ..fusion.pair import Pair, Scratch, complete, interpolate
+from ..fusion.radiometry import share_of_guide
+from ..fusion.subspace import CONSISTENT
+from ..fusion.tuning import DEFAULT
 from ..preprocessing.wald import Interpolator, weighted
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #2d841c79
@@ -130,7 +133,7 @@ def _interpolated(pair, detectors):
 
 def _subspace(pair, measured, threads, progress):
     """`x1` of the kind 'subspace', to 1e-4; NaN where EnMAP measured nothing."""
-    model, every = subspace.fit_subspace(pair, threads, progress, measured), np.arange(len(pair.bands))
+    model, every = subspace.fit_subspace(pair, threads, progress, measured.tuning, measured), np.arange(len(pair.bands))
 
     def read(rows, cols):
         out = np.full((len(every), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
@@ -223,8 +226,7 @@ class NetworkModel:
     def _share(self, rows, cols):
         """Of what the network adds, as much as the guide is trusted, shape (y, x, 1)."""
         trust = interpolate(self.measured.model.whole.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))
-        share = np.clip(trust / 0.3, 0, 1)
-        return share**2 * (3 - 2 * share)
+        return share_of_guide(trust, self.measured.tuning)
 
     def _note(self, added):
         """Keep account of what the network added."""
@@ -277,7 +279,7 @@ def _scaling(pair, measured, contract, guide, see, most=200_000):
     return Scaling.measured(contract, np.concatenate(x1), np.concatenate(x))
 
 
-def fit(network, pair, threads=1, progress=None, memory=2.0):
+def fit(network, pair, threads=1, progress=None, tuning=DEFAULT, memory=2.0):
     """Measure a pair and make a network ready for it.
 
     Parameters
@@ -290,6 +292,8 @@ def fit(network, pair, threads=1, progress=None, memory=2.0):
         Threads to measure with; the network has the backend's.
     progress : callable, optional
         Called with a text at each step.
+    tuning : Tuning
+        Thresholds of the measuring.
     memory : float
         What the network may use for its feature maps [GB].
 
@@ -307,10 +311,10 @@ def fit(network, pair, threads=1, progress=None, memory=2.0):
     """
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
-    measured = measure_pair(pair, threads, progress)
+    measured = measure_pair(pair, threads, progress, tuning=tuning)
     pair = measured.pair
     channels = channels_of(net, name, pair.names, "this scene, whose bands do not see all 20 m bands,")
-    detectors = [(bands, see, see.inverse(0.0015, length=1.5)) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
+    detectors = [(bands, see, see.inverse(*CONSISTENT[:2])) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
     guide, contract = _guide(pair, measured, channels, threads), net.contract
     base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads, progress)
     pixel = pair.coarse.cols.step

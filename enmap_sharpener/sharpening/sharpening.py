@@ -23,6 +23,7 @@ from ..core.grid import inside, widened
 from ..fusion.pair import Pair
 from ..core.errors import EnmapError
 from ..core.raster import NODATA
+from ..fusion.tuning import DEFAULT
 
 # %% ../../nbs/09_sharpening/04_sharpening.ipynb #b548390f
 def keys(d):
@@ -121,7 +122,7 @@ def _smooth(x, sigma):
 
 def _interpolate(stencil, unsharp=0.0):
     """A method from a stencil."""
-    def fit(pair, threads, progress):
+    def fit(pair, threads, progress, tuning):
         return InterpolationModel(pair, Observation(stencil(pair.coarse.rows, pair.fine.rows), stencil(pair.coarse.cols, pair.fine.cols)), unsharp)
 
     return fit
@@ -129,7 +130,7 @@ def _interpolate(stencil, unsharp=0.0):
 
 def _peer(name):
     """A method of `peers`."""
-    def fit(pair, threads, progress):
+    def fit(pair, threads, progress, tuning):
         from enmap_sharpener.sharpening import pansharpening as peers
         return peers.fit(name, pair, threads, progress)
 
@@ -143,7 +144,7 @@ METHODS = {
     "unsharp": _interpolate(linear_stencil, unsharp=1.0),
     **{name: _peer(name) for name in ("gsa", "sfim", "mtf-glp")},
 }
-# by name: functions (pair, threads, progress) -> model with `block`, `trust`, `observations` and `report`
+# by name: functions (pair, threads, progress, tuning) -> model with `block`, `trust`, `observations` and `report`
 
 NETWORKS = ("supermapnet",)
 """Methods that need a trained network besides."""
@@ -208,9 +209,9 @@ class Sharpened:
         What was measured, plain numbers; `agreement` with the input is there once all blocks were computed.
     """
 
-    def __init__(self, model, bands, target, method, threads):
+    def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
         self.grid, self.bands, self.method = model.pair.fine, bands, method
-        self._model, self._target, self._threads = model, target, threads
+        self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
         self._sums, self._lock = [], threading.Lock()
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), **model.report}
@@ -222,7 +223,7 @@ class Sharpened:
         near, under = self._model.pair.under(rows, cols)
         measured = _any_measured(cube)
         trust = np.where(measured, np.clip(self._model.trust(rows, cols), 0, 1), 0)
-        kind = np.where(self._cloudy[near][np.ix_(*under)], 3, np.where(trust < 0.5, 2, 1)) * measured
+        kind = np.where(self._cloudy[near][np.ix_(*under)], 3, np.where(trust < self._tuning.trust_sharpened, 2, 1)) * measured
         self._compare(cube, rows, cols)
         return Block(rows, cols, cube, np.stack([kind, np.rint(100 * trust)]).astype(np.uint8))
 
@@ -316,7 +317,7 @@ def _middle(stencil, window, most):
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
 # %% ../../nbs/09_sharpening/04_sharpening.ipynb #a1124415
-def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None, model=None, memory=2.0):
+def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None, model=None, memory=2.0, tuning=DEFAULT):
     """Sharpen an EnMAP scene with Sentinel-2.
 
     Parameters
@@ -337,6 +338,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
         The trained network of the method supermapnet, a `.keras` file.
     memory : float
         What a network may use for its feature maps [GB].
+    tuning : Tuning
+        Thresholds of the measuring and sizes of the fusion, for ablations.
 
     Returns
     -------
@@ -367,7 +370,7 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
         progress("reading")
     pair = Pair(scene, guide, threads)
     with threadpool_limits(1):
-        fitted = fit(pair, threads, progress)
+        fitted = fit(pair, threads, progress, tuning)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))
-    return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads)
+    return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads, tuning)
