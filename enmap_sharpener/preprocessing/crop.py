@@ -23,7 +23,7 @@ from ..core.grid import Grid, windows
 from ..core.errors import NoValidPixels, ProductError
 from ..core.files import make_folder, write_json
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
-from ..scenes.enmap import Scene, read_enmap
+from ..scenes.enmap import MARKED, Scene, read_enmap
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #62d67788
@@ -142,7 +142,7 @@ def quality_reasons(scene: Scene, haze: bool = False, cirrus: bool = False) -> n
     bits = np.zeros(scene.cube.shape[1:], np.uint8)
     for name in _asked(haze, cirrus):
         if name in scene.quality:
-            bits |= np.isin(read_window(scene.quality[name], (slice(None),) * 2), (1, 2, 3)) * np.uint8(_LAYERS[name])
+            bits |= np.isin(read_window(scene.quality[name], (slice(None),) * 2), MARKED) * np.uint8(_LAYERS[name])
     return bits
 
 

@@ -19,13 +19,12 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.parallel import read_ahead
 from .crop import REASONS, CropRecord, crop_scene, cropped, cut_image, joined_mask, largest_rectangle, measured, quality_reasons, read_crop, read_window, want, write_bits
-from ..fusion.guide import UNUSABLE
 from ..core.grid import Grid, axes, inside, widened, windows
 from ..core.operators import Observation, Stencil
 from ..core.errors import GridError
 from ..core.raster import open_raster, opened
 from ..scenes.enmap import Scene
-from ..scenes.sentinel2 import Sentinel2, read_sentinel2
+from ..scenes.sentinel2 import SCL_UNUSABLE, Sentinel2, read_sentinel2
 
 # %% ../../nbs/06_preprocessing/01_masks.ipynb #8d290fe5
 _log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def _carried(bits, coarse: Grid, fine: Grid, outside: int, beyond: int = 0) -> n
 
 # %% ../../nbs/06_preprocessing/01_masks.ipynb #24ac264c
 _CLASS_BITS = np.zeros(256, np.uint8)
-_CLASS_BITS[list(UNUSABLE)] = 64
+_CLASS_BITS[list(SCL_UNUSABLE)] = 64
 _CLASS_BITS[0] = 32
 
 DISTANCE = 60.0

@@ -23,6 +23,7 @@ from ..fusion.measurement import Measured, degrade_guide, even_windows, measure_
 from ..fusion.pair import Pair, Scratch, complete
 from ..fusion.tuning import DEFAULT
 from .crop import cropped
+from ..scenes.sentinel2 import SCL_CLEAR, SCL_CLOUD
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #ee598bc5
 def runs(bands, gap=3.0):
@@ -131,7 +132,7 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
     if mask10 is not None:
         if Grid.of(mask10).crs != Grid.of(guide.bands10).crs:
             raise GridError(f"{scene.metadata.id}: the mask is in {Grid.of(mask10).crs}, Sentinel-2 in {Grid.of(guide.bands10).crs}; run the stage mask again")
-        guide = replace(guide, scl=Grid.of(mask10).georeference(np.where(mask10.values != 0, 9, 4).astype(np.uint8)))
+        guide = replace(guide, scl=Grid.of(mask10).georeference(np.where(mask10.values != 0, SCL_CLOUD[-1], SCL_CLEAR[0]).astype(np.uint8)))
     pair = Pair(scene, guide, threads)
     with threadpool_limits(1):
         measured = measure_pair(pair, threads, masked=pair.cloud_mask() if mask10 is None else None)
