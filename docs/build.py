@@ -157,6 +157,36 @@ def benchmarks() -> str:
     return linked("\n".join(f"### {name}\n\n{text}\n" for name, text in docs.items()))
 
 
+def imported() -> tuple[list[str], dict[tuple[str, str], int]]:
+    "The rooms in their order, and how many modules of one import a module of another."
+    rooms = list(dict.fromkeys(path.parent.name[3:] for path in notebooks("notebooks")))
+    counts = {}
+    for path in sorted((ROOT / "enmap_sharpener").glob("*/*.py")):
+        names = [node.module or "" for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom) and node.level in (0, 2)]
+        for other in {name.removeprefix("enmap_sharpener.").partition(".")[0] for name in names} & set(rooms) - {path.parent.name}:
+            counts[path.parent.name, other] = counts.get((path.parent.name, other), 0) + 1
+    return rooms, counts
+
+
+def rooms_map() -> str:
+    "A picture of what imports what, as the modules are now: a row for each room, a dot under each room that it imports."
+    rooms, counts = imported()
+    step, left, top = 26, 118, 112
+    size = left + step * len(rooms), top + step * len(rooms)
+    lines = [f'<svg class="rooms" role="img" viewBox="0 0 {size[0]} {size[1]}" aria-label="Which room imports which: all dots lie below the diagonal">']
+    for i, name in enumerate(rooms):
+        x, y = left + step * (i + 0.5), top + step * (i + 0.5)
+        lines.append(f'<line class="line" x1="{left}" x2="{x}" y1="{y}" y2="{y}"/><line class="line" x1="{x}" x2="{x}" y1="{y}" y2="{size[1]}"/>')
+        lines.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{name}</text>')
+        lines.append(f'<text x="{x + 4}" y="{y - step / 2 - 2}" transform="rotate(-60 {x + 4} {y - step / 2 - 2})">{name}</text>')
+        lines.append(f'<rect class="itself" x="{x - 5}" y="{y - 5}" width="10" height="10"/>')
+    for (room_, other), count in sorted(counts.items()):
+        x, y = left + step * (rooms.index(other) + 0.5), top + step * (rooms.index(room_) + 0.5)
+        said = f"{count} module{'s' * (count > 1)} of {room_} import{'s' * (count == 1)} {other}"
+        lines.append(f'<circle cx="{x}" cy="{y}" r="{min(3 + 1.6 * count ** 0.5, 9):.1f}"><title>{said}</title></circle>')
+    return "```{raw} html\n" + "\n".join([*lines, "</svg>"]) + "\n```\n"
+
+
 def linked(text: str) -> str:
     "Text of the repository's root with links that hold on the site."
     text = text.replace("](nbs/", "](/notebooks/")
@@ -180,7 +210,7 @@ def gather(target: Path) -> None:
         files |= {place(path): nbformat.writes(page(path)) for path in pages}
         if folder == "notebooks":
             files |= reference(pages) | {"api/commands.md": commands(pages)}
-    files |= sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks()}
+    files |= sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks(), "contributing/map.md": rooms_map()}
     files |= {name.lower(): linked((ROOT / name).read_text(encoding="utf-8")) for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
     files["license.md"] = f"# Licence\n\n```text\n{(ROOT / 'LICENSE').read_text(encoding='utf-8')}\n```\n"
     files |= {f"models/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "output/models").glob("*.md")}

@@ -1,5 +1,8 @@
 "Notebooks are short, small, and tell nothing about the machine that ran them."
+import ast
+import io
 import re
+import tokenize
 
 import nbformat
 import pytest
@@ -7,6 +10,7 @@ from readme import ROOT
 
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 EXPORTED = re.compile(r"^#\|\s*exporti?\b", re.MULTILINE)
+LONGER = 45    # exported cells of more than 40 lines of code; may only fall
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|var)/\w|[A-Z]:\\\\Users")
 
 
@@ -29,6 +33,22 @@ def test_size(path, notebook):
     assert path.stat().st_size < 300_000
     assert len(notebook.cells) < 60
     assert sum(map(len, _exported(notebook))) < 450
+
+
+def _code_lines(source):
+    "How many lines of a cell are code: no docstrings, no comments, nothing blank."
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef | ast.Module))
+    said = {n for node in nodes if ast.get_docstring(node) is not None for n in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    blank = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = (token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in blank)
+    return len({n for token in tokens for n in range(token.start[0], token.end[0] + 1)} - said)
+
+
+def test_exported_cells_are_short():
+    sources = [(path, "\n".join(lines)) for path in NOTEBOOKS for lines in _exported(nbformat.read(path, as_version=4))]
+    long = sorted(((_code_lines(source), path.name) for path, source in sources if _code_lines(source) > 40), reverse=True)
+    assert len(long) <= LONGER, long
+    assert len(long) == LONGER, f"fewer cells are long than were: set LONGER to {len(long)}"
 
 
 def test_outputs_name_no_machine(notebook):
