@@ -2,9 +2,12 @@
 
 Two scenes of the same simulated landscape exist, a month apart; the other records are there to be left out.
 """
+import atexit
+import shutil
 import tempfile
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +39,7 @@ class Region:
 
     def __enter__(self):
         self._open = ExitStack()
-        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
-        self.paths = simulate(folder, self.size, self.seed, truth=False)
+        self.paths = _simulated(self.size, self.seed)
         guide = read_sentinel2(self.paths.sentinel2)
         self.sso = self._open.enter_context(SignOn())
         self.download = self._open.enter_context(DownloadSite(sso=self.sso, **self.options))
@@ -93,6 +95,14 @@ class Region:
         covers = [80, 20, 0, 45, 5, 0, 60, 0, 10, 90, 30, 0]
         return [Pass(start + timedelta(days=5 * n), [tile], "S2" + "AB"[n % 2], told=cover + 4.0, cloud=_clouds(cover, n), empty=n == 5)
                 for n, cover in enumerate(covers)]
+
+
+@cache
+def _simulated(size, seed):
+    """Paths of a simulated pair; made once, not to be changed."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return simulate(Path(folder), size, seed, truth=False)
 
 
 def _clouds(cover, n):

@@ -38,6 +38,8 @@ def main():
     parser.add_argument("--flags", default="", help="marks of cells (slow, gpu, net) to run too")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):       # notebooks fill the processors
+        os.environ.setdefault(name, "1")
     # Forking what has imported much is safe on Linux alone.
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":

@@ -48,12 +48,12 @@ def test_commands_run(services, capfd):
     "One after the other as README has them, in an empty folder, against servers on the loopback address; scenes and files have the names that are there."
     from enmap_sharpener.cli.app import main
     pytest.importorskip("distributed")
-    box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], [])}
+    box = {"12.9": services.wide, **dict.fromkeys(["52.3", "13.2", "52.5"], []), "48": ["24"]}
     for command in (a or b for a, b in COMMANDS):
         words = shlex.split(command, comments=True)[1:]
         if any(w in LONG for w in words) or words[0] == "demo":
             continue
-        for folder, size, wanted in (("pairs", "72", words[0] == "preprocess"), ("flight", "24", words[0] in ("sharpen", "batch"))):    # the services' scene is too small for a tile
+        for folder, size, wanted in (("pairs", "72", words[0] == "preprocess"), ("flight", "16", words[0] in ("sharpen", "batch"))):    # the services' scene is too small for a tile
             if wanted and not Path(folder).exists():
                 assert main(["simulate", "--size", size, "--output", folder, "--quiet"]) == 0
                 shutil.rmtree("data/enmap")
