@@ -171,8 +171,8 @@ def imported() -> tuple[list[str], dict[tuple[str, str], int]]:
 def rooms_map() -> str:
     "A picture of what imports what, as the modules are now: a row for each room, a dot under each room that it imports."
     rooms, counts = imported()
-    step, left, top = 26, 118, 112
-    size = left + step * len(rooms), top + step * len(rooms)
+    step, left, top = 26, 118, 48
+    size = left + step * len(rooms) + 14, top + step * len(rooms)
     lines = [f'<svg class="rooms" role="img" viewBox="0 0 {size[0]} {size[1]}" aria-label="Which room imports which: all dots lie below the diagonal">']
     for i, name in enumerate(rooms):
         x, y = left + step * (i + 0.5), top + step * (i + 0.5)

@@ -50,7 +50,7 @@ def test_rooms_are_the_same_everywhere():
     table = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", text["CONTRIBUTING.md"], re.MULTILINE)
     assert [name for name, *_ in table] == ROOMS
     for before, (_, _, may) in zip(ROOMS[1:-2], table[2:-1], strict=True):
-        assert may == f"the rooms to `{before}`"
+        assert may == f"up to `{before}`"
 
 
 @pytest.mark.parametrize("room", ROOMS)
