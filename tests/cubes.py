@@ -11,7 +11,7 @@ from rasterio.transform import from_origin
 from scipy.ndimage import gaussian_filter
 
 from enmap_sharpener.core.grid import Axis, Grid
-from enmap_sharpener.evaluation import scores
+from enmap_sharpener.evaluation.agreement import observation_inside
 
 WAVELENGTH = np.linspace(420, 2450, 12)
 
@@ -69,7 +69,7 @@ def made_up_observation():
     detector = np.where(WAVELENGTH < 1000, "VNIR", "SWIR")
     seen = np.full((12, 21, 24), np.nan, "f4")
     for name, g in geometry.items():
-        operator, window = scores._between(coarse, fine, g)
+        operator, window = observation_inside(coarse, fine, g)
         seen[(detector == name).nonzero()[0][:, None, None], np.arange(21)[window[0]][:, None], np.arange(24)[window[1]]] = operator.degrade(
             truth.values[detector == name])
     coords = {"band": np.arange(1, 13), "wavelength": ("band", WAVELENGTH), "detector": ("band", detector)}

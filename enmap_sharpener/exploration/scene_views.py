@@ -19,10 +19,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..evaluation.benchmark import Case
+from ..evaluation.cases import Case
 from ..preprocessing.crop import cropped
 from ..scenes.cubes import read_cube
-from ..evaluation.scores import measure
+from ..evaluation.scores import score
 from ..figures.spectra import curve_pieces, fit_limits, guide_bars, mark_gaps, spectrum_at
 from ..figures.style import COLOURS, COMPOSITES, CYCLE, paint, read_view, styled
 from ..core.grid import Grid, widened
@@ -33,7 +33,7 @@ from ..scenes.enmap import Scene, read_enmap
 from ..scenes.guide_bands import SENTINEL2
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..sharpening.sharpening import cubic_stencil, sharpen
-from ..evaluation.vegetation import INDICES, _index
+from ..evaluation.vegetation import INDICES, normalised_difference
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #fb3e0092
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def open_sources(case: Case, outputs="") -> Sources:
     Parameters
     ----------
     case : Case
-        From `benchmark.find_cases`.
+        From `cases.find_cases`.
     outputs : str or Path
         A sharpened GeoTIFF; or a folder of them, or of folders named as cases, as `enmap-sharpener evaluate` writes it. Outputs in the folder of the
         case are found without.
@@ -176,7 +176,7 @@ def _channels(cube: xr.DataArray, show: str, nm: float, box: tuple, shape: tuple
         rows, inside_y = _under(np.linspace(north, south, 2 * shape[0] + 1)[1::2], extent[3], extent[2], image.shape[1])
         cols, inside_x = _under(np.linspace(west, east, 2 * shape[1] + 1)[1::2], *extent[:2], image.shape[2])
         values = np.where(inside_y[:, None] & inside_x, image[:, rows[:, None], cols], np.nan)
-    return _index(*values)[None] if show in _PAIRS else values
+    return normalised_difference(*values)[None] if show in _PAIRS else values
 
 
 def _under(at, first: float, last: float, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -366,6 +366,6 @@ def sharpen_window(sources: Sources, view: View, method: str = "subspace", model
     cube = sharpen(cropped(sources.scene, rows, cols), sources.guide, method, model=model or None).to_dataarray().load()
     name, seconds = f"{method}, here", time.perf_counter() - start
     before = view.right if view.right != name else view.left
-    scores, _ = measure(sources.layers[before], cube, border=0, threads=1)
+    scores, _ = score(sources.layers[before], cube, border=0, threads=1)
     text = f"{method} on {cube.sizes['x']} × {cube.sizes['y']} pixels took {seconds:.1f} s; it differs from {before} by {scores.rmse:.4f} (RMSE, reflectance) and {scores.sam:.2f}° (SAM)"
     return sources | {name: cube}, replace(view, left=before, right=name), text

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ..evaluation.benchmark import find_cases
+from ..evaluation.cases import find_cases
 from ..core.errors import EnmapError
 from ..sharpening.sharpening import METHODS, NETWORKS
 from .scene_views import ONE, SHOWN, View, open_sources, picture, pixel_at, png, sharpen_window, spectrum_figure, told
@@ -85,9 +85,9 @@ class SceneExplorer(_Panel):
     Parameters
     ----------
     folder : str or Path
-        A case (an EnMAP product with its Sentinel-2 files), or a folder of cases; see `benchmark.find_cases`.
+        A case (an EnMAP product with its Sentinel-2 files), or a folder of cases; see `cases.find_cases`.
     outputs : str or Path
-        Sharpened GeoTIFFs that lie elsewhere; see `views.open_sources`.
+        Sharpened GeoTIFFs that lie elsewhere; see `scene_views.open_sources`.
     size : int
         Most pixels a side of the picture.
 

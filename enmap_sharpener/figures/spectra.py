@@ -134,7 +134,7 @@ def band_curve(tables: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: Seque
     Parameters
     ----------
     tables : DataFrame, mapping of method name to DataFrame, or of (case, method) to DataFrame
-        The second result of `evaluation.measure`, or `evaluation.agreement`: `wavelength` [nm] and the columns asked for. All: the second result of `benchmark.read_results`.
+        The second result of `scores.score`, or of `agreement.agreement_by_band`: `wavelength` [nm] and the columns asked for. All: the second result of `tables.read_results`.
     columns : sequence of str
         Of rmse and bias [reflectance], r2, psnr [dB], ssim; a row of panels each.
 

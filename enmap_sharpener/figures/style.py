@@ -5,19 +5,22 @@
 # %% auto #0
 __all__ = ['COLOURS', 'DASHES', 'TITLES', 'CYCLE', 'NODATA_GREY', 'COMPOSITES', 'WATER_VAPOUR', 'styled', 'composite_bands',
            'same_bands', 'as_cube', 'ground_extent', 'read_view', 'stretch', 'paint', 'draw_panel', 'aspect',
-           'resolution_label', 'busy_window']
+           'resolution_label', 'busy_window', 'write_figure']
 
 # %% ../../nbs/02_figures/00_style.ipynb #b9165097
 import threading
 import warnings
 from collections.abc import Sequence
 from functools import wraps
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ..core.files import make_folder, write_file
 from ..core.grid import Grid
 
 # %% ../../nbs/02_figures/00_style.ipynb #052a177d
@@ -246,3 +249,28 @@ def busy_window(image: np.ndarray, extent, share: float) -> tuple[float, float, 
     west, east, south, north = extent
     dx, dy = (east - west) / nx, (north - south) / ny
     return west + x * dx, west + min(x + side, nx) * dx, north - min(y + side, ny) * dy, north - y * dy
+
+# %% ../../nbs/02_figures/00_style.ipynb #eadf14e6
+def write_figure(figure: Figure, path, dpi: int = 130) -> Path:
+    """Write a figure as PNG; folders are made.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : path
+        The file.
+    dpi : int
+        Dots per inch.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    return write_file(path, lambda part: figure.savefig(part, dpi=dpi, format="png"))

@@ -1,4 +1,4 @@
-"""Methods on cases: what is run, what is known already, what fails, and what the tables say."""
+"""Methods on cases: what is found, what is run, what is known already, and what fails."""
 import json
 import os
 import shutil
@@ -15,9 +15,13 @@ from rasterio.transform import from_origin
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import ProductError, RequestError
 from enmap_sharpener.evaluation import benchmark as module
-from enmap_sharpener.evaluation.benchmark import benchmark, find_cases
-from enmap_sharpener.evaluation.scores import comparison_table, measure, read_cube, table_text
-from enmap_sharpener.evaluation.tables import box_plots, read_results, results_table, table_latex
+from enmap_sharpener.evaluation.benchmark import run_benchmark
+from enmap_sharpener.evaluation.cases import find_cases
+from enmap_sharpener.evaluation.scores import score
+from enmap_sharpener.evaluation.tables import (
+    read_results,
+)
+from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
 
 
@@ -42,8 +46,8 @@ def cases(originals, tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What was sharpened and what was measured."""
-    made = {"sharpen": [], "measure": []}
+    """What was sharpened and what was scored."""
+    made = {"sharpen": [], "score": []}
     for name in made:
         function = getattr(module, name)
 
@@ -96,12 +100,12 @@ def test_the_shared_cases_are_found(shared):
 
 # ---- what is done, and done again --------------------------------------------------------------------------------
 
-def test_records_say_what_measure_says(cases, tmp_path):
+def test_records_say_what_score_says(cases, tmp_path):
     found, out = find_cases([cases]), tmp_path / "out"
     told = []
-    report = benchmark(found, ["cubic", "gsa"], out, threads=1, progress=lambda *done: told.append(done))
+    report = run_benchmark(found, ["cubic", "gsa"], out, threads=1, progress=lambda *done: told.append(done))
     assert len(report.done) == 4 and not report.failed and told[-1] == (2, 2) and [d for d, _ in told] == sorted(d for d, _ in told)
-    scores, bands = measure(read_cube(out / "case_1/gsa.tif"), read_cube(cases / "case_1/truth.tif"))
+    scores, bands = score(read_cube(out / "case_1/gsa.tif"), read_cube(cases / "case_1/truth.tif"))
     record = json.loads((out / "case_1/gsa.scores.json").read_text())
     assert {"case", "method", "scores", "spread", "full_resolution", "seconds", "fingerprint"} <= set(record)
     assert np.allclose([record["scores"][k] for k in scores.index], scores, rtol=1e-6) and record["seconds"] > 0
@@ -119,10 +123,10 @@ def test_records_say_what_measure_says(cases, tmp_path):
 def test_nothing_is_done_twice_and_all_that_must_be_is(cases, tmp_path, calls):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
 
-    def run(sharpened, measured, *methods):
-        calls["sharpen"].clear(), calls["measure"].clear()
-        report = benchmark(case, methods or ["cubic"], out, threads=1)
-        assert not report.failed and (calls["sharpen"], len(calls["measure"])) == (sharpened, measured)
+    def run(sharpened, scored, *methods):
+        calls["sharpen"].clear(), calls["score"].clear()
+        report = run_benchmark(case, methods or ["cubic"], out, threads=1)
+        assert not report.failed and (calls["sharpen"], len(calls["score"])) == (sharpened, scored)
 
     run(["cubic"], 1)
     run([], 0)
@@ -141,7 +145,7 @@ def test_nothing_is_done_twice_and_all_that_must_be_is(cases, tmp_path, calls):
 
 def test_what_others_put_there_is_judged_and_never_replaced(cases, tmp_path, calls):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
-    benchmark(case, ["cubic"], out, threads=1)
+    run_benchmark(case, ["cubic"], out, threads=1)
     mine = out / "case_1/cubic.tif"
     shutil.copy(mine, out / "case_1/cnmf.tif")
     with rasterio.open(mine, "r+") as file:
@@ -149,7 +153,7 @@ def test_what_others_put_there_is_judged_and_never_replaced(cases, tmp_path, cal
     touch(mine)
     content = mine.read_bytes()
     touch(find(cases, "sentinel2_10m.tif"))
-    report = benchmark(case, ["cubic", "cnmf"], out, threads=1)
+    report = run_benchmark(case, ["cubic", "cnmf"], out, threads=1)
     assert calls["sharpen"] == ["cubic"] and report.done == [("case_1", "cubic"), ("case_1", "cnmf")] and mine.read_bytes() == content
     record = json.loads((out / "case_1/cnmf.scores.json").read_text())
     assert record["seconds"] is None and record["scores"]["psnr"] > 0
@@ -158,14 +162,14 @@ def test_what_others_put_there_is_judged_and_never_replaced(cases, tmp_path, cal
 def test_interrupted_after_sharpening_it_goes_on_there(cases, tmp_path, calls, monkeypatch):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "spread", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "score_intervals", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            benchmark(case, ["cubic"], out, threads=1)
+            run_benchmark(case, ["cubic"], out, threads=1)
     assert json.loads((out / "case_1/cubic.scores.json").read_text())["scores"] == {} and not (out / "scores.csv").exists()
-    benchmark(case, ["cubic"], out, threads=1)
+    run_benchmark(case, ["cubic"], out, threads=1)
     assert calls["sharpen"] == ["cubic"] and json.loads((out / "case_1/cubic.scores.json").read_text())["seconds"] > 0
     touch(find(cases, "sentinel2_10m.tif"))
-    benchmark(case, ["cubic"], out, threads=1)
+    run_benchmark(case, ["cubic"], out, threads=1)
     assert calls["sharpen"] == ["cubic"] * 2
 
 
@@ -174,7 +178,7 @@ def test_interrupted_after_sharpening_it_goes_on_there(cases, tmp_path, calls, m
 def test_a_case_that_fails_does_not_stop_the_others(cases, tmp_path):
     image = find(cases / "case_1", "SPECTRAL_IMAGE")
     image.write_bytes(image.read_bytes()[:5000])
-    report = benchmark(find_cases([cases]), ["cubic", "bilinear"], tmp_path / "out", threads=1)
+    report = run_benchmark(find_cases([cases]), ["cubic", "bilinear"], tmp_path / "out", threads=1)
     assert report.done == [("case_2", "cubic"), ("case_2", "bilinear")] and [f[:2] for f in report.failed] == [("case_1", "cubic"), ("case_1", "bilinear")]
     assert all("SPECTRAL_IMAGE" in reason and "\n" not in reason for *_, reason in report.failed)
     assert set(pd.read_csv(tmp_path / "out/scores.csv").case) == {"case_2"}
@@ -185,14 +189,14 @@ def test_defects_and_damaged_outputs_are_reported_too(cases, tmp_path, monkeypat
     (out / "case_1").mkdir(parents=True)
     (out / "case_1/mine.tif").write_bytes(b"no TIFF")
     monkeypatch.setitem(module.METHODS, "bilinear", lambda *args: 1 / 0)
-    report = benchmark(case, ["mine", "bilinear", "cubic"], out, threads=1)
+    report = run_benchmark(case, ["mine", "bilinear", "cubic"], out, threads=1)
     reasons = {method: reason for _, method, reason in report.failed}
     assert report.done == [("case_1", "cubic")] and "mine.tif" in reasons["mine"] and "ZeroDivisionError" in reasons["bilinear"]
 
 
 def test_truth_and_output_that_do_not_meet_is_that_outputs_failure(cases, tmp_path):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
-    benchmark(case, ["cubic"], out, threads=1)
+    run_benchmark(case, ["cubic"], out, threads=1)
     with rasterio.open(out / "case_1/cubic.tif") as file:
         profile, values, tags = file.profile, file.read(), [file.tags(i) for i in file.indexes]
     profile["transform"] = profile["transform"].translation(900000, 0) * profile["transform"]
@@ -200,18 +204,18 @@ def test_truth_and_output_that_do_not_meet_is_that_outputs_failure(cases, tmp_pa
         file.write(values)
         for i, t in enumerate(tags, 1):
             file.update_tags(i, **t)
-    report = benchmark(case, ["elsewhere", "cubic"], out, threads=1)
+    report = run_benchmark(case, ["elsewhere", "cubic"], out, threads=1)
     assert report.already == [("case_1", "cubic")] and "overlap" in report.failed[0][2]
 
 
 def test_without_truth_only_what_needs_none(cases, tmp_path):
     (cases / "case_1/truth.tif").unlink()
     out = tmp_path / "out"
-    report = benchmark(find_cases([cases]), ["cubic"], out, threads=1)
+    report = run_benchmark(find_cases([cases]), ["cubic"], out, threads=1)
     assert len(report.done) == 2 and not (out / "case_1/cubic.bands.csv").exists()
     rows = pd.read_csv(out / "scores.csv").set_index("case")
     assert np.isnan(rows.psnr["case_1"]) and rows.QNR.notna().all() and np.isnan(rows.psnr["mean"])
-    benchmark(find_cases([cases])[:1], ["cubic"], out, threads=1)
+    run_benchmark(find_cases([cases])[:1], ["cubic"], out, threads=1)
     assert "QNR" in (out / "scores.md").read_text() and "PSNR (dB)" not in (out / "scores.md").read_text()
 
 
@@ -222,40 +226,10 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_runs(cases, tmp_pa
                                   (["cubic", "cubic"], None, "each once"), (["supermapnet"], None, "trained network"),
                                   (["cubic"], tmp_path / "net.keras", "takes a network"), (["supermapnet"], tmp_path / "none.keras", "not there")):
         with pytest.raises(RequestError, match=words):
-            benchmark(found, methods, out, model=model)
+            run_benchmark(found, methods, out, model=model)
     assert not out.exists() and not calls["sharpen"]
     with pytest.raises(ProductError, match="no results"):
         read_results(tmp_path)
-
-
-# ---- tables ------------------------------------------------------------------------------------------------------
-
-def record(case, method, **scores):
-    return {"case": case, "method": method, "scores": scores, "spread": {"psnr": [1, 2]} if scores else {}, "full_resolution": {"QNR": 0.9}, "seconds": None}
-
-
-def test_means_are_only_of_methods_that_were_scored_everywhere():
-    table = results_table([record("a", "x", psnr=30.0), record("a", "y", psnr=20.0), record("b", "x", psnr=32.0), record("c", "x"), record("c", "y")])
-    assert list(table.index[-2:]) == [("mean", "x")] + [("mean", "y")] or ("mean", "y") not in table.index
-    assert np.isnan(table.psnr["mean", "x"]) and table.QNR["mean", "x"] == 0.9 and "psnr_low" in table
-    assert results_table([record("a", "x", psnr=30.0)]).index.unique("case").tolist() == ["a"] and results_table([]).empty
-
-
-def test_tables_mark_the_best_of_each_case():
-    scores = {("a_1", "x"): {"psnr": 30.0, "mse": 1e-4}, ("a_1", "y"): {"psnr": 20.0, "mse": 2e-4}, ("b", "x"): {"psnr": 10.0}, ("b", "y & z"): {"psnr": 11.0, "mse": 1.0}}
-    table = comparison_table(scores, ("mse", "psnr"))
-    text, plain, latex = table_text(table), table_text(table, markdown=False), table_latex(table)
-    lines = text.splitlines()
-    assert len(lines) == 6 and lines[2].count("**") == 4 and lines[3].count("**") == 0 and "–" in lines[4] and lines[5].count("**") == 4
-    assert len({len(line) for line in lines}) == 1 and plain.count("*") == 4
-    assert latex.count(r"\\") == 5 and r"a\_1" in latex and r"y \& z" in latex and latex.count(r"\midrule") == 2 and latex.count(r"\textbf") == 4
-    assert "↑" not in latex and latex.count("{") == latex.count("}") and r"\begin{tabular}{llrr}" in latex
-
-
-def test_box_plots_hold_all_bands_of_a_method():
-    bands = {(c, m): pd.DataFrame({"r2": np.linspace(0, 1, 9), "ssim": np.r_[np.nan, np.linspace(0.5, 1, 8)]}) for c in "ab" for m in ("x", "y")}
-    figure = box_plots(bands)
-    assert len(figure.axes) == 2 and [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["x", "y"]
 
 
 # ---- the command -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"Diagrams and comparisons of awkward input, and the job that draws everything from an evaluation."
+"""Comparisons of awkward input, and the job that draws everything from an evaluation."""
 import json
 import shutil
 from contextlib import nullcontext
@@ -14,16 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from enmap_sharpener.core.errors import GridError, OutputError, ProductError, RequestError
-from enmap_sharpener.evaluation.comparisons import (
-    comparison,
-    landmarks,
-    ranking,
-    read_reported,
-    score_dots,
-    write_figure,
-)
-from enmap_sharpener.figures.diagrams import ARROWS, PIPELINE, Arrow, Box, diagram, pipeline
+from enmap_sharpener.evaluation.comparisons import comparison_figure, landmarks, ranking, read_reported, score_dots
+from enmap_sharpener.figures.diagrams import pipeline
 from enmap_sharpener.figures.spectra import band_curve
+from enmap_sharpener.figures.style import write_figure
 
 
 def scores(cases=("a", "b"), methods=("cubic", "gsa", "subspace"), **columns):
@@ -42,35 +36,6 @@ def overlapping(figure) -> list[tuple[str, str]]:
     shown = [t for t in figure.findobj(mpl.text.Text) if t.get_text().strip() and t.get_visible() and t not in hidden]
     boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in shown]
     return [(a, b) for i, (a, p) in enumerate(boxes) for b, q in boxes[:i] if p.overlaps(q)]
-
-
-# Diagrams
-
-def test_the_pipeline_is_readable():
-    figure = pipeline()
-    assert drawn(figure) and not overlapping(figure)
-    assert set(PIPELINE) <= {t.get_text() for t in figure.axes[0].texts} and figure.get_figwidth() < 8.5
-
-
-def test_data_flow_one_way():
-    "No box is reached from itself."
-    ways = {name: [a.end for a in ARROWS if a.start == name] for name in PIPELINE}
-    def after(name, seen=()):
-        assert name not in seen
-        return [name, *(n for end in ways[name] for n in after(end, (*seen, name)))]
-    assert {n for name in PIPELINE for n in after(name)} == set(PIPELINE) and "evaluation" in after("scraping")
-
-
-@pytest.mark.parametrize("end", [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-2, -1)])
-@pytest.mark.parametrize("dashed", [True, False])
-def test_arrows_in_any_direction(end, dashed):
-    from enmap_sharpener.figures.diagrams import _HEIGHT, _WIDTH, _route
-    a, b = Box(0, 0, "files"), Box(*end, "module")
-    path = np.array(_route(a, b, dashed))
-    assert (np.abs(np.diff(path, axis=0)).min(1) == 0).all()                       # level or upright
-    for (x, y), box in ((path[0], a), (path[-1], b)):
-        assert np.isclose(abs(x - box.column), _WIDTH / 2) or np.isclose(abs(y - box.row), _HEIGHT / 2)
-    drawn(diagram({"a": a, "b": b}, [Arrow("a", "b", dashed)]))
 
 
 # Scores
@@ -138,7 +103,7 @@ def test_curves_of_several_cases():
 @pytest.mark.parametrize("n", [1, 3, 6])
 def test_comparison(n):
     truth = cube(30)
-    figure = comparison({f"method {i}": truth + 0.01 * (i + 1) for i in range(n)}, truth, title="Potsdam")
+    figure = comparison_figure({f"method {i}": truth + 0.01 * (i + 1) for i in range(n)}, truth, title="Potsdam")
     assert drawn(figure) and not overlapping(figure)
     said = texts(figure)
     assert all(word in said for word in ("Potsdam", "truth, 10 m", "True colour", "RMSE 0.0100", f"RMSE 0.0{n}00", "RMSE (reflectance)"))
@@ -151,24 +116,24 @@ def test_the_error_is_that_of_the_window():
     output = truth.copy()
     output[:, :30] += 0.05
     west, north = 366000, 5806000
-    said = [texts(comparison({"m": output}, truth, (west, west + 800, *rows))) for rows in ((north - 200, north - 20), (north - 590, north - 400))]
+    said = [texts(comparison_figure({"m": output}, truth, (west, west + 800, *rows))) for rows in ((north - 200, north - 20), (north - 590, north - 400))]
     assert "RMSE 0.0500" in said[0] and "RMSE 0.0000" in said[1]
 
 
 def test_comparison_of_what_holds_nothing_or_is_elsewhere():
     truth = cube(10, 12, 14)
-    figure = comparison({"nothing": truth * np.nan, "much": truth}, truth)
+    figure = comparison_figure({"nothing": truth * np.nan, "much": truth}, truth)
     assert drawn(figure) and "no data" in texts(figure)
-    assert "no data" in texts(comparison({"other bands": cube(7, 12, 14, low=3000, high=4000)}, truth))
+    assert "no data" in texts(comparison_figure({"other bands": cube(7, 12, 14, low=3000, high=4000)}, truth))
     with pytest.raises(GridError, match="do not overlap"):
-        comparison({"m": cube(10, 12, 14, x0=999000.0)}, truth)
+        comparison_figure({"m": cube(10, 12, 14, x0=999000.0)}, truth)
     arrays = np.random.default_rng(0).random((2, 6, 20, 31))
-    drawn(comparison({"m": arrays[0]}, arrays[1]))
+    drawn(comparison_figure({"m": arrays[0]}, arrays[1]))
 
 
 def test_a_large_scene_is_shown_by_a_window():
     truth = cube(4, 150, 260)
-    figure = comparison({"m": truth}, truth)
+    figure = comparison_figure({"m": truth}, truth)
     (low, high), (bottom, top) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
     assert high - low == top - bottom == 1000 and drawn(figure)
 
@@ -199,11 +164,12 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     "A tiny case, evaluated."
-    from enmap_sharpener.evaluation.benchmark import benchmark, find_cases
+    from enmap_sharpener.evaluation.benchmark import run_benchmark
+    from enmap_sharpener.evaluation.cases import find_cases
     from enmap_sharpener.simulation.scene import simulate
     folder = tmp_path_factory.mktemp("figures")
     simulate(folder / "case", size=16, seed=1)
-    assert not benchmark(find_cases([folder / "case"]), ["cubic", "subspace"], folder / "evaluation", threads=1).failed
+    assert not run_benchmark(find_cases([folder / "case"]), ["cubic", "subspace"], folder / "evaluation", threads=1).failed
     return folder
 
 
@@ -236,12 +202,13 @@ def test_job_draws_everything(client, evaluated, tmp_path):
 
 @pytest.mark.slow
 def test_job_for_a_case_without_truth(client, evaluated, tmp_path):
-    from enmap_sharpener.evaluation.benchmark import benchmark, find_cases
+    from enmap_sharpener.evaluation.benchmark import run_benchmark
+    from enmap_sharpener.evaluation.cases import find_cases
     stranger = shutil.copytree(evaluated / "case", tmp_path / "stranger")
     (stranger / "truth.tif").unlink()
     report, _ = run(client, evaluated, tmp_path / "runs", cases=[str(stranger)])
     assert "stranger: was not evaluated in evaluation" in report.outcomes[0].note
-    assert not benchmark(find_cases([stranger]), ["cubic", "bilinear"], tmp_path / "evaluation", threads=1).failed
+    assert not run_benchmark(find_cases([stranger]), ["cubic", "bilinear"], tmp_path / "evaluation", threads=1).failed
     report, folder = run(client, tmp_path, tmp_path / "others", cases=[str(stranger)])
     assert [o.state for o in report.outcomes] == ["done"], report.outcomes[0].note
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")} - {"thumbnail.png"}

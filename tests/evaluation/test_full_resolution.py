@@ -9,7 +9,7 @@ from cubes import cube, made_up_observation
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.evaluation import full_resolution as fullres
-from enmap_sharpener.evaluation.full_resolution import full_resolution
+from enmap_sharpener.evaluation.full_resolution import full_resolution_scores
 from enmap_sharpener.evaluation.metrics import q2n
 
 
@@ -75,7 +75,7 @@ def test_indices_are_those_of_plain_loops(shape, blocks, monkeypatch):
     monkeypatch.setattr(fullres, "_BLOCKS", blocks)
     images = case(*shape)
     geometry = {"VNIR": {"shift": (0.1, -0.2), "sigma": (0.45, 0.4)}, "SWIR": {"shift": (0.2, 0.0), "sigma": (0.5, 0.42)}}
-    found, (spectral, spatial, khan) = full_resolution(*images, geometry), naive(*images, geometry)
+    found, (spectral, spatial, khan) = full_resolution_scores(*images, geometry), naive(*images, geometry)
     assert np.isclose(found.D_lambda, spectral, rtol=1e-5) and np.isclose(found.D_s, spatial, rtol=1e-5)
     assert np.isclose(found.D_lambda_khan, khan, rtol=1e-4)
     assert np.isclose(found.QNR, (1 - spectral) * (1 - spatial)) and np.isclose(found.HQNR, (1 - khan) * (1 - spatial), rtol=1e-4)
@@ -84,35 +84,35 @@ def test_indices_are_those_of_plain_loops(shape, blocks, monkeypatch):
 def test_what_agrees_has_no_distortion_of_khan_and_relations_kept_have_none():
     truth, seen, geometry = made_up_observation()
     guide = cube(truth.values[2:5]).drop_vars("wavelength")
-    found = full_resolution(truth, seen, guide, geometry)
+    found = full_resolution_scores(truth, seen, guide, geometry)
     assert found.D_lambda_khan < 1e-5 and found.agreement < 1e-6 and np.isclose(found.HQNR, 1 - found.D_s, atol=1e-5)
-    assert full_resolution(truth, seen, guide).D_lambda_khan > 10 * found.D_lambda_khan        # the wrong geometry
+    assert full_resolution_scores(truth, seen, guide).D_lambda_khan > 10 * found.D_lambda_khan        # the wrong geometry
     flat = xr.full_like(truth, 0.3), xr.full_like(seen, 0.3), xr.full_like(guide, 0.2)
-    assert np.allclose(full_resolution(*flat)[["D_lambda", "D_s", "QNR"]], [0, 0, 1], atol=1e-6)
+    assert np.allclose(full_resolution_scores(*flat)[["D_lambda", "D_s", "QNR"]], [0, 0, 1], atol=1e-6)
 
 
 def test_nodata_is_left_out_wherever_it_is():
     output, scene, guide = case(66, 33)
-    plain = full_resolution(output, scene, guide)
+    plain = full_resolution_scores(output, scene, guide)
     half = scene.copy()
     half[:, :33] = np.nan                                # three rows of blocks, one of those of Q2n
-    assert np.allclose(full_resolution(output, half, guide), full_resolution(output, scene[:, 33:], guide), rtol=1e-5)
+    assert np.allclose(full_resolution_scores(output, half, guide), full_resolution_scores(output, scene[:, 33:], guide), rtol=1e-5)
     for image, window in ((output, (0, slice(20), slice(20))), (scene, (3, slice(9), slice(30))), (guide, (1, slice(40), slice(50)))):
         copy = image.copy()
         copy[window] = np.nan
         images = [copy if i is image else i for i in (output, scene, guide)]
-        found = full_resolution(*images)
+        found = full_resolution_scores(*images)
         assert np.isfinite(found).all() and not np.allclose(found, plain) and (found.drop("agreement") <= 1).all()
 
 
 def test_empty_bands_and_other_bands_are_left_out():
     output, scene, guide = case()
-    expected = full_resolution(output[[0, 1, 3, 4]], scene[[0, 1, 3, 4]], guide)
+    expected = full_resolution_scores(output[[0, 1, 3, 4]], scene[[0, 1, 3, 4]], guide)
     output[2] = np.nan
-    assert np.allclose(full_resolution(output, scene.assign_coords(good=("band", [True, True, False, True, True])), guide), expected)
+    assert np.allclose(full_resolution_scores(output, scene.assign_coords(good=("band", [True, True, False, True, True])), guide), expected)
     output, scene, guide = case()
-    assert np.allclose(full_resolution(output[[4, 0, 3, 1]], scene, guide), expected)           # a subset in any order
-    one = full_resolution(output[:1], scene, guide)
+    assert np.allclose(full_resolution_scores(output[[4, 0, 3, 1]], scene, guide), expected)           # a subset in any order
+    one = full_resolution_scores(output[:1], scene, guide)
     assert one.D_lambda == 0 and np.isfinite(one).all()
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
                                  ((output.assign_coords(wavelength=output.wavelength + 5), scene, guide), BandError, "wavelength"),
                                  ((cube(output.values, output.wavelength.values, x0=9e5), scene, guide), GridError, "overlap")):
         with pytest.raises(error, match=words) as caught:
-            full_resolution(*images)
+            full_resolution_scores(*images)
         assert "\n" not in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_memory_does_not_grow_with_the_scene():
         output, scene, guide = case(n, 40, 2)
         output, scene, guide = (image.chunk({"band": -1, "y": 60, "x": 60}) for image in (output, scene, guide))
         tracemalloc.start()
-        full_resolution(output, scene, guide, threads=1)
+        full_resolution_scores(output, scene, guide, threads=1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     whole = 420 * 40 * 9 * 2 * 4                       # the fine cube; agreement holds one band of it at a time

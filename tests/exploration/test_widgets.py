@@ -16,7 +16,7 @@ pytest.importorskip("ipyevents")
 
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError  # noqa: E402
 from enmap_sharpener.core.raster import NODATA  # noqa: E402
-from enmap_sharpener.evaluation.benchmark import find_cases  # noqa: E402
+from enmap_sharpener.evaluation.cases import find_cases  # noqa: E402
 from enmap_sharpener.evaluation.vegetation import INDICES  # noqa: E402
 from enmap_sharpener.exploration.scene_views import (  # noqa: E402
     SHOWN,

@@ -13,9 +13,9 @@ from fakes import FakeSharpened, fake_sources
 
 from enmap_sharpener.core.errors import OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
-from enmap_sharpener.evaluation.scores import read_cube
 from enmap_sharpener.reconstruction import output as reconstruction
 from enmap_sharpener.reconstruction.output import COMPRESSIONS, output_files, write_scene
+from enmap_sharpener.scenes.cubes import read_cube
 
 NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.tif", "out_quality.tif"]
 
