@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WHOLE', 'read_geometry', 'observation_inside', 'common_bands', 'agreement_by_band', 'evaluate_file']
 
-# %% ../../nbs/11_evaluation/02_agreement.ipynb #3a0c6f3e
+# %% ../../nbs/11_evaluation/02_agreement.ipynb #77dd29d5
 import json
 import logging
 import os
@@ -24,7 +24,7 @@ from .scores import score, scoring_threads
 from ..scenes.cubes import cube_values, read_cube
 from ..scenes.enmap import read_enmap
 
-# %% ../../nbs/11_evaluation/02_agreement.ipynb #96a142fb
+# %% ../../nbs/11_evaluation/02_agreement.ipynb #a61d72ee
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #bc4ec94e

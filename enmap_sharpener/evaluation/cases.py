@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Case', 'find_cases']
 
-# %% ../../nbs/11_evaluation/08_cases.ipynb #e57074dd
+# %% ../../nbs/11_evaluation/08_cases.ipynb #234d4d4b
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

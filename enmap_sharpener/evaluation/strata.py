@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_strata', 'errors_by_stratum', 'strata_figure']
 
-# %% ../../nbs/11_evaluation/05_strata.ipynb #70e048a5
+# %% ../../nbs/11_evaluation/05_strata.ipynb #2e07188c
 from collections.abc import Mapping
 
 import numpy as np
@@ -110,7 +110,7 @@ def find_strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, cluster
     like = truth.isel(band=0, drop=True)
     return xr.Dataset({name: (("y", "x"), np.where(ok, values, -1).astype(np.int8), {"names": names}) for name, (values, names) in parts.items()}, like.coords)
 
-# %% ../../nbs/11_evaluation/05_strata.ipynb #d0f42cb0
+# %% ../../nbs/11_evaluation/05_strata.ipynb #8eff1c89
 def errors_by_stratum(output, truth, parts: xr.Dataset, *, border: int = 3, threads: int | None = None, progress=None) -> pd.DataFrame:
     """Errors of the parts of a scene.
 
@@ -147,7 +147,7 @@ def errors_by_stratum(output, truth, parts: xr.Dataset, *, border: int = 3, thre
                              float(maps.sam.values[chosen].mean(dtype="f8"))))
     return pd.DataFrame(rows, columns=["by", "part", "pixels", "share", "rmse", "sam"]).set_index(["by", "part"])
 
-# %% ../../nbs/11_evaluation/05_strata.ipynb #52f58620
+# %% ../../nbs/11_evaluation/05_strata.ipynb #2d4b35c1
 @styled
 def strata_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Errors of the parts of a scene, for one or more methods.
