@@ -39,7 +39,7 @@ def services(monkeypatch, tmp_path):
         yield region
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     "Chromium without a window; the test is skipped where it or playwright is missing."
     sync_api = pytest.importorskip("playwright.sync_api")
