@@ -58,6 +58,7 @@ def test_sharpen(place, run):
     assert (folder / f"{product.name}.json").exists() and (folder / f"{product.name}_quality.tif").exists()
 
 
+@pytest.mark.slow
 def test_evaluate(place, run):
     folder, row = run("evaluate", place / "case", methods="[bilinear, cubic]")
     assert row["psnr cubic"] > 10 and {"psnr bilinear", "sam_land cubic", "HQNR cubic"} <= set(row.index)
@@ -69,6 +70,7 @@ def keras():
     return pytest.importorskip("keras", reason="needs Keras: the extra `cpu` or `gpu`")
 
 
+@pytest.mark.slow
 def test_train(place, run, keras):
     (place / "stores").mkdir()
     write_wald_store(*simulate_pair((40, 40), seed=3)[:2], place / "stores/a.zarr", tile=12, stride=12)
@@ -79,6 +81,7 @@ def test_train(place, run, keras):
     assert all((folder / f"network.{kind}").exists() for kind in ("keras", "csv", "png"))
 
 
+@pytest.mark.slow
 def test_insights(place, run, keras):
     from networks import network
 

@@ -139,6 +139,7 @@ def test_a_worker_dies_and_all_scenes_finish(place):
     until(lambda: not kernels(place), 5)
 
 
+@pytest.mark.slow
 def test_a_scene_that_kills_its_workers_does_not_take_others_along(place):
     write_scenes(place / "data", a=1, poison=-1, z=3)
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
@@ -182,7 +183,7 @@ def start(*arguments):
                             start_new_session=True, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGKILL))])
 def test_stopped_in_the_middle(place, client, number):
     write_scenes(place / "data", a=1, b=2)
     process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
@@ -200,6 +201,7 @@ def test_stopped_in_the_middle(place, client, number):
     assert states(report) == {"a": "done", "b": "done"} and not half_written(place)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once(place):
     write_scenes(place / "data", a=1)
     process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
@@ -367,6 +369,7 @@ def test_paths_of_parameters_and_links(place, client):
 
 # Installed
 
+@pytest.mark.slow
 def test_jobs_are_in_the_wheel(tmp_path):
     "Built from a copy, as building leaves files behind."
     for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "MANIFEST.in"):

@@ -168,6 +168,7 @@ def test_no_secret_is_seen_anywhere(services, capfd, caplog):
     assert len(services.secrets) > 2 and not [s for s in services.secrets if s in seen]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_fetches_nothing_twice(services, tmp_path):
     env = {**os.environ, **services.env, "OMP_NUM_THREADS": "1"}
     commands = scrape(services), ["scrape-sentinel2", "--enmap-dir", "enmap"]

@@ -322,8 +322,8 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(("number", "before"), [
+    (signal.SIGINT, True), (signal.SIGTERM, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((signal.SIGINT, False), (signal.SIGTERM, True)))])
 def test_interruption_leaves_what_was(inputs, tmp_path, run, number, before):
     out = tmp_path / "out"
     if before:

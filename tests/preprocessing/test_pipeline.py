@@ -272,7 +272,7 @@ def undisturbed(enmap, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_killed_anywhere_it_goes_on(undisturbed, tmp_path, seed):
     "The same bytes as without, and nothing that was finished is done again."
     shutil.copytree(undisturbed / "before", tmp_path / "enmap")

@@ -44,7 +44,8 @@ def world(products, **settings):
         yield site, {name: publish(site, name, files) for name, files in products.items()}
 
 
-@pytest.mark.parametrize("settings", [dict(), dict(basic="ignore", lasts=12), dict(version="none")], ids=["basic", "form", "no version"])
+@pytest.mark.parametrize("settings", [
+    dict(), pytest.param(dict(basic="ignore", lasts=12), marks=pytest.mark.slow), pytest.param(dict(version="none"), marks=pytest.mark.slow)], ids=["basic", "form", "no version"])
 def test_killed_at_any_moment(products, tmp_path, settings):
     with world(products) as (site, scenes):
         run = start(tmp_path / "calm", site, scenes)

@@ -107,6 +107,7 @@ def test_variation_keeps_cube_and_target_together():
     assert x.shape == (8, 12, 4) and y.shape == (8, 12, 6)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_curve_is_the_same(made, tmp_path):
     code = ("import sys; from pathlib import Path; sys.path.insert(0, 'tests'); from test_training import SHORT, SMALL, replace, train;"
             f"train(Path({str(made)!r}), Path(sys.argv[1]), replace(SHORT, epochs=5), resume=True, progress=lambda n, of: print(n, flush=True), **SMALL)")
@@ -202,6 +203,7 @@ def test_loading_executes_nothing(tmp_path):
         load_model(tmp_path / "evil.keras")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_one_file_under_another_backend(tmp_path, backend):
     if not find_spec(backend):
