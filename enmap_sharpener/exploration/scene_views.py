@@ -27,7 +27,7 @@ from ..figures.spectra import curve_pieces, fit_limits, guide_bars, mark_gaps, s
 from ..figures.style import COLOURS, COMPOSITES, CYCLE, paint, read_view, styled
 from ..core.grid import Grid, widened
 from ..core.operators import Observation
-from ..fusion.pair import overlap
+from ..core.grid import overlap
 from ..core.errors import GridError
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.guide_bands import SENTINEL2

@@ -17,7 +17,6 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from ..core.grid import Grid
-from ..core.operators import Observation
 from ..core.parallel import in_threads
 from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError
@@ -28,6 +27,7 @@ from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
 from ..fusion.subspace import band_noise
 from ..fusion.measurement import sample_windows
+from ..scenes.pairing import on_coarse
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #ef86cc3c
 _log = logging.getLogger(__name__)
@@ -65,27 +65,6 @@ class Sample:
     pictures: dict = field(default_factory=dict)
     trouble: str = ""
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #997a1f3d
-def _on_enmap(guide: Sentinel2, coarse: Grid) -> np.ndarray:
-    "B02 B03 B04 B08 as EnMAP pixels of a window, shape (y, x, 4), NaN where Sentinel-2 does not cover them wholly."
-    fine = Grid.of(guide.bands10)
-    out = np.full((*coarse.shape, len(guide.bands10)), np.nan, np.float32)
-    inner, near = [], []
-    for c, f in ((coarse.rows, fine.rows), (coarse.cols, fine.cols)):
-        held = np.flatnonzero((f.index(c.centres) > -0.5) & (f.index(c.centres) < f.n - 0.5))
-        if not held.size:
-            return out
-        inner.append(slice(int(held[0]), int(held[-1]) + 1))
-        ends, reach = f.index(c.centres[held[[0, -1]]]), 3 * c.step / f.step
-        near.append(slice(max(0, int(ends[0] - reach)), min(f.n, int(ends[1] + reach) + 1)))
-    values = guide.bands10[:, near[0], near[1]].values.transpose(1, 2, 0)
-    held = np.isfinite(values).all(-1, keepdims=True)
-    see = Observation.between(coarse.part(*inner), fine.part(*near))
-    share = see.degrade(held.astype(np.float32), axes=(0, 1))
-    seen = see.degrade(np.where(held, values, np.float32(0)), axes=(0, 1))
-    out[tuple(inner)] = np.where(share > 0.99, seen / np.maximum(share, 0.5), np.nan)
-    return out
-
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #2b37ffba
 def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400) -> Sample:
     """Windows and pictures of a scene.
@@ -116,7 +95,7 @@ def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400)
     if trouble:
         guide = None
     enmap = [scene.cube[:, r, c].values[good].transpose(1, 2, 0) for r, c in windows]
-    lie = [] if guide is None else [_on_enmap(guide, grid.part(r, c)) for r, c in windows]
+    lie = [] if guide is None else [on_coarse(guide.bands10, grid.part(r, c)) for r, c in windows]
     red = [int(good[np.abs(scene.bands.wavelength[good] - w).argmin()]) for w in (665, 560, 490)]
     pictures = {"EnMAP": _thin(scene.cube, red, pixels)} | ({} if guide is None else {"Sentinel-2": _thin(guide.bands10, [2, 1, 0], pixels)})
     return Sample(scene.metadata.id, scene.bands.wavelength[good], enmap, lie, float(valid.mean()), pictures=pictures, trouble=trouble)

@@ -75,7 +75,7 @@ class Sentinel2:
     found: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
 
-# %% ../../nbs/01_scenes/03_sentinel2.ipynb #34bb0b61
+# %% ../../nbs/01_scenes/03_sentinel2.ipynb #03c005e9
 _REFLECTANCE, _PERCENT = 5, 110       # 99th percentile of a file's values up to which floats are reflectance, and any numbers percent
 
 
@@ -135,7 +135,7 @@ class _File:
             told = [f"{name}: {offsets[0]:+g} is added to its numbers, as {self.product.source} says"]
         return scaled([1 / quantification] * n, [o / quantification for o in offsets]), told
 
-# %% ../../nbs/01_scenes/03_sentinel2.ipynb #bd7dbbbf
+# %% ../../nbs/01_scenes/03_sentinel2.ipynb #09479653
 _BAND_FILE = re.compile(r"(?!MSK_)(?:.*_)?(?P<band>B\d\d|B8A|SCL)(?:_(?P<metres>\d\d)m)?\.(?:tiff?|jp2)", re.IGNORECASE)
 _RESOLUTION = re.compile(r"R(\d\d)m", re.IGNORECASE)      # folders of a SAFE product, and of its copy at AWS
 
@@ -183,7 +183,7 @@ def _stack(path: str, wanted: tuple, product: ProductMetadata, offset: float | N
     image, told = _File(path, [names.index(b) + 1 for b in wanted], wanted, product, offset).read()
     return image.assign_coords(band=list(wanted)), told, True
 
-# %% ../../nbs/01_scenes/03_sentinel2.ipynb #14e7edf0
+# %% ../../nbs/01_scenes/03_sentinel2.ipynb #af5d0469
 def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     """Open Sentinel-2 bands over a scene.
 

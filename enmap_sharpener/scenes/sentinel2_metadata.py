@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ProductMetadata', 'find_metadata', 'read_metadata', 'level_1c', 'check_level', 'band_name', 'band_names', 'date_of']
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #13a196bf
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #1a5af82d
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from ..core.files import file_name, read_bytes
 from ..core.raster import SCALE
 from .metadata import parse_time, parse_xml
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #3a1888e7
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #912b330e
 _BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")     # band_id in the metadata
 _OFFSET_SINCE, _OFFSET = 4.0, -1000.0     # processing baseline, and the BOA_ADD_OFFSET of all bands since then [digital numbers]
 _INSIDE = re.compile(r"GRANULE|IMG_DATA|R\d\dm|L2A_T\w+", re.IGNORECASE)       # folders of a SAFE product
@@ -102,7 +102,7 @@ def check_level(path: Path, files: list[str]):
             part = next(p for p in reversed(re.split(r"[/{}]", str(file))) if _LEVEL_1C.search(p))
             raise ProductError(level_1c(part))
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #475c87be
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #8fe102f7
 _COLOURS = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "nir1": "B08", "rededge1": "B05", "rededge2": "B06", "rededge3": "B07", "rededge4": "B8A",
             "re1": "B05", "re2": "B06", "re3": "B07", "re4": "B8A", "nir08": "B8A", "nir2": "B8A", "narrownir": "B8A", "nirnarrow": "B8A",
             "swir1": "B11", "swir2": "B12", "swir16": "B11", "swir22": "B12"}      # as STAC's eo:common_name and Earth Engine have them
@@ -127,7 +127,7 @@ def band_names(descriptions) -> list[str]:
         return [""] * len(texts)
     return [band_name(t) for t in texts]
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #aac0676d
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #1e1cdc25
 _TIME = re.compile(r"(?<!\d)(20\d{6}T\d{6})(?!\d)")
 _DAY = re.compile(r"(?<!\d)(20\d\d)-?([01]\d)-?([0-3]\d)(?!\d)")
 _TAGS = "date", "datetime", "TIFFTAG_DATETIME", "ACQUISITIONDATETIME", "PRODUCT_START_TIME", "system:time_start"

@@ -70,8 +70,99 @@ def test_bands_are_put_in_order_by_their_names(folder):
     assert same(read_sentinel2(folder))
 
 
-def test_bands_without_names_are_taken_in_order(folder):
-    save(folder / "sentinel2_10m.tif", to_int16(FINE.values), nodata=-32768)
+@pytest.mark.parametrize("descriptions", [(), ("Band 1", "Band 2", "Band 3", "Band 4"), ("band_1", "band_2", "band_3", "band_4"), ("", "", "", "")])
+def test_bands_without_names_are_left_to_enmap(folder, descriptions):
+    save(folder / "sentinel2_10m.tif", to_int16(FINE.values), descriptions=descriptions, nodata=-32768)
+    guide = read_sentinel2(folder)
+    assert guide.unnamed == ("bands10",) and list(guide.bands10.band.values) == [1, 2, 3, 4]
+    np.testing.assert_allclose(guide.bands10.values, FINE.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("descriptions", [("blue", "green", "red", "nir"), ("0_B2", "0_B3", "0_B4", "0_B8"), ("B02_10m", "B03_10m", "B04_10m", "B08_10m"),
+                                          ("B2_median", "B3_median", "B4_median", "B8_median"), ("S2_B2", "S2_B3", "S2_B4", "S2_B8"), ("b2", "b3", "b4", "b8")])
+def test_names_with_something_before_or_behind(folder, descriptions):
+    save(folder / "sentinel2_10m.tif", to_int16(FINE.values)[::-1], descriptions=descriptions[::-1], nodata=-32768)
+    assert same(read_sentinel2(folder))
+
+
+@pytest.mark.parametrize("dtype, factor", [("uint16", 1e4), ("float32", 1.0), ("float32", 1e4)])
+def test_untagged_zeros_of_a_stack_are_nodata(folder, dtype, factor):
+    numbers = np.where(np.isnan(FINE.values), 0, np.rint(FINE.values * 1e4) * (factor / 1e4))
+    save(folder / "sentinel2_10m.tif", numbers, dtype, descriptions=BANDS_10M)
+    assert same(read_sentinel2(folder))
+
+
+def test_zero_in_one_band_of_a_stack_is_a_measurement(folder):
+    numbers = to_int16(FINE.values)
+    numbers[3, 20:30, 20:30] = 0
+    save(folder / "sentinel2_10m.tif", numbers, descriptions=BANDS_10M, nodata=-32768)
+    guide = read_sentinel2(folder)
+    assert (guide.bands10[3, 20:30, 20:30] == 0).all() and np.isfinite(guide.bands10[:, 20:30, 20:30].values).all()
+
+
+def test_a_stack_of_zeros_is_read_as_it_is(folder):
+    save(folder / "sentinel2_10m.tif", FINE.values * 0 + 0, "uint16", descriptions=BANDS_10M)
+    guide = read_sentinel2(folder)
+    assert (guide.bands10 == 0).all() and "is 0 everywhere" in guide.found[0]
+
+
+def test_percent(folder):
+    save(folder / "sentinel2_10m.tif", FINE.values * 100, "float32", descriptions=BANDS_10M, nodata=np.nan)
+    guide = read_sentinel2(folder)
+    np.testing.assert_allclose(guide.bands10.values, FINE.values, atol=1e-6)
+    assert "percent" in guide.found[0]
+
+
+def test_the_file_s_own_offset_is_used(folder):
+    "As Earth Search's collection 1 has it."
+    save(folder / "sentinel2_10m.tif", np.where(np.isnan(FINE.values), 0, np.rint(FINE.values * 1e4) + 1000), "uint16", descriptions=BANDS_10M, nodata=0)
+    with rasterio.open(folder / "sentinel2_10m.tif", "r+") as file:
+        file.scales, file.offsets = (0.0001,) * 4, (-0.1,) * 4
+    guide = read_sentinel2(folder)
+    assert same(guide) and "its own scale and offset are used" in guide.found[0]
+    np.testing.assert_allclose(read_sentinel2(folder, offset=0).bands10.values, FINE.values + 0.1, atol=1e-6)
+
+
+def test_a_stack_by_its_own_path(folder):
+    assert same(read_sentinel2(folder / "sentinel2_10m.tif"))
+    (folder / "sentinel2_10m.tif").rename(folder / "mine.tif")
+    guide = read_sentinel2(folder / "mine.tif")
+    assert same(guide, coarse=False) and guide.bands20 is None
+
+
+def test_names_of_files_of_aws(tmp_path):
+    singles(tmp_path, name="R10m/{band}.jp2", driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    singles(tmp_path, name="R20m/{band}.jp2", driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    singles(tmp_path, name="R60m/{band}.jp2", driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    assert same(read_sentinel2(tmp_path), coarse=False)
+
+
+@pytest.mark.parametrize("given", ["", "GRANULE", "GRANULE/L2A_T33UUU_A1/IMG_DATA", "GRANULE/L2A_T33UUU_A1/IMG_DATA/R10m"])
+@pytest.mark.parametrize("name", ["MTD_MSIL2A.xml", "S2A_T33UUU_product-metadata.xml", "product_metadata.xml"])
+def test_metadata_beside_and_above(tmp_path, given, name):
+    singles(tmp_path, 1000, "GRANULE/L2A_T33UUU_A1/IMG_DATA/R10m/T33UUU_20230601T101611_{band}_10m.tif")
+    (tmp_path / name).write_text("<n1:x xmlns:n1='u'><PROCESSING_BASELINE>05.09</PROCESSING_BASELINE></n1:x>")
+    guide = read_sentinel2(tmp_path / given)
+    assert same(guide, coarse=False) and guide.date.day == 1 and f"as {name} says" in guide.found[0]
+
+
+@pytest.mark.parametrize("place", ["S2B_MSIL1C_20230725T101559_N0509_R065_T33UUU_20230725T121100.SAFE", "x/L1C_T33UUU_A033000_20230725T102020"])
+def test_level_1c_is_refused(tmp_path, place):
+    singles(tmp_path / place)
+    with pytest.raises(ProductError, match=f"{place.split('/')[-1]}: is level 1C"):
+        read_sentinel2(tmp_path / place)
+
+
+def test_level_1c_by_its_metadata(tmp_path):
+    singles(tmp_path)
+    (tmp_path / "product-metadata.xml").write_text("<x><PROCESSING_LEVEL>Level-1C</PROCESSING_LEVEL></x>")
+    with pytest.raises(ProductError, match="product-metadata.xml: is level 1C"):
+        read_sentinel2(tmp_path)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:25833", "+proj=tmerc +lat_0=0 +lon_0=15 +k=0.9996 +x_0=500000 +y_0=0 +datum=WGS84 +units=m"])
+def test_other_spellings_of_utm_are_the_same(folder, crs):
+    save(folder / "sentinel2_10m.tif", to_int16(FINE.values), descriptions=BANDS_10M, nodata=-32768, crs=crs)
     assert same(read_sentinel2(folder))
 
 
@@ -81,8 +172,8 @@ def test_bands_of_a_larger_stack_are_found(folder):
     assert same(read_sentinel2(folder))
 
 
-@pytest.mark.parametrize("descriptions, count", [((), 3), ((), 5), (("B02", "B03", "B04"), 3), (("B02", "B03", "B04", "B8A"), 4),
-                                                 (("blue", "green", "red", "nir"), 4), (("B02", "B03", "B04", "B04"), 4)])
+@pytest.mark.parametrize("descriptions, count", [((), 3), (("B02", "B03", "B04"), 3), (("B02", "B03", "B04", "B8A"), 4),
+                                                 (("blue", "green", "red", "infrared"), 4), (("B02", "B03", "B04", "B04"), 4)])
 def test_unknown_or_missing_bands_are_refused(folder, descriptions, count):
     save(folder / "sentinel2_10m.tif", np.ones((count, 72, 108)), descriptions=descriptions)
     with pytest.raises(BandError, match=r"sentinel2_10m\.tif: .*B0"):
