@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['on_coarse', 'days_apart', 'reconciled', 'find_guide', 'read_pair']
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #b324be34
+# %% ../../nbs/01_scenes/06_pairing.ipynb #4feeb55c
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from .guide_bands import SENTINEL2, band_responses
 from .sentinel2 import Sentinel2, read_sentinel2
 from ..core.raster import SCALE
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #ca0aab46
+# %% ../../nbs/01_scenes/06_pairing.ipynb #132910e7
 _log = logging.getLogger(__name__)
 _WHOLE = 0.99     # share of an EnMAP pixel that must be seen by the guide
 
@@ -84,7 +84,7 @@ def _samples(scene: Scene, image, bands) -> tuple[np.ndarray, np.ndarray]:
 
 _WINDOW, _FEWEST = 40, 30       # EnMAP pixels a side of a sample, and pixels in all of them from which something can be told
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #590e953b
+# %% ../../nbs/01_scenes/06_pairing.ipynb #5360d1c0
 _ALIKE = 0.3     # correlation from which a band without a name may be the one that it is taken for
 
 
@@ -105,7 +105,7 @@ def _named(scene: Scene, guide: Sentinel2, stack: str) -> tuple:
     raise BandError(f"{guide.source}: the {len(image)} bands of its {'10' if stack == 'bands10' else '20'} m stack have no names, and EnMAP does not tell which are "
                     f"{' '.join(bands.names)}; name them in their descriptions.")
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #99bcd823
+# %% ../../nbs/01_scenes/06_pairing.ipynb #b37b6803
 _QUANTILES = np.linspace(0.05, 0.95, 10)
 _OFFSET = 0.07, 0.14       # |b| that is ESA's offset of 0.1 and not haze, reflectance
 _FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit
@@ -129,7 +129,7 @@ def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
         return [f"{guide.source}: lies {abs(offset):.3f} {'above' if offset > 0 else 'below'} EnMAP in all bands; it seems that ESA's offset of 1000 {undone}"]
     return []
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #f62348d3
+# %% ../../nbs/01_scenes/06_pairing.ipynb #5c487c41
 _DAYS, _YEAR = 30, 365.25     # days from which ground may have changed
 
 
@@ -151,7 +151,7 @@ def _days(scene: Scene, guide: Sentinel2) -> list[str]:
     when = f"{abs(days):.0f} days {'after' if days > 0 else 'before'} EnMAP"
     return [f"{guide.source}: was taken {when}{', in another season' if season > 1.5 * _DAYS else ''}; what has changed on the ground is not sharpened"]
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #b5253ece
+# %% ../../nbs/01_scenes/06_pairing.ipynb #54b129e4
 def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     """A guide with names for all its bands, and with what EnMAP says of it.
 
