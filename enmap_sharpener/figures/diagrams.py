@@ -24,7 +24,7 @@ class Box(NamedTuple):
     column, row : float
         Where its middle is; rows count downwards.
     kind : str
-        'files', 'module' or 'training' (a module that only networks need).
+        'files', 'room' or 'network' (a room that only networks need).
     text : str
         Below the name, may have several lines.
     """
@@ -52,31 +52,31 @@ class Arrow(NamedTuple):
 
 # %% ../../nbs/02_figures/03_diagrams.ipynb #fc4329a0
 PIPELINE = {
-    "scraping": Box(0, 1, "module", "search,\ndownload"),
+    "scraping": Box(0, 1, "room", "search,\ndownload"),
     "EnMAP L2A": Box(1, 0.45, "files", "224 bands,\n30 m"),
     "Sentinel-2": Box(1, 1.55, "files", "10 bands,\n10 and 20 m"),
-    "scene": Box(2, 1, "module", "read, write,\nband table"),
-    "alignment": Box(3, 1, "module", "shift, blur,\nbrightness"),
-    "sharpening": Box(4, 1, "module", "subspace, peers,\nnetwork"),
-    "reconstruction": Box(5, 1, "module", "consistency,\nfiles"),
+    "scenes": Box(2, 1, "room", "read, write,\nband table"),
+    "fusion": Box(3, 1, "room", "shift, blur,\nsubspace"),
+    "sharpening": Box(4, 1, "room", "every method,\nblock by block"),
+    "reconstruction": Box(5, 1, "room", "consistency,\nfiles"),
     "Product": Box(6, 0.45, "files", "224 bands, 10 m,\nquality, report"),
-    "evaluation": Box(6, 1.55, "module", "scores, spread,\ntables"),
-    "observation": Box(4, 0, "module", "Y = A$_y$ X A$_x^T$"),
-    "preprocessing": Box(2, 2.2, "training", "masks, Wald\ntiles"),
-    "training": Box(3, 2.2, "training", "losses, search"),
-    "model": Box(4, 2.2, "training", "supErMAPnet"),
+    "evaluation": Box(6, 1.55, "room", "scores, intervals,\ntables"),
+    "core": Box(4, 0, "room", "operators:\nY = A$_y$ X A$_x^T$"),
+    "preprocessing": Box(2, 2.2, "network", "masks, Wald\ntiles"),
+    "training": Box(3, 2.2, "network", "losses, search"),
+    "model": Box(4, 2.2, "network", "supErMAPnet"),
 }
 ARROWS = (
-    Arrow("scraping", "EnMAP L2A"), Arrow("scraping", "Sentinel-2"), Arrow("EnMAP L2A", "scene"), Arrow("Sentinel-2", "scene"), Arrow("scene", "alignment"),
-    Arrow("alignment", "sharpening"), Arrow("sharpening", "reconstruction"), Arrow("reconstruction", "Product"), Arrow("Product", "evaluation"),
-    Arrow("observation", "alignment", True), Arrow("observation", "sharpening", True), Arrow("observation", "reconstruction", True),
-    Arrow("scene", "preprocessing"), Arrow("preprocessing", "training"), Arrow("training", "model"), Arrow("model", "sharpening"),
+    Arrow("scraping", "EnMAP L2A"), Arrow("scraping", "Sentinel-2"), Arrow("EnMAP L2A", "scenes"), Arrow("Sentinel-2", "scenes"), Arrow("scenes", "fusion"),
+    Arrow("fusion", "sharpening"), Arrow("sharpening", "reconstruction"), Arrow("reconstruction", "Product"), Arrow("Product", "evaluation"),
+    Arrow("core", "fusion", True), Arrow("core", "sharpening", True), Arrow("core", "reconstruction", True),
+    Arrow("scenes", "preprocessing"), Arrow("preprocessing", "training"), Arrow("training", "model"), Arrow("model", "sharpening"),
 )
 
 # %% ../../nbs/02_figures/03_diagrams.ipynb #895aee85
 _WIDTH, _HEIGHT = 0.86, 0.58            # of a box, in columns and rows
 _COLUMN, _ROW = 1.12, 0.95              # inches
-_LOOK = {"files": ("0.93", "0.35", "files"), "module": ("#DCEBF5", "#0072B2", "module"), "training": ("#FBEFD5", "#B87A00", "module, for networks only")}
+_LOOK = {"files": ("0.93", "0.35", "files"), "room": ("#DCEBF5", "#0072B2", "room of the package"), "network": ("#FBEFD5", "#B87A00", "room, for networks only")}
 
 
 def _route(a: Box, b: Box, dashed: bool) -> list[tuple[float, float]]:

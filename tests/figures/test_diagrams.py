@@ -42,7 +42,7 @@ def test_data_flow_one_way():
 @pytest.mark.parametrize("dashed", [True, False])
 def test_arrows_in_any_direction(end, dashed):
     from enmap_sharpener.figures.diagrams import _HEIGHT, _WIDTH, _route
-    a, b = Box(0, 0, "files"), Box(*end, "module")
+    a, b = Box(0, 0, "files"), Box(*end, "room")
     path = np.array(_route(a, b, dashed))
     assert (np.abs(np.diff(path, axis=0)).min(1) == 0).all()                       # level or upright
     for (x, y), box in ((path[0], a), (path[-1], b)):
