@@ -28,7 +28,7 @@ from ..core.grid import Grid
 from ..core.errors import EnmapError, RequestError
 from ..core.archives import list_files
 from ..core.files import make_folder, write_text
-from ..reconstruction.output import _plain, write_scene
+from ..reconstruction.output import json_values, write_scene
 from .tables import write_results
 from ..scenes.enmap import read_enmap, read_sentinel2
 from ..sharpening.sharpening import METHODS, NETWORKS, sharpen
@@ -90,7 +90,7 @@ class _Task:
     def judged(self, geometry: Mapping) -> str:
         "Digest of all that decides what the scores will be."
         truth = self.case.truth
-        return digest([self.path], self.path.parent, self.sources, digest([truth], truth.parent) if truth else None, _plain(dict(geometry)), __version__)
+        return digest([self.path], self.path.parent, self.sources, digest([truth], truth.parent) if truth else None, json_values(dict(geometry)), __version__)
 
 # %% ../../nbs/11_evaluation/09_benchmark.ipynb #1b1723e4
 def _make(task: _Task, scene, guide, threads: int | None, progress) -> None:
@@ -104,7 +104,7 @@ def _make(task: _Task, scene, guide, threads: int | None, progress) -> None:
 def _write_record(task: _Task, record: dict) -> None:
     "The record of a task, with everything that a reader may look for."
     empty = {"scores": {}, "spread": {}, "full_resolution": {}, "seconds": None, "fingerprint": {}}
-    write_text(task.record_path, json.dumps(_plain({"case": task.case.name, "method": task.method} | empty | record), indent=1, allow_nan=False))
+    write_text(task.record_path, json.dumps(json_values({"case": task.case.name, "method": task.method} | empty | record), indent=1, allow_nan=False))
 
 
 def _measured_geometry(folder: Path) -> dict:

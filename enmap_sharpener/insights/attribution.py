@@ -24,7 +24,7 @@ from ..fusion.pair import Pair
 from ..core.errors import NoValidPixels
 from ..scenes.enmap import read_enmap, read_sentinel2
 from ..preprocessing.tile_store import open_store
-from ..reconstruction.tiled_inference import _Source
+from ..reconstruction.tiled_inference import StoreReader
 
 # %% ../../nbs/12_insights/00_attribution.ipynb #5502a580
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def store_tile(net, path, name="the network"):
     valid = open_store(path).valid.values
     if not valid.any():
         raise NoValidPixels(f"{path}: none of its {len(valid)} tiles has a valid pixel; take another store")
-    source, share = _Source(path, net, name), valid.mean((1, 2))
+    source, share = StoreReader(path, net, name), valid.mean((1, 2))
     store, whole = source.store, np.flatnonzero(share >= share.max() - 0.01)
     some = whole[::-(-len(whole) // 48)]
     ms, hs = (np.concatenate(part) for part in zip(*(source.read(slice(i, i + 1)) for i in some.tolist())))
