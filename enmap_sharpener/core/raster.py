@@ -247,8 +247,10 @@ def _checked(file, path: str):
 def _least_size(file) -> int:
     "Bytes that an open TIFF or ENVI file has at least: up to the end of the last block. 0 where that is not known."
     if file.driver == "ENVI":
-        start = int(file.tags(ns="ENVI").get("header_offset", 0))
-        return start + file.count * file.height * file.width * np.dtype(file.dtypes[0]).itemsize
+        start = file.tags(ns="ENVI").get("header_offset", "0").strip()
+        if not (start.isascii() and start.isdigit() and len(start) < 16):
+            raise ProductError(f"{file_name(file.name)}: its header says {start[:40]!r} of the header offset, but a number is wanted; get the file again.")
+        return int(start) + file.count * file.height * file.width * np.dtype(file.dtypes[0]).itemsize
     rows, cols = file.block_shapes[-1]
     block = f"{(file.width - 1) // cols}_{(file.height - 1) // rows}"
     end = [file.get_tag_item(f"BLOCK_{item}_{block}", "TIFF", bidx=file.count) for item in ("OFFSET", "SIZE")]

@@ -75,7 +75,7 @@ class Geometry:
         plain = {k: v if isinstance(v, bool) else [round(float(i), 4) if np.isfinite(i) else None for i in v] for k, v in asdict(self).items()}
         return {**plain, "shift_m": [round(s * pixel, 2) for s in self.shift], "sigma_m": [round(s * pixel, 2) for s in self.sigma]}
 
-# %% ../../nbs/05_fusion/01_alignment.ipynb #660d66d3
+# %% ../../nbs/05_fusion/01_alignment.ipynb #738d2aea
 SIGMA_RANGE = (0.23, 0.84)
 """Blur that can be [EnMAP pixels]: sharper than the pixel itself, and twice the nominal one."""
 

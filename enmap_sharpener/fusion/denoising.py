@@ -16,7 +16,7 @@ from scipy.stats import chi2
 from ..core.grid import Axis, Grid, inside, widened
 from ..core.operators import gaussian_stencil, linear_stencil, local_mean
 
-# %% ../../nbs/05_fusion/05_denoising.ipynb #daa44b9c
+# %% ../../nbs/05_fusion/05_denoising.ipynb #6aec3930
 NOISE_RANGE = 0.001, 0.02
 """Noise of Sentinel-2 relative to its mean that can be: from its specified signal-to-noise ratios (72 to 174, ESA 2015), and somewhat beyond."""
 
@@ -67,7 +67,7 @@ def _quiet(error, trust):
     variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > SURE
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
-# %% ../../nbs/05_fusion/05_denoising.ipynb #be12cdbd
+# %% ../../nbs/05_fusion/05_denoising.ipynb #32c10ecf
 SIGNAL, OVER = 1.3, 1.5
 """Variance, in units of the noise, from which on a component holds more than noise; and the noise that is taken off its power: a little more than there is."""
 

@@ -27,7 +27,7 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, SCL_UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
-# %% ../../nbs/05_fusion/04_guide.ipynb #b32b07ae
+# %% ../../nbs/05_fusion/04_guide.ipynb #ff6776e6
 HALF, FAINT = 0.5, 1e-4
 """Trust from which on a pixel teaches the local level of what is filled, and the weight of the others, for where there are none."""
 

@@ -20,7 +20,7 @@ from .radiometry import fit_radiometry
 from .regression import LocalRegression
 from .sharpen20 import Mover
 
-# %% ../../nbs/05_fusion/08_harmonisation.ipynb #70b2a710
+# %% ../../nbs/05_fusion/08_harmonisation.ipynb #79c7c747
 GAIN_WINDOW, GAIN_RIDGE = 2.0, 0.1
 """Window of a channel's own gain [EnMAP pixels], and the share of the mean power that holds it to the common gain."""
 
@@ -131,7 +131,7 @@ class SwirGuide:
         wide = widened((rows, cols), self.mover.reach, self.pair.fine)
         return np.concatenate([self.mover(self.vnir(*wide))[inside((rows, cols), wide)], self.swir(rows, cols)], -1)
 
-# %% ../../nbs/05_fusion/08_harmonisation.ipynb #2d7f6c5b
+# %% ../../nbs/05_fusion/08_harmonisation.ipynb #9b36c166
 TYPICAL_NOISE, LEAST_SIDE = 0.005, 15
 """Relative noise where nothing can be measured, and EnMAP pixels a side that a tile must have for it."""
 

@@ -27,7 +27,7 @@ from .tuning import DEFAULT, Tuning
 # %% ../../nbs/05_fusion/07_measurement.ipynb #0f17b214
 logger = logging.getLogger(__name__)
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #edc636be
+# %% ../../nbs/05_fusion/07_measurement.ipynb #d8f77d76
 FULL = 0.9
 """Share of a window that must hold data for it to be sampled, where there are such windows."""
 
@@ -127,7 +127,7 @@ def response_bands(pair, threads=1):
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
     return pair, ResponseBands(continued(seen, valid), valid, valid, missing)
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #ab622ba2
+# %% ../../nbs/05_fusion/07_measurement.ipynb #bb896362
 BLUR20, LEAST20 = 0.85, 0.36
 """Blur that the 20 m bands have already [10 m pixels], and the least square of what is left to add [10 m pixels²]."""
 
@@ -276,7 +276,7 @@ class GuideModel:
         return np.concatenate([ten, self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20),
                                self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20)], -1)
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #5022acf3
+# %% ../../nbs/05_fusion/07_measurement.ipynb #8eeb7cde
 SWIR_SYSTEMATIC = 0.008
 """Error of the SWIR's geometry that no number of pixels averages away [EnMAP pixels]: its guide is sharpened."""
 
@@ -327,7 +327,7 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
     swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., swir_bands], p[2], p[3]), pair.guide_bands.serving("SWIR")), vnir, SWIR_SYSTEMATIC, threads, tuning)
     return model, (vnir, swir)
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #23c02389
+# %% ../../nbs/05_fusion/07_measurement.ipynb #048f1cb6
 SMALLEST = 7
 """EnMAP pixels a side below which there is nothing to measure on."""
 

@@ -110,7 +110,7 @@ def fit_radiometry(degraded, seen, weight, sigma=1.5, start=None):
         field /= np.average(field, weights=weight)
     return Radiometry(gain, offset, field)
 
-# %% ../../nbs/05_fusion/02_radiometry.ipynb #344031fe
+# %% ../../nbs/05_fusion/02_radiometry.ipynb #409ea7b0
 SPREAD_OF_MEDIAN = 1.4826
 """Standard deviation of normal numbers over the median of their absolute values."""
 

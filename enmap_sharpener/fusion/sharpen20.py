@@ -17,7 +17,7 @@ from ..core.operators import Observation, Stencil, linear_stencil
 from ..core.parallel import in_threads
 from .regression import LocalRegression
 
-# %% ../../nbs/05_fusion/06_sharpen20.ipynb #2cabf1c9
+# %% ../../nbs/05_fusion/06_sharpen20.ipynb #5f5f80ad
 LOCAL, TRIAL = (1.5, 0.05), (2.0, 0.1)
 """Window [20 m pixels] and ridge of the local regressions: of what is used, and of the trials by which blur and shift are measured."""
 
@@ -110,7 +110,7 @@ class Mover:
             return image
         return Observation(_move_stencil(image.shape[0], self.shift[0], self.blur), _move_stencil(image.shape[1], self.shift[1], self.blur)).degrade(image, axes=(0, 1))
 
-# %% ../../nbs/05_fusion/06_sharpen20.ipynb #9275e732
+# %% ../../nbs/05_fusion/06_sharpen20.ipynb #e2b348ca
 FARTHEST = 3
 """Shift between the detectors of Sentinel-2 that is looked for [10 m pixels]; specified is 0.3 of a 20 m pixel."""
 

@@ -25,7 +25,7 @@ from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .tuning import DEFAULT, Tuning
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #60c022b9
+# %% ../../nbs/05_fusion/09_subspace.ipynb #bc0b08cf
 FEWEST, MEDIAN_OF_SPREAD = 50, 0.6745
 """Pixels that are needed to leave out the rims of holes, and the median of the absolute values of normal numbers over their standard deviation."""
 
@@ -299,7 +299,7 @@ class SubspaceModel:
             _blend(predicted, share, own.cols(c, 1), own.rows.start, own.rows.weights.astype(np.float32))
         return predicted
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #9e505eda
+# %% ../../nbs/05_fusion/09_subspace.ipynb #36d6b08d
 SMOOTH_LENGTH = 1.5
 """Length of the covariance of what is left, in the noise filters [EnMAP pixels]."""
 

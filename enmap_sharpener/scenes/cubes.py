@@ -16,12 +16,14 @@ import xarray as xr
 
 from ..core.grid import Axis, Grid
 from ..core.errors import BandError, GridError
-from ..core.raster import SCALE, open_raster
+from ..core.raster import SCALE, open_raster, opened
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #99166b5f
 def _nanometres(values: list[str], units: str) -> np.ndarray:
     "Numbers as nm; without a unit, under 100 they must be micrometres."
     numbers = np.array([float(v) for v in values])
+    if not np.isfinite(numbers).all():
+        raise ValueError("not finite")
     micro = "micro" in units.lower() or units.lower() == "um" or (not units and numbers.max() < 100)
     return numbers * 1000 if micro else numbers
 
@@ -76,7 +78,7 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
         No wavelengths are found.
     """
     open_raster(path)                    # raises what there is to say about the file
-    with rasterio.open(path) as file:
+    with opened(path) as file:
         wavelength, fwhm = _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")
         factor, count = _factor(file), file.count
     if wavelength is None:

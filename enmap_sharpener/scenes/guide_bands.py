@@ -134,7 +134,7 @@ def _positions(wanted: list[bool]):
     whole = slice(int(at[0]), int(at[-1]) + 1)
     return whole if whole.stop - whole.start == at.size else at
 
-# %% ../../nbs/01_scenes/01_guide_bands.ipynb #2acf9a09
+# %% ../../nbs/01_scenes/01_guide_bands.ipynb #c79e7ce8
 LEAST_FILLED = 0.25
 """Share of a band's width that EnMAP's bands must fill for it to be seen at all."""
 

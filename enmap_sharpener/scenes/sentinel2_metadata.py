@@ -61,6 +61,13 @@ def find_metadata(path: Path, files: list[str]) -> str | None:
     return found[0] if found else None
 
 
+def _whole(text: str) -> int:
+    "A whole number as ESA writes it, not negative; ValueError if it is none."
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise ValueError(f"{text[:40]!r}")
+    return int(text)
+
+
 def read_metadata(file: str | None) -> ProductMetadata:
     """The metadata of a Sentinel-2 L2A product.
 
@@ -79,8 +86,10 @@ def read_metadata(file: str | None) -> ProductMetadata:
     if "1C" in text.get("PROCESSING_LEVEL", ""):
         raise ProductError(level_1c(name))
     try:
-        offsets = {_BAND_IDS[int(e.get("band_id"))]: float(e.text) for e in root.iter("BOA_ADD_OFFSET")}
+        offsets = {_BAND_IDS[_whole(e.get("band_id", ""))]: float(e.text) for e in root.iter("BOA_ADD_OFFSET")}
         quantification, baseline = float(text.get("BOA_QUANTIFICATION_VALUE", 1 / SCALE)), float(text.get("PROCESSING_BASELINE", 0))
+        if not np.isfinite([quantification, baseline, *offsets.values()]).all():
+            raise ValueError("not finite")
     except (TypeError, ValueError, IndexError) as error:
         raise MetadataError(f"{name}: BOA_ADD_OFFSET, BOA_QUANTIFICATION_VALUE or PROCESSING_BASELINE are no numbers ({error}); get the file again.") from None
     if not quantification > 0:

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 from products import sentinel2
 
-from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, ProductError
+from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError
 from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.scenes.enmap import read_sentinel2, write_sentinel2
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M
@@ -333,3 +333,26 @@ def test_unsafe_metadata(tmp_path):
     singles(tmp_path)
     (tmp_path / "MTD_MSIL2A.xml").write_text('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>')
     refused(tmp_path, ProductError, "MTD_MSIL2A.xml: refused")
+
+
+@pytest.mark.parametrize("band", ["abc", "", "13", "-1", "9" * 400, "1.0", "٣"])
+def test_offset_of_a_band_that_is_none(tmp_path, band):
+    singles(tmp_path)
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline="05.09", offsets=f'<BOA_ADD_OFFSET band_id="{band}">-1000</BOA_ADD_OFFSET>'))
+    refused(tmp_path, MetadataError, "BOA_ADD_OFFSET")
+
+
+@pytest.mark.parametrize("number", ["abc", "", "nan", "inf", "1e999"])
+def test_numbers_that_are_none(tmp_path, number):
+    singles(tmp_path)
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline=number, offsets=""))
+    refused(tmp_path, MetadataError, "PROCESSING_BASELINE are no numbers")
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline="05.09", offsets=f'<BOA_ADD_OFFSET band_id="1">{number}</BOA_ADD_OFFSET>'))
+    refused(tmp_path, MetadataError, "BOA_ADD_OFFSET")
+
+
+@pytest.mark.parametrize("divisor", ["abc", "0", "-1", "nan"])
+def test_divisor_that_is_none(tmp_path, divisor):
+    singles(tmp_path)
+    (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline="05.09", offsets="").replace(">10000<", f">{divisor}<"))
+    refused(tmp_path, MetadataError, "BOA_QUANTIFICATION_VALUE")
