@@ -117,7 +117,7 @@ LACKING = {
     "simulate": ("simulate --output {0}/scene", "demo --output {0}/demo"),
     "scrape": ("scrape --bbox 12.9 52.3 13.2 52.5 --date-time 2023-05-01/2023-05-30 --enmap-dir {0} --dry-run", "scrape-sentinel2 --enmap-dir {0}"),
     "preprocess": ("preprocess --enmap-dir {0} --output-dir {0}/out", "inspect {0}", "sharpen-tiles --model {0}/net.keras --input-dir {0} --output-dir {0}/out",
-                   "reconstruct --predictions-dir {0} --output-dir {0}/out"),
+                   "reconstruct --predictions-dir {0} --meta-path {0} --output-dir {0}/out"),
     "cpu": ("train --train-data-dir {0} --output {0}/net.keras", "search --train-data-dir {0} --output-dir {0}/out",
             "sharpen {1} --method supermapnet --model {0}/net.keras --output {0}/net.tif", "insights --model {0}/net.keras --scene {1} --output {0}/out"),
     "batch": ("batch --list", "batch sharpen --scenes {1} --output {0}/out"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .sharpen import read_pair, sharpen_scene
 from .simulate import listing
-from .terminal import LIMITS, SESSION, Flag, Limits, Session
+from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
 
 # %% ../../nbs/15_cli/11_demo.ipynb #e914e7e6
 def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrite: Flag = False,
@@ -32,10 +32,9 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     overwrite
         Replace the results of an earlier run.
     """
-    from enmap_sharpener.evaluation.scores import compare
-    from enmap_sharpener.evaluation.tables import comparison_table, table_text
+    need_extra("demo", "simulate")
+    from enmap_sharpener.evaluation.scores import compare, comparison_table, read_cube, table_text
     from enmap_sharpener.figures.quicklook import before_after
-    from enmap_sharpener.scenes.cubes import read_cube
     from enmap_sharpener.simulation.scene import simulate as run
     session.start()
     tell = (lambda text: None) if session.quiet else print

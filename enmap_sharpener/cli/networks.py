@@ -8,7 +8,7 @@ __all__ = ['sharpen_tiles', 'reconstruct']
 # %% ../../nbs/15_cli/06_networks.ipynb #86a203ee
 from pathlib import Path
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, require_extra
 from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Compression, Flag, Limits, Session
 
 # %% ../../nbs/15_cli/06_networks.ipynb #e62c5fd5
@@ -37,6 +37,7 @@ def sharpen_tiles(
         Tiles at a time at most; by default what fits into 2 GB, or into --mem-limit.
     """
     session.start()
+    require_extra("sharpen-tiles", "preprocess", "zarr")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: at least one tile is sent at a time; give a larger number")
     limits.threads(BACKEND_GB)
@@ -73,6 +74,7 @@ def reconstruct(
         Replace outputs that exist; otherwise they are left as they are.
     """
     session.start()
+    require_extra("reconstruct", "preprocess", "zarr")
     limits.threads()
     from enmap_sharpener.reconstruction.tiled_inference import reconstruct as assemble
     with session.progress("Putting tiles together") as progress:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from ..core.errors import UsageError
 from .scraping import environment
-from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several
+from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several, need_extra
 
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #81a20027
 def preprocess(
@@ -74,6 +74,7 @@ def preprocess(
     dry_run
         Only show what would be done or removed.
     """
+    need_extra("preprocess", "preprocess")
     from enmap_sharpener.preprocessing import pipeline as preprocessing
     from enmap_sharpener.preprocessing.checks import Wanted
     session.start()
@@ -129,6 +130,7 @@ def inspect(folder: Path, /, *, output: Path | None = None, limits: Limits = LIM
     output
         Folder for table and pictures; `inspection` in the folder by default.
     """
+    need_extra("inspect", "preprocess")
     from enmap_sharpener.preprocessing.outliers import inspect as look
     from enmap_sharpener.preprocessing.outlier_figures import write_figures
     session.start()

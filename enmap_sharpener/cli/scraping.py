@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Flag, Limits, Session
+from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #77ccdd2e
 def environment(session_token: str | None = None) -> dict[str, str]:
@@ -69,6 +69,7 @@ def scrape(
     session_token
         Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it.
     """
+    need_extra("scrape", "scrape")
     from enmap_sharpener.scraping import services as scraping
     from enmap_sharpener.scraping.dlr_search import search
     from enmap_sharpener.scraping.bulk import download_scenes
@@ -162,6 +163,7 @@ def scrape_sentinel2(
     overwrite
         Fetch again what is there.
     """
+    need_extra("scrape-sentinel2", "scrape")
     from enmap_sharpener.scraping import services as scraping
     session.start()
     limits.threads()

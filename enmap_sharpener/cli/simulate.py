@@ -9,7 +9,7 @@ __all__ = ['simulate', 'listing']
 from pathlib import Path
 
 from ..core.errors import UsageError
-from .terminal import SESSION, Flag, Session
+from .terminal import SESSION, Flag, Session, need_extra
 
 # %% ../../nbs/15_cli/04_simulate.ipynb #3263912a
 def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
@@ -36,6 +36,7 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
         Replace an earlier simulation.
     """
     session.start()
+    need_extra("simulate", "simulate")
     if size < 1:
         raise UsageError(f"--size {size}: a scene has at least one pixel; give a larger number")
     from enmap_sharpener.simulation.scene import simulate as run
