@@ -33,8 +33,10 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
         Replace the results of an earlier run.
     """
     need_extra("demo", "simulate")
-    from enmap_sharpener.evaluation.scores import compare, comparison_table, read_cube, table_text
+    from enmap_sharpener.evaluation.scores import compare
+    from enmap_sharpener.evaluation.tables import comparison_table, table_text
     from enmap_sharpener.figures.quicklook import before_after
+    from enmap_sharpener.scenes.cubes import read_cube
     from enmap_sharpener.simulation.scene import simulate as run
     session.start()
     tell = (lambda text: None) if session.quiet else print
