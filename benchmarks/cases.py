@@ -18,7 +18,8 @@ import rasterio
 from rasterio.windows import Window
 
 from enmap_sharpener.reconstruction.output import write_scene
-from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.sharpening.sharpening import METHODS, sharpen
 
 SHARED = Path(__file__).parents[1] / "../shared"

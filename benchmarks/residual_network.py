@@ -21,7 +21,8 @@ from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.fusion.subspace import band_noise
 from enmap_sharpener.scenes.cubes import read_cube
-from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.training.lessons import views
 

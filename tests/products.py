@@ -8,8 +8,10 @@ from rasterio.transform import from_origin
 
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA, open_raster
-from enmap_sharpener.scenes.enmap import SceneMetadata, band_table, write_enmap, write_sentinel2
+from enmap_sharpener.scenes.enmap import write_enmap
 from enmap_sharpener.scenes.guide_bands import SENTINEL2_10M
+from enmap_sharpener.scenes.metadata import SceneMetadata, band_table
+from enmap_sharpener.scenes.sentinel2 import write_sentinel2
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T100000Z_001_V010400_20230701T000000Z"
 METADATA = SceneMetadata(

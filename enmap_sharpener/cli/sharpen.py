@@ -66,7 +66,8 @@ def sharpen(
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
 def read_pair(product: Path, sentinel2: Path):
     "Both sources."
-    from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+    from enmap_sharpener.scenes.enmap import read_enmap
+    from enmap_sharpener.scenes.sentinel2 import read_sentinel2
     return read_enmap(product), read_sentinel2(sentinel2)
 
 

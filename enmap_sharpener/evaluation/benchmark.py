@@ -30,7 +30,8 @@ from ..core.archives import list_files
 from ..core.files import make_folder, write_text
 from ..reconstruction.output import json_values, write_scene
 from .tables import write_results
-from ..scenes.enmap import read_enmap, read_sentinel2
+from ..scenes.enmap import read_enmap
+from ..scenes.sentinel2 import read_sentinel2
 from ..sharpening.sharpening import METHODS, NETWORKS, sharpen
 from .strata import errors_by_stratum, find_strata
 

@@ -22,7 +22,8 @@ from ..scenes.guide_bands import SENTINEL2
 from ..sharpening.network import apply, fit
 from ..fusion.pair import Pair
 from ..core.errors import NoValidPixels
-from ..scenes.enmap import read_enmap, read_sentinel2
+from ..scenes.enmap import read_enmap
+from ..scenes.sentinel2 import read_sentinel2
 from ..preprocessing.tile_store import open_store
 from ..reconstruction.tiled_inference import StoreReader
 

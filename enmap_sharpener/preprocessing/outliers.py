@@ -22,7 +22,8 @@ from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError
 from ..core.archives import list_files
 from ..core.raster import NODATA, SCALE
-from ..scenes.enmap import Scene, Sentinel2, read_enmap, read_sentinel2
+from ..scenes.enmap import Scene, read_enmap
+from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
 from ..fusion.subspace import band_noise

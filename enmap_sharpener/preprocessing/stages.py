@@ -18,7 +18,8 @@ from ..core.ledger import digest
 from .masks import DISTANCE, mask_scene
 from ..core.errors import Rejected, RequestError
 from ..core.raster import open_raster
-from ..scenes.enmap import read_enmap, read_sentinel2
+from ..scenes.enmap import read_enmap
+from ..scenes.sentinel2 import read_sentinel2
 from .tile_store import write_prediction_store, write_wald_store
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #9c36e8df

@@ -20,7 +20,8 @@ from ..core.grid import Grid
 from ..core.errors import RequestError
 from ..scenes.guide_bands import SENTINEL2
 from .query import to_area
-from ..scenes.enmap import read_enmap, read_sentinel2
+from ..scenes.enmap import read_enmap
+from ..scenes.sentinel2 import read_sentinel2
 
 # %% ../../nbs/04_scraping/01_maps.ipynb #7697ef5e
 _COLOURS, _CLOUD = colormaps["viridis_r"], Normalize(0, 100)

@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter
 from ..core.grid import Axis, Grid
 from ..core.operators import Observation
 from ..core.errors import NoValidPixels
-from ..scenes.enmap import Scene, Sentinel2
+from ..scenes.enmap import Scene
+from ..scenes.sentinel2 import Sentinel2
 from ..scenes.guide_bands import SENTINEL2
 from ..simulation.sensors import enmap_bands
 from ..sharpening.sharpening import sharpen

@@ -13,7 +13,8 @@ from fake_region import STARTS
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import ServiceError
-from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.scraping import services as scraping
 
 SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"

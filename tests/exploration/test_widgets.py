@@ -31,7 +31,8 @@ from enmap_sharpener.exploration.scene_views import (  # noqa: E402
 )
 from enmap_sharpener.exploration.widgets import ModelExplorer, SceneExplorer  # noqa: E402
 from enmap_sharpener.reconstruction.output import write_cube  # noqa: E402
-from enmap_sharpener.scenes.enmap import read_enmap, read_sentinel2  # noqa: E402
+from enmap_sharpener.scenes.enmap import read_enmap  # noqa: E402
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2  # noqa: E402
 from enmap_sharpener.sharpening.sharpening import sharpen  # noqa: E402
 from enmap_sharpener.simulation.scene import simulate  # noqa: E402
 

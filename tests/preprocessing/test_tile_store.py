@@ -39,8 +39,9 @@ from enmap_sharpener.preprocessing.tile_store import (
     write_wald_store,
 )
 from enmap_sharpener.preprocessing.wald import PredictionPair, WaldPair, align
-from enmap_sharpener.scenes.enmap import band_table, read_enmap, write_enmap
+from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.guide_bands import SENTINEL2_10M
+from enmap_sharpener.scenes.metadata import band_table
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 

@@ -24,7 +24,7 @@ from enmap_sharpener.preprocessing.wald import (
     smoothing_matrix,
     wald_grid,
 )
-from enmap_sharpener.scenes.enmap import band_table
+from enmap_sharpener.scenes.metadata import band_table
 from enmap_sharpener.simulation.scene import simulate_pair
 
 

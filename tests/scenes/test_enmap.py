@@ -18,7 +18,9 @@ from rasterio.windows import Window
 from enmap_sharpener.core import raster
 from enmap_sharpener.core.errors import BandError, OutputError, ProductError
 from enmap_sharpener.core.grid import windows
-from enmap_sharpener.scenes.enmap import NODATA, QUALITY_LAYERS, BandTable, band_table, read_enmap, write_enmap
+from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap, write_enmap
+from enmap_sharpener.scenes.metadata import BandTable, band_table
 
 
 @pytest.fixture(scope="session")

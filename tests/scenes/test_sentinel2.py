@@ -8,8 +8,7 @@ from products import sentinel2
 
 from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError
 from enmap_sharpener.core.raster import to_int16
-from enmap_sharpener.scenes.enmap import read_sentinel2, write_sentinel2
-from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M
+from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2, write_sentinel2
 
 FINE = sentinel2()
 COARSE = sentinel2((36, 54), BANDS_20M, pixel=20, seed=2)
