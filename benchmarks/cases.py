@@ -20,7 +20,8 @@ from rasterio.windows import Window
 from enmap_sharpener.reconstruction.output import write_scene
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
-from enmap_sharpener.sharpening.sharpening import METHODS, sharpen
+from enmap_sharpener.sharpening.methods import METHODS
+from enmap_sharpener.sharpening.sharpening import sharpen
 
 SHARED = Path(__file__).parents[1] / "../shared"
 METRICS = {"psnr": max, "sam_land": min, "ergas": min}    # and which of two is the better

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers
+from lessons import views
 from scipy.ndimage import gaussian_filter
 from train_models import cubes
 
@@ -24,7 +25,6 @@ from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.sharpening.sharpening import sharpen
-from enmap_sharpener.training.lessons import views
 
 RANK, USED, TILE = 16, 12, 32
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from lessons import resampled, write_lesson
 from scipy.io import loadmat
 
 from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.simulation.scene import simulate_pair
 from enmap_sharpener.simulation.sensors import enmap_bands
-from enmap_sharpener.training.lessons import resampled, write_lesson
 
 
 def tif(path):

@@ -41,8 +41,8 @@ def insights(*, model: Path, scene: Path, output: Path, limits: Limits = LIMITS,
         raise UsageError(f"--scene {scene}: is not there; give an EnMAP product folder, or a store of preprocess")
     threads = limits.threads(BACKEND_GB + _TILE_GB)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-    from enmap_sharpener.sharpening.network import opened
-    net, name = opened(model)
+    from enmap_sharpener.sharpening.network import open_network
+    net, name = open_network(model)
     from enmap_sharpener.insights.attribution_figures import write_insights
     from enmap_sharpener.insights.attribution import open_tile
     tile = open_tile(net, scene, name, threads)

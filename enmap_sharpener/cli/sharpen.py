@@ -7,13 +7,20 @@ __all__ = ['sharpen', 'read_pair', 'sharpen_scene']
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #0ff82b52
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from ..core.errors import UsageError
 from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Compression, Flag, Limits, Session
+from ..sharpening.methods import METHODS, NETWORKS, method_names
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #1d1438a8
+_METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with --model; or for comparison {', '.join([*METHODS][1:])}.")
+
+
 def sharpen(
-    product: Path, /, *, output: Path, sentinel2: Path | None = None, method: str = "subspace", model: Path | None = None,
+    product: Path, /, *, output: Path, sentinel2: Path | None = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
     compress: Compression = "zstd",
     cog: Flag = False, overwrite: Flag = False,
@@ -40,8 +47,6 @@ def sharpen(
     sentinel2
         Folder with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or with one file for each band; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it.
-    method
-        subspace; supermapnet, with --model; or for comparison bilinear, cubic, unsharp.
     model
         A trained network (.keras), for the method supermapnet.
     bands
@@ -73,13 +78,12 @@ def read_pair(product: Path, sentinel2: Path):
 
 def _check_method(method: str, model: Path | None) -> None:
     "UsageError unless there is such a method, and a network where it needs one and only there."
-    from enmap_sharpener.sharpening.sharpening import METHODS, NETWORKS
-    if method not in (*METHODS, *NETWORKS):
-        raise UsageError(f"--method {method}: not known; choose from {', '.join((*METHODS, *NETWORKS))}")
+    if method not in method_names():
+        raise UsageError(f"--method {method}: not known; choose from {', '.join(method_names())}")
     if method in NETWORKS and model is None:
         raise UsageError(f"--method {method} needs a trained network: add --model FILE.keras, as `enmap-sharpener train` writes it")
     if model is not None and method not in NETWORKS:
-        raise UsageError(f"--model {model}: the method {method} takes no network; add --method {NETWORKS[0]}, or leave --model out")
+        raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
 def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, **options):

@@ -32,7 +32,8 @@ from ..reconstruction.output import json_values, write_scene
 from .tables import write_results
 from ..scenes.enmap import read_enmap
 from ..scenes.sentinel2 import read_sentinel2
-from ..sharpening.sharpening import METHODS, NETWORKS, sharpen
+from ..sharpening.methods import METHODS, NETWORKS, method_names
+from ..sharpening.sharpening import sharpen
 from .strata import errors_by_stratum, find_strata
 
 # %% ../../nbs/11_evaluation/09_benchmark.ipynb #7ba4d706
@@ -170,7 +171,7 @@ class BenchmarkReport:
 
 def _check(cases: list[Case], methods: Sequence[str], output: Path, model: Path | None) -> None:
     "RequestError unless each method can be run, or has an output already."
-    known = (*METHODS, *NETWORKS)
+    known = method_names()
     for method in methods:
         there = re.fullmatch(r"[\w.+-]+", method) and any((output / c.name / f"{method}.tif").is_file() for c in cases)
         if method not in known and not there:
@@ -182,7 +183,7 @@ def _check(cases: list[Case], methods: Sequence[str], output: Path, model: Path 
     if model is not None and not model.is_file():
         raise RequestError(f"{model}: is not there; give a trained network (.keras)")
     if model is not None and not set(methods) & set(NETWORKS):
-        raise RequestError(f"{model}: none of the methods {', '.join(methods)} takes a network; add {NETWORKS[0]}, or leave the model out")
+        raise RequestError(f"{model}: none of the methods {', '.join(methods)} takes a network; add {next(iter(NETWORKS))}, or leave the model out")
 
 # %% ../../nbs/11_evaluation/09_benchmark.ipynb #f1f31432
 def run_benchmark(cases: Sequence[Case], methods: Sequence[str], output, *, model=None, threads: int | None = None, progress=None) -> BenchmarkReport:
@@ -193,7 +194,7 @@ def run_benchmark(cases: Sequence[Case], methods: Sequence[str], output, *, mode
     cases : sequence of Case
         From `cases.find_cases`.
     methods : sequence of str
-        Of `sharpening.METHODS` and `NETWORKS`, or other names whose outputs lie in `output`/CASE/METHOD.tif already.
+        Of `sharpening.methods.METHODS` and `NETWORKS`, or other names whose outputs lie in `output`/CASE/METHOD.tif already.
     output : path
         Folder for outputs, records and tables.
     model : path, optional

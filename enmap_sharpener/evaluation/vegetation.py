@@ -24,7 +24,7 @@ from ..core.files import make_folder, write_text
 from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
 from ..scenes.guide_bands import SENTINEL2
-from ..sharpening.sharpening import continued_bands, cubic_stencil
+from ..sharpening.interpolation import continued_bands, cubic_stencil
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #1e730a86
 _log = logging.getLogger(__name__)

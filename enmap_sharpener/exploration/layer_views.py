@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..figures.quicklook import rgb
 from ..figures.style import composite_bands, stretch, styled
 from ..insights.attribution_figures import feature_figure
-from ..sharpening.network import opened
+from ..sharpening.network import open_network
 from ..insights.attribution import Tile, added, look, nearest, open_tile
 from ..core.errors import ProductError
 
@@ -69,7 +69,7 @@ def see(model, place) -> Seen:
     """
     if not Path(place).exists():
         raise ProductError(f"{place}: does not exist; give an EnMAP product with its Sentinel-2 files, or a store of tiles")
-    net, name = opened(model)
+    net, name = open_network(model)
     tile = open_tile(net, place, name)
     found = look(net, tile)
     layers = {k: v for k, v in found.items() if k.startswith(("detail", "main"))}

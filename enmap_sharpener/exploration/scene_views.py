@@ -32,7 +32,8 @@ from ..core.errors import GridError
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.guide_bands import SENTINEL2
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
-from ..sharpening.sharpening import cubic_stencil, sharpen
+from ..sharpening.interpolation import cubic_stencil
+from ..sharpening.sharpening import sharpen
 from ..evaluation.vegetation import INDICES, normalised_difference
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #fb3e0092

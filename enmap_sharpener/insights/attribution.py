@@ -19,7 +19,7 @@ from scipy.signal import convolve2d
 
 from ..model.supermapnet import Scaling, ops
 from ..scenes.guide_bands import SENTINEL2
-from ..sharpening.network import apply, fit
+from ..sharpening.network import apply, fit_network
 from ..fusion.pair import Pair
 from ..core.errors import NoValidPixels
 from ..scenes.enmap import read_enmap
@@ -142,7 +142,7 @@ def scene_tile(net, product, name="the network", side=32, threads=1):
     product = Path(product)
     guide = read_sentinel2((product if product.is_dir() else product.parent) / "sentinel2")
     pair = Pair(read_enmap(product), guide, threads)
-    ready = fit((net, name), pair, threads)
+    ready = fit_network((net, name), pair, threads)
     side = min(side + 2 * net.reach[0], *pair.fine.shape)
     spots = [[slice(i, i + side) for i in np.unique(np.linspace(0, n - side, min(-(-n // side), 16)).astype(int))] for n in pair.fine.shape]
     spots = [(r, c) for r in spots[0] for c in spots[1]]

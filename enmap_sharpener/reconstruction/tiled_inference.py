@@ -23,7 +23,7 @@ from .. import __version__
 from ..core.files import make_folder, write_json
 from ..core.parallel import read_ahead
 from ..scenes.metadata import band_table
-from ..sharpening.network import apply, channels_of, opened, pixels_within
+from ..sharpening.network import apply, channels_of, open_network, pixels_within
 from ..core.errors import NoValidPixels, OutputError, ProductError
 from ..core.grid import windows
 from ..core.raster import NODATA, SCALE, to_int16
@@ -223,7 +223,7 @@ def sharpen_tiles(model, input_dir, output_dir, *, batch_size=None, memory=2.0, 
     OutputError
         The predictions cannot be written.
     """
-    network, paths, report = opened(model), stores_in(input_dir), Report()
+    network, paths, report = open_network(model), stores_in(input_dir), Report()
     mark = hashlib.sha256(Path(model).read_bytes()).hexdigest()
     for n, path in enumerate(paths):
         tell = lambda share, n=n: progress and progress(n + share, len(paths))

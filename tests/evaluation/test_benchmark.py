@@ -188,7 +188,7 @@ def test_defects_and_damaged_outputs_are_reported_too(cases, tmp_path, monkeypat
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
     (out / "case_1").mkdir(parents=True)
     (out / "case_1/mine.tif").write_bytes(b"no TIFF")
-    monkeypatch.setitem(module.METHODS, "bilinear", lambda *args: 1 / 0)
+    monkeypatch.setattr("enmap_sharpener.sharpening.interpolation.fit_bilinear", lambda *args: 1 / 0)
     report = run_benchmark(case, ["mine", "bilinear", "cubic"], out, threads=1)
     reasons = {method: reason for _, method, reason in report.failed}
     assert report.done == [("case_1", "cubic")] and "mine.tif" in reasons["mine"] and "ZeroDivisionError" in reasons["bilinear"]

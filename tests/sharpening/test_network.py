@@ -212,7 +212,7 @@ def test_a_network_where_none_is_wanted_and_none_where_one_is(pair):
         sharpen(*pair[:2], "supermapnet")
     with pytest.raises(EnmapError, match="takes no network"):
         sharpen(*pair[:2], "subspace", model="net.keras")
-    with pytest.raises(ValueError, match="supermapnet"):
+    with pytest.raises(EnmapError, match="supermapnet"):
         sharpen(*pair[:2], "magic")
 
 

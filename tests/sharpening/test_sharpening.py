@@ -8,12 +8,14 @@ import pytest
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation
 
-from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, UnknownName
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.operators import Observation, linear_stencil
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.evaluation.scores import compare
-from enmap_sharpener.sharpening.sharpening import METHODS, Sharpened, cubic_stencil, sharpen
+from enmap_sharpener.sharpening.interpolation import cubic_stencil
+from enmap_sharpener.sharpening.methods import METHODS
+from enmap_sharpener.sharpening.sharpening import Sharpened, sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
 
 
@@ -468,7 +470,7 @@ def test_no_good_band():
 
 def test_unknown_method_and_bands():
     scene, guide, _ = pair(24, 0)
-    with pytest.raises(ValueError, match=r"'magic'.*subspace"):
+    with pytest.raises(UnknownName, match=r"'magic'.*subspace"):
         sharpen(scene, guide, "magic")
     with pytest.raises(BandError):
         sharpen(scene, guide, bands="300-350nm")
