@@ -21,13 +21,13 @@ from enmap_sharpener.evaluation.vegetation import INDICES  # noqa: E402
 from enmap_sharpener.exploration.scene_views import (  # noqa: E402
     SHOWN,
     View,
+    caption,
     interpolated,
     open_sources,
     picture,
     pixel_at,
     sharpen_window,
     spectrum_figure,
-    told,
 )
 from enmap_sharpener.exploration.widgets import ModelExplorer, SceneExplorer  # noqa: E402
 from enmap_sharpener.reconstruction.output import write_cube  # noqa: E402
@@ -142,7 +142,7 @@ def test_colours_are_the_values(sources):
 
 @pytest.mark.parametrize("name", INDICES)
 def test_limits_of_an_index(sources, name):
-    text = told(sources, View("EnMAP", "mine", name, stretch=(0, 100)))
+    text = caption(sources, View("EnMAP", "mine", name, stretch=(0, 100)))
     low, high = (float(v) for v in text.split(": ")[1].replace(" (dark) to", "").split(" (light)")[0].split())
     assert -1 <= low < high <= 1 and "reflectance" not in text
 
@@ -155,7 +155,7 @@ def test_layer_without_data(place):
         out = picture(sources, View("mine", "truth", show, border=0), 60)[25:, 5:]
         assert (out == GREY).all(), show
     assert "mine" not in [line.get_label() for line in spectrum_figure(sources, View("EnMAP", "mine", row=40, col=40)).axes[0].lines]
-    assert told(sources, View("mine", "mine")).startswith("true colour")
+    assert caption(sources, View("mine", "mine")).startswith("true colour")
 
 
 @pytest.mark.parametrize("side", [0, 1, 5, 30, 1000])
@@ -297,10 +297,10 @@ def test_without_ipywidgets_one_line():
     code = ("import sys; sys.modules['ipywidgets'] = None\ntry:\n    import enmap_sharpener.exploration.widgets\n"
             "except Exception as error:\n    print(type(error).__name__, error)")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert run.stdout == "EnmapError exploring needs ipywidgets and ipyevents, which are not installed: pip install 'enmap_sharpener[explore]'\n"
+    assert run.stdout == "MissingExtra exploring needs ipywidgets: pip install 'enmap_sharpener[explore]'\n"
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "nbs/explore").glob("*.ipynb")), ROOT / "nbs/12_exploration.ipynb"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*sorted((ROOT / "nbs/explore").glob("*.ipynb")), ROOT / "nbs/13_exploration/02_widgets.ipynb"], ids=lambda p: p.stem)
 def test_notebooks_stand_still(path: Path):
     "A picture is in them; nothing is that needs a kernel, or a script from elsewhere, to be seen."
     notebook = nbformat.read(path, as_version=4)
