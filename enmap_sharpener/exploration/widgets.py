@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..evaluation.cases import find_cases
 from ..core.errors import EnmapError, require_extra
-from ..sharpening.sharpening import METHODS, NETWORKS
+from ..sharpening.methods import method_names
 from .scene_views import ONE_WAVELENGTH, SHOWN, View, open_sources, picture, pixel_at, png_bytes, sharpen_window, spectrum_figure, caption
 
 # %% ../../nbs/13_exploration/02_widgets.ipynb #b005c3c9
@@ -107,7 +107,7 @@ class SceneExplorer(_Panel):
         self.border = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.005, readout=False, layout=widgets.Layout(margin="0"))
         self.row, self.col = (_control(widgets.IntSlider, name, 0, "275px", min=0, max=0, **later) for name in ("row", "column"))
         self.side = _control(widgets.Dropdown, "window", 0, options=[("whole scene", 0)])
-        self.method = _control(widgets.Dropdown, "method", options=[*METHODS, *NETWORKS])
+        self.method = _control(widgets.Dropdown, "method", options=list(method_names()))
         self.model = _control(widgets.Text, "network", placeholder="a .keras file, for supermapnet", **later)
         self.run = widgets.Button(description="Sharpen this window", layout=widgets.Layout(width="180px"))
         self.image, self.plot, self.caption = widgets.Image(format="png"), widgets.Image(format="png"), widgets.HTML()
