@@ -69,7 +69,7 @@ def test_hypercoast_opens_it(written):
 def test_metadata_xml_is_readable(written):
     from enmap_sharpener.scenes.metadata import parse_bands, parse_metadata, parse_xml
     root = parse_xml(written["metadata"].read_bytes(), "x")
-    bands, complete = parse_bands(root, "x")
+    bands, complete, _ = parse_bands(root, "x")
     assert complete and list(bands.good) == [True] * 5 + [False] and parse_metadata(root, "x").citation == "A & B"
 
 
@@ -233,7 +233,7 @@ except OutputError as error:
 @pytest.mark.parametrize("limit", [3_000, 1_000_000, 18_000_000])
 def test_a_file_that_cannot_grow_is_an_output_error(tmp_path, limit):
     pytest.importorskip("resource")
-    run = subprocess.run([sys.executable, "-c", LIMITED, tmp_path, str(limit)], capture_output=True, text=True, cwd=Path(__file__).parent, check=True)
+    run = subprocess.run([sys.executable, "-c", LIMITED, tmp_path, str(limit)], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
     assert "cannot be written" in run.stdout and ".unfinished" not in run.stdout
     assert not list(tmp_path.iterdir())
 
@@ -265,5 +265,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def test_memory_does_not_grow_with_the_scene(tmp_path):
     pytest.importorskip("resource")
     small, large = (int(subprocess.run([sys.executable, "-c", MEASURED, tmp_path, str(rows)], capture_output=True, text=True,
-                                       cwd=Path(__file__).parent, check=True).stdout) for rows in (1024, 5120))
+                                       cwd=Path(__file__).parents[1], check=True).stdout) for rows in (1024, 5120))
     assert large - small < 80, f"{small} MB for 1024 rows, {large} MB for 5120, where the cube grew by 250 MB"

@@ -494,7 +494,7 @@ def test_commands_refuse_in_one_line(simulated, tmp_path, capfd):
 
 
 def test_stopped_by_a_signal_it_goes_on(place):
-    code = ("import sys, time\nfrom enmap_sharpener import tiles\nreal = tiles.apply\n"
+    code = ("import sys, time\nfrom enmap_sharpener.reconstruction import tiled_inference as tiles\nreal = tiles.apply\n"
             "tiles.apply = lambda *a: (time.sleep(0.3), real(*a))[1]\nfrom enmap_sharpener.cli.app import main\nsys.exit(main())")
     shutil.rmtree(place / "out")
     arguments = ["sharpen-tiles", "--model", place / "net.keras", "--input-dir", place / "in/one.zarr", "--output-dir", place / "out", "--batch-size", "2"]
