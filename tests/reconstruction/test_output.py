@@ -220,6 +220,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from fakes import FakeSharpened, fake_sources
+from enmap_sharpener.core.errors import OutputError
 from enmap_sharpener.reconstruction.output import write_scene
 fake = FakeSharpened((1100, 1100), 8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
