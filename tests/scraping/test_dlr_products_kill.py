@@ -17,6 +17,16 @@ def start(folder, site, scenes, window=None):
     return killed.start(killed.download, str(folder), site.url, site.sso.url, scenes, window)
 
 
+def kill_after(run, site, size):
+    "Kill a run once the site has sent it so many bytes, unless it has ended by then: what happens does not depend on how fast the machine is."
+    sent = lambda: sum(end - begin for _, begin, end in list(site.sent))
+    before = sent()
+    while run.is_alive() and sent() - before < size:
+        time.sleep(0.002)
+    run.kill()
+    run.join()
+
+
 def content(folder) -> dict:
     "Everything below a folder; times taken out of records."
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -53,14 +63,12 @@ def test_killed_at_any_moment(products, tmp_path, settings):
         assert run.exitcode == 0
         wanted = content(tmp_path / "calm")
     kept, kills, rng = {}, 0, random.Random(0)
-    with world(products, pace=(2048, 0.003), **settings) as (site, scenes):
+    with world(products, pace=(2048, 0.001), **settings) as (site, scenes):
         wanted = {k: v if isinstance(v, bytes) else [r | {"source": scenes[r["id"]]["image"].rpartition("/")[0]} for r in v] for k, v in wanted.items()}
         while True:
             sent = len(site.sent)
             run = start(tmp_path / "killed", site, scenes)
-            run.join(0.03 + rng.expovariate(8))
-            run.kill()
-            run.join()
+            kill_after(run, site, 10_000 + rng.expovariate(1 / 40_000))
             for path, begin, end in list(site.sent)[sent:]:
                 name = path.rpartition("/")[2]
                 if end > begin + 1:     # one byte shows that a login works, and is no file
@@ -83,13 +91,11 @@ def test_window_killed_at_any_moment(products, tmp_path):
         window = (0.0, -80.0, 30.0, 84.0)
         start(tmp_path / "calm", site, scenes, window).join(60)
         wanted, kills = content(tmp_path / "calm"), 0
-        site.pace = (4096, 0.003)
+        site.pace = (4096, 0.001)
         site.sent.clear()
         while True:
             run = start(tmp_path / "killed", site, scenes, window)
-            run.join(0.05 + rng.expovariate(6))
-            run.kill()
-            run.join()
+            kill_after(run, site, 10_000 + rng.expovariate(1 / 40_000))
             if run.exitcode == 0:
                 break
             assert run.exitcode == -signal.SIGKILL
