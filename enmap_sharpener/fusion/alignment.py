@@ -183,7 +183,7 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
         Nominal, with `measured=False`, where there is too little texture or agreement.
     """
     misfit = _Misfit(tiles, threads, search=tuning.search)
-    usable = sum(int((w > 0.5).sum()) for w in misfit.weight)
+    usable = sum(int((w > tuning.sure).sum()) for w in misfit.weight)
     if usable < LEAST_PIXELS or not (misfit.scale > LEAST_DETAIL).all():
         logger.info("alignment: %d usable pixels, nominal geometry kept", usable)
         return Geometry()
@@ -196,7 +196,7 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
         t = t[:3] if stage == 0 and start is None else np.r_[t[:2], np.resize(t[2:], 2)]
         t = least_squares(misfit.vector, t, diff_step=0.02, x_scale=np.full(len(t), 0.03), xtol=1e-4, ftol=1e-5).x
         r = [np.sqrt((x**2).mean(-1)) for x in misfit.residuals(t)]
-        middle = np.median(np.concatenate([x[b > 0.5] for x, b in zip(r, base, strict=True)]))
+        middle = np.median(np.concatenate([x[b > tuning.sure] for x, b in zip(r, base, strict=True)]))
         misfit.weight = [b * ((1 - KEPT_WEIGHT) * _tukey(x, TUKEY * middle) + KEPT_WEIGHT) for x, b in zip(r, base, strict=True)]
     t = np.r_[t[:2], np.clip(np.resize(t[2:], 2), *SIGMA_RANGE)]
     errors = np.hypot(_standard_errors(misfit, t), systematic)

@@ -15,13 +15,13 @@ from scipy.stats import chi2
 
 from ..core.grid import Axis, Grid, inside, widened
 from ..core.operators import gaussian_stencil, linear_stencil, local_mean
+from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/05_denoising.ipynb #6aec3930
 NOISE_RANGE = 0.001, 0.02
 """Noise of Sentinel-2 relative to its mean that can be: from its specified signal-to-noise ratios (72 to 174, ESA 2015), and somewhat beyond."""
 
-SURE = 0.7
-"""Trust from which on a pixel's noise counts."""
+
 
 # %% ../../nbs/05_fusion/05_denoising.ipynb #56f0c50d
 _LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6.0
@@ -36,7 +36,7 @@ FLAT, FREEDOM = 0.1, 12.5
 """Quantile of local variances that is taken for flat ground, and the degrees of freedom of one: 5 x 5 pixels, half of them independent after the Laplacian."""
 
 
-def relative_noise(tiles, gauges):
+def relative_noise(tiles, gauges, tuning=DEFAULT):
     """Noise of the guide relative to its mean, 0.001…0.02, from tiles of 20 m bands and trust.
 
     Parameters
@@ -45,6 +45,8 @@ def relative_noise(tiles, gauges):
         List of (20 m bands, shape (y, x, channel), trust at 20 m, shape (y, x)).
     gauges
         Positions of the bands that it is measured on, see `GuideBands`.
+    tuning : Tuning
+        Trust from which on a pixel counts.
     """
     bands = [highpass(image[..., gauges]) for image, _ in tiles]
     mean = np.mean([image[..., gauges].mean((0, 1)) for image, _ in tiles], axis=0)
@@ -57,14 +59,14 @@ def relative_noise(tiles, gauges):
         w = np.sqrt(w / w.max())
         A, z = (np.concatenate([h[..., i].reshape(-1, len(i)) for h in bands]) for i in (other, [b]))
         slope = np.linalg.lstsq(A * w[:, None], z[:, 0] * w, rcond=None)[0]
-        variance = [_quiet(h[..., b] - h[..., other] @ slope, t[1:-1, 1:-1]) for h, (_, t) in zip(bands, tiles, strict=True)]
+        variance = [_quiet(h[..., b] - h[..., other] @ slope, t[1:-1, 1:-1], tuning) for h, (_, t) in zip(bands, tiles, strict=True)]
         found.append(np.sqrt(np.quantile(np.concatenate(variance), FLAT) / (chi2.ppf(FLAT, FREEDOM) / FREEDOM)))
     return float(np.clip(np.median(np.array(found) / np.maximum(mean, 1e-3)), *NOISE_RANGE))
 
 
-def _quiet(error, trust):
+def _quiet(error, trust, tuning):
     """Local variances of `error` on every third pixel, trusted ones if there are enough."""
-    variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > SURE
+    variance, sure = uniform_filter(error**2, 5)[2::3, 2::3], minimum_filter(trust, 5)[2::3, 2::3] > tuning.trust_quiet
     return variance[sure] if sure.sum() > 10 else variance.ravel()
 
 # %% ../../nbs/05_fusion/05_denoising.ipynb #32c10ecf

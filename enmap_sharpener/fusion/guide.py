@@ -15,6 +15,7 @@ from scipy.ndimage import binary_dilation
 from ..core.grid import inside, widened
 from ..core.operators import Observation, local_mean
 from .pair import Pair, interpolate
+from .tuning import DEFAULT, Tuning
 from ..scenes.sentinel2 import SCL_UNUSABLE
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #9635ca4e
@@ -28,8 +29,8 @@ def usable(pair, ten, rows, cols):
     return good
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #ff6776e6
-HALF, FAINT = 0.5, 1e-4
-"""Trust from which on a pixel teaches the local level of what is filled, and the weight of the others, for where there are none."""
+FAINT = 1e-4
+"""Weight with which pixels that are trusted less than `Tuning.trust_teaches` teach the local level of what is filled, for where there are no others."""
 
 FILL10, FILL20 = 4.0, 2.0
 """Windows from which the local level of what is filled is learnt [pixels of the 10 m bands, of the 20 m bands]."""
@@ -58,6 +59,8 @@ class WholeGuide:
         From EnMAP's level to the guide's, shape (channel,).
     trust
         Trust of each coarse pixel, shape (y, x), 0…1.
+    tuning : Tuning
+        What teaches the level of what is filled.
     """
 
     pair: Pair
@@ -66,6 +69,7 @@ class WholeGuide:
     gain: np.ndarray
     offset: np.ndarray
     trust: np.ndarray
+    tuning: Tuning = DEFAULT
 
     margin = 20
 
@@ -91,9 +95,9 @@ class WholeGuide:
         return fine
 
     @staticmethod
-    def _fill(image, t, own, sigma):
+    def _fill(image, t, own, sigma, teaches):
         """`image` in proportion `t`, `own` (at the local level of trusted neighbours) for the rest."""
-        own = own + local_mean(image - own, sigma, (t > HALF) * t + FAINT * (t > 0))
+        own = own + local_mean(image - own, sigma, (t > teaches) * t + FAINT * (t > 0))
         return t[..., None] * image + (1 - t[..., None]) * own
 
     def __call__(self, rows, cols):
@@ -104,7 +108,7 @@ class WholeGuide:
         t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
         own = None if whole else self._own(*wide)
-        out = ten if whole else self._fill(ten, t, own[..., self.pair.guide_bands.fine], FILL10)
+        out = ten if whole else self._fill(ten, t, own[..., self.pair.guide_bands.fine], FILL10, self.tuning.trust_teaches)
         return out[crop], self._twenty(wide, (rows, cols), t, own), t[crop]
 
     def _twenty(self, wide, window, t, own):
@@ -120,5 +124,5 @@ class WholeGuide:
         image = np.nan_to_num(image)
         if own is not None or not measured.all():
             own = self._own(*wide) if own is None else own
-            image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., pair.guide_bands.coarse]), axes=(0, 1)), FILL20)
+            image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., pair.guide_bands.coarse]), axes=(0, 1)), FILL20, self.tuning.trust_teaches)
         return image[inside(pair.twenty_window(*window), (rows, cols))]

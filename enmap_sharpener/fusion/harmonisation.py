@@ -19,6 +19,7 @@ from .pair import Pair, Scratch, interpolate
 from .radiometry import fit_radiometry
 from .regression import LocalRegression
 from .sharpen20 import Mover
+from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/08_harmonisation.ipynb #79c7c747
 GAIN_WINDOW, GAIN_RIDGE = 2.0, 0.1
@@ -146,7 +147,7 @@ def _third(axis):
     return Axis(axis.start, 3 * axis.step, axis.n // 3)
 
 
-def guide_noise(tiles, sigma, mean, metric, window=2.0, ridge=0.2):
+def guide_noise(tiles, sigma, mean, metric, tuning=DEFAULT):
     """Relative noise of the guide that predicts EnMAP best one scale down.
 
     Parameters
@@ -159,13 +160,15 @@ def guide_noise(tiles, sigma, mean, metric, window=2.0, ridge=0.2):
         Mean of the guide bands, shape (channel,).
     metric
         Turns errors of coefficients into errors relative to the bands' means, shape (rank, band).
+    tuning : Tuning
+        Of the regression.
     """
     usable = [t for t in tiles if min(t[0].shape[:2]) >= LEAST_SIDE]
     if not usable:
         return TYPICAL_NOISE
     prepared = [_one_scale_down(*t, sigma) for t in usable]
     root = np.linalg.cholesky(metric @ metric.T + 1e-9 * np.eye(len(metric))).astype(np.float32)
-    error = np.log([sum(_down_error(p, (q * mean) ** 2, window, ridge, root) for p in prepared) + 1e-12 for q in _TRIALS])
+    error = np.log([sum(_down_error(p, (q * mean) ** 2, tuning, root) for p in prepared) + 1e-12 for q in _TRIALS])
     i = int(np.clip(error.argmin(), 1, len(error) - 2))
     fit = np.polyfit(np.log(_TRIALS[i - 1:i + 2]), error[i - 1:i + 2], 2)
     if fit[0] <= 0:
@@ -185,11 +188,11 @@ def _one_scale_down(c, seen, guide, weight, sigma):
     return c, down(c), down(seen), guide, weight, see, spread
 
 
-def _down_error(prepared, noise, window, ridge, root):
+def _down_error(prepared, noise, tuning, root):
     """Squared error of the coefficients predicted one scale down with a given noise variance."""
     c, low_c, low_seen, guide, weight, see, spread = prepared
     flat = lambda x: x.reshape(-1, x.shape[-1])
-    model = LocalRegression.fit(flat(low_seen), flat(low_c), window, ridge, noise)
+    model = LocalRegression.fit(flat(low_seen), flat(low_c), tuning.window, tuning.ridge_vnir, noise)
     p = model.predict(guide, model.maps(low_seen, low_c), *spread)
     p += see.inverse(DOWN_NUGGET).degrade(low_c - see.degrade(p, axes=(0, 1)), axes=(0, 1))
-    return float(((((p - c) @ root) ** 2).sum(-1) * (weight > 0.5))[1:-1, 1:-1].sum())
+    return float(((((p - c) @ root) ** 2).sum(-1) * (weight > tuning.sure))[1:-1, 1:-1].sum())

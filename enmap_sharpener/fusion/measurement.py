@@ -212,7 +212,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
     channels = np.ones(len(pair.names), np.float32)
     interpolator = lambda g: g.between(pair.coarse, pair.fine).inverse(*KRIGING)
     geometry, start = Geometry(), None
-    whole = WholeGuide(pair, found.seen, interpolator(geometry), channels, 0 * channels, ones)
+    whole = WholeGuide(pair, found.seen, interpolator(geometry), channels, 0 * channels, ones, tuning)
     near = np.zeros(pair.coarse.shape, bool)    # the first round needs trust for the tiles of the second only
     for s in samples:
         near[widened(s, 14, pair.coarse)] = True
@@ -227,7 +227,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
             found = replace(found, seen=np.where(found.missing, filled, found.seen).astype(np.float32))
         trust = continued(measure_trust(degraded, found.seen, use, tuning).astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
         gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
-        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust)
+        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning)
     return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #45cb2313
@@ -260,7 +260,7 @@ class GuideModel:
     halo = 44
 
     def __call__(self, rows, cols):
-        """Fine guide of a window, shape (y, x, 4 or 10): 10 m bands, sharpened red edge, sharpened B11 and B12 in their own geometry."""
+        """Fine guide of a window, shape (y, x, channel): 10 m bands, sharpened red edge, sharpened B11 and B12 in their own geometry."""
         pair = self.whole.pair
         if pair.fine20 is None:
             return self.whole(rows, cols)[0]
@@ -309,13 +309,13 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
     coarser = pair.guide_bands.coarser
     red_edge, swir_bands = coarser.serving("VNIR"), coarser.serving("SWIR")
     blur20 = measure_blur20([p[:4] for p in _few(parts)], coarser.gauges, threads)
-    rough = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges)
+    rough = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
     pixels = lambda i: np.concatenate([p[i].reshape(-1, p[i].shape[-1]) for p in parts])
     clean, noise = [np.asarray, np.asarray], rough
     if rough > tuning.noise_kept:
         clean = [Denoiser.fit([p[i] for p in parts], rough * pixels(i).mean(0)) for i in (0, 1)]
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
-        noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges)
+        noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
     mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads)
     sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20)
     swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20)

@@ -140,7 +140,7 @@ def measure_trust(degraded, seen, weight, tuning=DEFAULT):
     threshold, floor = tuning.trust_deviation, tuning.trust_floor
     degraded, seen, weight = (np.ascontiguousarray(a, np.float32) for a in (degraded, seen, weight))
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
-    use = np.nonzero(weight > 0.5 if (weight > 0.5).any() else weight > 0)
+    use = np.nonzero(weight > tuning.sure if (weight > tuning.sure).any() else weight > 0)
     use, q2 = tuple(i[:: max(1, len(i) // MOST_PIXELS)] for i in use), np.empty(weight.shape, np.float32)
     fit, w = None, weight
     for _ in range(3):

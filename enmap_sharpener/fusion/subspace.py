@@ -429,4 +429,4 @@ def _noise_below(measured, bands, guide, weight, geometry, mean):
         need = guide.see.inputs(*s)
         low = guide.see.part(*s, *need).degrade(guide.level(*need), axes=(0, 1))
         parts.append(((t - centre) @ basis, guide.seen[s], low, weight[s]))
-    return guide_noise(parts, float(np.mean(geometry.sigma)), mean, (basis / centre[:, None]).T)
+    return guide_noise(parts, float(np.mean(geometry.sigma)), mean, (basis / centre[:, None]).T, tuning)

@@ -25,6 +25,12 @@ class Tuning:
         Trust from which on the guide's prediction is used fully; below it passes smoothly to EnMAP's own [0…1].
     trust_sharpened : float
         Trust from which on a pixel is called sharpened in the quality layer [0…1].
+    trust_teaches : float
+        Trust from which on a pixel of the guide teaches the local level of what is filled [0…1].
+    trust_quiet : float
+        Trust from which on a pixel's noise counts [0…1].
+    sure : float
+        Weight, usable and trusted, from which on an EnMAP pixel is taken to show the same as the guide, where that is yes or no [0…1].
     usable_share : float
         Share of an EnMAP pixel that usable pixels of the guide must make up for the two to show the same [0…1].
     search : float
@@ -55,6 +61,9 @@ class Tuning:
     trust_floor: float = 0.04
     trust_used: float = 0.3
     trust_sharpened: float = 0.5
+    trust_teaches: float = 0.5
+    trust_quiet: float = 0.7
+    sure: float = 0.5
     usable_share: float = 0.98
     search: float = 2.4
     shift_error: float = 0.15

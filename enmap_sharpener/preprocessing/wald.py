@@ -145,7 +145,7 @@ def degraded_guide(aligned, threads=1):
     Returns
     -------
     ms
-        Shape (y, x, 4 or 10), float32 [reflectance]; masked pixels are filled.
+        Shape (y, x, channel), float32 [reflectance]; masked pixels are filled.
     share
         Share of each EnMAP pixel that usable pixels of Sentinel-2 make up, 0…1, shape (y, x); 0 where the true place of the pixel is less than a
         quarter of a pixel inside Sentinel-2's image.

@@ -265,7 +265,7 @@ class NetworkModel:
 def _scaling(pair, measured, contract, guide, see, most=200_000):
     """`Scaling` of a scene, from at most so many pixels."""
     from enmap_sharpener.model.supermapnet import Scaling
-    clear = (measured.weight > 0.5) & ~pair.cloud_mask()
+    clear = (measured.weight > measured.tuning.sure) & ~pair.cloud_mask()
     clear = clear if clear.any() else measured.found.valid.copy()
     every = int(np.ceil(np.sqrt(max(clear.sum() / most, 1))))
     clear[np.arange(clear.shape[0]) % every > 0] = False
