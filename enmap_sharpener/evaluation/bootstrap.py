@@ -15,7 +15,7 @@ import pandas as pd
 from ..core.errors import BandError, NoValidPixels
 from ..core.grid import windows
 from ..core.parallel import in_threads
-from .metrics import psnr_of_mse
+from .metrics import SMALLEST_MEAN, psnr_of_mse
 from .scores import ErrorSums, error_sums, read_matched, scoring_threads
 from ..scenes.cubes import CubePair, line_up
 
@@ -74,7 +74,7 @@ class _Drawn:
         pixels = counts @ self.pixels
         error, mean = (counts @ self.dd) / pixels[:, None], (counts @ self.t) / pixels[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.where(np.abs(mean) > 1e-9, error / mean**2, np.nan)
+            relative = np.where(np.abs(mean) > SMALLEST_MEAN, error / mean**2, np.nan)
             land = (counts @ self.land_angle) / (counts @ self.land_pixels)
         return np.stack([np.sqrt(error.mean(1)), np.nanmean(psnr_of_mse(error, self.peak), 1), (counts @ self.angle) / pixels, land,
                          100 / ratio * np.sqrt(np.nanmean(relative, 1))])

@@ -270,6 +270,12 @@ def comparison_figure(outputs: Mapping, truth, zoom=None, title: str | None = No
     return figure
 
 # %% ../../nbs/11_evaluation/07_comparisons.ipynb #3d6192ff
+_RED, _NEAR = 660, 860       # nm, and how far the bands may be from that:
+_OFF = 30                    # nm
+_DARK = 0.02                 # reflectance; below it NDVI is noise
+_TYPICAL = 0.98              # quantile of its kind that a landmark is
+
+
 def landmarks(cube) -> dict[str, tuple[float, float]]:
     """A few pixels that differ.
 
@@ -284,17 +290,17 @@ def landmarks(cube) -> dict[str, tuple[float, float]]:
         Of bright, dark, green and edge [CRS units; column and row for cubes without a CRS]; those that can be told. Each is the 98th percentile of its kind, not the outlier.
     """
     cube = as_cube(cube)
-    red, near = (int(np.abs(cube.wavelength.values - nm).argmin()) for nm in (660, 860))
+    red, near = (int(np.abs(cube.wavelength.values - nm).argmin()) for nm in (_RED, _NEAR))
     image = read_view(cube, [red, near, *composite_bands(cube)[0]], limit=10**9)[0].astype("f8")
     light, (red_image, near_image) = image[2:].mean(0), image[:2]
     slopes = np.gradient(light) if min(light.shape) > 1 else (light * 0, light * 0)
     scores = {"bright": light, "dark": -light, "edge": np.hypot(*slopes)}
-    if np.allclose(cube.wavelength.values[[red, near]], (660, 860), atol=30):
+    if np.allclose(cube.wavelength.values[[red, near]], (_RED, _NEAR), atol=_OFF):
         with np.errstate(divide="ignore", invalid="ignore"):
-            scores["green"] = np.where((image[:2] > 0.02).all(0), (near_image - red_image) / (near_image + red_image), np.nan)
+            scores["green"] = np.where((image[:2] > _DARK).all(0), (near_image - red_image) / (near_image + red_image), np.nan)
     found = {}
     for name, score in scores.items():
         if np.isfinite(score).any():
-            row, col = np.unravel_index(np.nanargmin(np.abs(score - np.nanquantile(score, 0.98))), score.shape)
+            row, col = np.unravel_index(np.nanargmin(np.abs(score - np.nanquantile(score, _TYPICAL))), score.shape)
             found[name] = (float(cube.x[col]), float(cube.y[row])) if cube.rio.crs else (int(col), int(row))
     return found

@@ -15,7 +15,7 @@ import xarray as xr
 from ..scenes.cubes import cells_under, cube_values, sample_cube
 from ..core.parallel import in_threads
 from .agreement import WHOLE, agreement_by_band, common_bands, observation_inside
-from .metrics import q2n_sum, quotient
+from .metrics import BLOCK, q2n_sum, quotient
 from .scores import scoring_threads
 from ..core.grid import Axis, Grid, joined, windows
 from ..core.operators import Observation
@@ -136,7 +136,7 @@ def _selected(n: int, total: np.ndarray, products: np.ndarray, s: _Scales) -> np
     return bands + own * count + correlation[np.arange(bands), own].argmax(1)
 
 # %% ../../nbs/11_evaluation/03_full_resolution.ipynb #9b6613d8
-def full_resolution_scores(output: xr.DataArray, cube: xr.DataArray, guide: xr.DataArray, geometry=None, *, block: int = 32,
+def full_resolution_scores(output: xr.DataArray, cube: xr.DataArray, guide: xr.DataArray, geometry=None, *, block: int = BLOCK,
                            threads: int | None = None, progress=None) -> pd.Series:
     """Quality indices that need no truth.
 

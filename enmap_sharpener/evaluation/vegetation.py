@@ -34,6 +34,7 @@ INDICES = {"NDVI": ("B08", "B04"), "GNDVI": ("B08", "B03"), "NDII": ("B08", "B11
 """Normalised differences by name: of which two Sentinel-2 bands."""
 
 _BANDS = SENTINEL2.take(("B03", "B04", "B08", "B11"))
+_LEAST = 1e-3     # a band of less weight is not read
 
 
 def _weights(wavelength: np.ndarray) -> np.ndarray:
@@ -43,7 +44,7 @@ def _weights(wavelength: np.ndarray) -> np.ndarray:
         distance = np.abs(np.asarray(wavelength) - band.centre)
         if not row.any() and distance.min() <= band.width:
             row[distance.argmin()] = 1
-    weights[weights < 1e-3] = 0
+    weights[weights < _LEAST] = 0
     return weights
 
 
@@ -63,6 +64,10 @@ def _indices(bands: np.ndarray) -> dict[str, np.ndarray]:
     return {name: normalised_difference(of[a], of[b]) for name, (a, b) in INDICES.items() if np.isfinite(of[a]).any() and np.isfinite(of[b]).any()}
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #eec824ed
+_FINER = 4 / 3                            # of the pixel sizes: from here on the coarse pixel sees the fine ones, below it the one at its centre
+_NEAREST_WINDOW, _SEEN_WINDOW = 512, 1024     # pixels that are read at once: of the target, and of the finer image
+
+
 def _mixed(weights: np.ndarray, read) -> np.ndarray:
     "`_BANDS` from the bands that have a weight, each read by `read(band)` (y, x); bands empty in this window do not count."
     total, count = None, None
@@ -83,13 +88,13 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     if not weights.any():
         raise BandError(f"no band for {', '.join(_BANDS.names)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step
-    if ratio < 4 / 3:
+    if ratio < _FINER:
         cells = cells_under(fine.rows, target.rows), cells_under(fine.cols, target.cols)
-        for rows, cols in windows(target.shape, 512):
+        for rows, cols in windows(target.shape, _NEAREST_WINDOW):
             out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), cells[0][rows], cells[1][cols])[0])  # noqa: B023
         return out
     operator, place = observation_inside(target, fine, {})
-    for rows, cols in windows([w.stop - w.start for w in place], max(8, int(1024 / ratio))):
+    for rows, cols in windows([w.stop - w.start for w in place], max(8, int(_SEEN_WINDOW / ratio))):
         need = operator.inputs(rows, cols)
         bands = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
         see, held = operator.part(rows, cols, *need), np.isfinite(bands)
