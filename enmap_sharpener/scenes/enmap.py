@@ -231,11 +231,9 @@ def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[i
     if empty.any():
         assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
     level = np.percentile(values, 99) if values.size else np.inf
-    if level > _DIGITAL or np.median(bands.gain) > 0.5 * SCALE * 100:
+    if level > _DIGITAL or not np.issubdtype(dtype, np.floating):      # whole numbers that are small may be dark water: the guide will tell
         return bands, background, assumed
     gain, what = (0.01, "percent") if level > _PERCENT else (1.0, "reflectance from 0 to 1")
-    if np.issubdtype(dtype, np.integer) and gain == 1:      # whole numbers from 0 to 3 say nothing
-        return bands, background, assumed
     assumed.append(f"{name}: is taken as {what} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
 

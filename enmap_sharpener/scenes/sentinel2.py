@@ -122,7 +122,7 @@ class _File:
         level = np.percentile(values, 99)
         if floating and level < _REFLECTANCE:   # as digital numbers that were a reflectance of 0.0005
             return scaled([1.0] * n, [0.0] * n), [f"{name}: holds reflectance from 0 to 1"]
-        if _REFLECTANCE < level < _PERCENT and (floating or values.max() <= _PERCENT):
+        if floating and _REFLECTANCE < level < _PERCENT:
             return scaled([0.01] * n, [0.0] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})"]
         if any(scale != (1, 0) for scale in own) and self.offset is None and not self.product.source:
             return scaled(*zip(*own)), [f"{name}: its own scale and offset are used (reflectance = number x {own[0][0]:g} {own[0][1]:+g})"]
