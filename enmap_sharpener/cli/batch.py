@@ -67,7 +67,7 @@ def batch(
         return print(_listing())
     if job is None or not scenes:
         raise UsageError("which job, and for which scenes? As in: enmap-sharpener batch sharpen --scenes 'data/enmap/*'; --list shows the jobs")
-    from enmap_sharpener.batch.runner import batch as run_batch
+    from enmap_sharpener.batch.runner import run_batch
     from enmap_sharpener.core.errors import JobError
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
     report = run_batch(job, scenes, output, _pairs(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
@@ -113,7 +113,7 @@ def _needs_network(param: tuple[str, ...]) -> bool:
 # %% ../../nbs/15_cli/10_batch.ipynb #24275ebd
 def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, scheduler: str | None, cluster: Path | None, network: bool):
     "Workers as asked for."
-    from enmap_sharpener.batch.clusters import local, remote, slurm
+    from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: wanted at least one")
     if scheduler and cluster:
@@ -122,11 +122,11 @@ def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, schedu
         raise UsageError("--gpus is for workers on this machine; write `gpu: true` into the file of --cluster" if cluster else
                          "--gpus is for workers on this machine; those of --scheduler have what they were started with")
     if scheduler:
-        return remote(scheduler)
+        return remote_workers(scheduler)
     if cluster:
         _require("dask_jobqueue")
-        return slurm(cluster, workers or 4)
+        return slurm_workers(cluster, workers or 4)
     processors = replace(limits, mem_limit=None).threads()
     workers = workers or (len(gpus) if gpus else max(1, processors // 4))
     share = replace(limits, mem_limit=limits.mem_limit and limits.mem_limit / workers).threads(BACKEND_GB + MAPS_GB if network else 0)
-    return local(workers, max(1, min(share, processors // workers)), gpus)
+    return local_workers(workers, max(1, min(share, processors // workers)), gpus)

@@ -10,9 +10,9 @@ from readme import ROOT
 
 pytest.importorskip("papermill", reason="needs the extra `batch`")
 
-from enmap_sharpener.batch.clusters import local  # noqa: E402
+from enmap_sharpener.batch.clusters import local_workers  # noqa: E402
 from enmap_sharpener.batch.jobs import GIVEN, job_files, open_job  # noqa: E402
-from enmap_sharpener.batch.runner import batch, results  # noqa: E402
+from enmap_sharpener.batch.runner import job_results, run_batch  # noqa: E402
 from enmap_sharpener.preprocessing.tile_store import write_wald_store  # noqa: E402
 from enmap_sharpener.scenes.cubes import read_cube  # noqa: E402
 from enmap_sharpener.simulation.scene import simulate, simulate_pair  # noqa: E402
@@ -28,7 +28,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client():
-    with local(workers=1, threads=1) as client:
+    with local_workers(workers=1, threads=1) as client:
         yield client
 
 
@@ -39,7 +39,7 @@ def run(place, client):
 
 def _run(client, job, scenes, place, **parameters):
     "The folder of the only scene, its notebook, and its row of the table; it must have worked."
-    report = batch(job, scenes, place / "runs", parameters, cluster=nullcontext(client))
+    report = run_batch(job, scenes, place / "runs", parameters, cluster=nullcontext(client))
     assert [o.state for o in report.outcomes] == ["done"], report.outcomes[0].note
     folder = report.page.parent / report.outcomes[0].scene
     notebook = nbformat.read(folder / f"{job}.ipynb", as_version=4)
@@ -47,7 +47,7 @@ def _run(client, job, scenes, place, **parameters):
     assert not [o for o in outputs if o.get("name") == "stderr"] and str(place) not in str(notebook)
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= (2 if job != "train" else 1)
     assert (folder / "thumbnail.png").exists() and f"{folder.name}/thumbnail.png" in report.page.read_text()
-    return folder, results(report.page.parent).iloc[0]
+    return folder, job_results(report.page.parent).iloc[0]
 
 
 def test_sharpen(place, run):

@@ -21,10 +21,11 @@ pytest.importorskip("papermill", reason="needs the extra `batch`")
 psutil = pytest.importorskip("psutil", reason="needs the extra `batch`")
 
 import dask  # noqa: E402
+from distributed import LocalCluster  # noqa: E402
 
-from enmap_sharpener.batch.clusters import local, remote, slurm  # noqa: E402
+from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers  # noqa: E402
 from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files, open_job  # noqa: E402
-from enmap_sharpener.batch.runner import batch, results, write_report  # noqa: E402
+from enmap_sharpener.batch.runner import job_results, run_batch, write_report  # noqa: E402
 from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
@@ -80,7 +81,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def client():
     "A worker for all tests that do nothing to it."
-    with local(workers=1, threads=1) as client:
+    with local_workers(workers=1, threads=1) as client:
         yield client
 
 
@@ -120,7 +121,7 @@ def shaken(folder):
         os.kill(client.run(os.getpid, workers=[busy])[busy], signal.SIGKILL)
         killed.append(busy)
     killed = []
-    with local(workers=2, threads=1) as client:
+    with local_workers(workers=2, threads=1) as client:
         thread = threading.Thread(target=kill, args=[client])
         thread.start()
         yield client
@@ -131,7 +132,7 @@ def shaken(folder):
 def test_a_worker_dies_and_all_scenes_finish(place):
     write_scenes(place / "data", a=1, b=2, c=3, d=4)
     lines = []
-    report = batch("times.ipynb", "data/*", "runs", {"seconds": 1.5}, cluster=shaken(place / "runs/times"), tell=lines.append)
+    report = run_batch("times.ipynb", "data/*", "runs", {"seconds": 1.5}, cluster=shaken(place / "runs/times"), tell=lines.append)
     assert states(report) == dict.fromkeys("abcd", "done")
     assert [float((place / "runs/times" / s / "result.txt").read_text()) for s in "abcd"] == [2, 4, 6, 8]
     assert len(lines) == 5 and lines[0] == "times: 4 of 4 scenes to do" and lines[-1].startswith("[4/4] ") and "left" in lines[1]
@@ -143,22 +144,23 @@ def test_a_worker_dies_and_all_scenes_finish(place):
 def test_a_scene_that_kills_its_workers_does_not_take_others_along(place):
     write_scenes(place / "data", a=1, poison=-1, z=3)
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
-        report = batch("times.ipynb", "data/*", "runs", cluster=local(workers=1, threads=1))
+        report = run_batch("times.ipynb", "data/*", "runs", cluster=local_workers(workers=1, threads=1))
     assert states(report) == {"a": "done", "poison": "failed", "z": "done"}
     assert "every worker that tried died" in report.of("failed")[0].note and not half_written(place)
 
 
 def test_gpus_and_threads_are_given_out(place):
     write_scenes(place / "data", a=1, b=2)
-    batch("times.ipynb", "data/*", "runs", {"seconds": 1}, cluster=local(threads=3, gpus=[2, 7]))
-    table = results("runs/times")
+    run_batch("times.ipynb", "data/*", "runs", {"seconds": 1}, cluster=local_workers(threads=3, gpus=[2, 7]))
+    table = job_results("runs/times")
     assert set(table.device) == {"2", "7"} and set(table.threads) == {3}
 
 
-def test_a_scheduler_that_runs_already(place, client):
+def test_a_scheduler_that_runs_already(place):
     write_scenes(place / "data", a=1, b=2)
-    report = batch("times.ipynb", "data/*", "runs", cluster=remote(client.scheduler.address))
-    assert states(report) == {"a": "done", "b": "done"} and set(results("runs/times").device) == {"-1"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        report = run_batch("times.ipynb", "data/*", "runs", cluster=remote_workers(cluster.scheduler_address))
+    assert states(report) == {"a": "done", "b": "done"}
 
 
 def test_slurm(place, monkeypatch):
@@ -168,11 +170,12 @@ def test_slurm(place, monkeypatch):
     for name, text in {"sbatch": f"cp $1 $1.job; setsid bash $1.job >> {place}/slurm.log 2>&1 < /dev/null & echo Submitted batch job $!", "scancel": "kill -- -$1"}.items():
         (bin / name).write_text(f"#!/bin/bash\n{text}\n")
         (bin / name).chmod((bin / name).stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("HOME", str(place))
     monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
     (place / "slurm.yaml").write_text("cores: 7\nmemory: 2 GB\ninterface: lo\ngpu: true\nqueue: long\n")
     write_scenes(place / "data", a=1, b=2)
-    report = batch("times.ipynb", "data/*", "runs", cluster=slurm("slurm.yaml", 1))
-    assert states(report) == {"a": "done", "b": "done"} and set(results("runs/times").threads) == {7}
+    report = run_batch("times.ipynb", "data/*", "runs", cluster=slurm_workers("slurm.yaml", 1))
+    assert states(report) == {"a": "done", "b": "done"} and set(job_results("runs/times").threads) == {7}
     until(lambda: not kernels(place), 20)
 
 
@@ -197,7 +200,7 @@ def test_stopped_in_the_middle(place, client, number):
         assert not half_written(place) and "Traceback" not in error
         until(lambda: not kernels(place), 5)
     assert not list(place.glob("runs/times/*.failed.*"))
-    report = batch("times.ipynb", "data/*", "runs", cluster=nullcontext(client))
+    report = run_batch("times.ipynb", "data/*", "runs", cluster=nullcontext(client))
     assert states(report) == {"a": "done", "b": "done"} and not half_written(place)
 
 
@@ -207,7 +210,7 @@ def test_two_runs_at_once(place):
     process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
     until(lambda: list(place.glob("runs/times/.*.part/begun.txt")))
     with pytest.raises(OutputError, match="another run is at work"):
-        batch("times.ipynb", "data/*", "runs")
+        run_batch("times.ipynb", "data/*", "runs")
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)
 
@@ -216,7 +219,7 @@ def test_two_runs_at_once(place):
 
 def test_done_failed_and_again(place, client):
     write_scenes(place / "data", a=1, b="few")
-    run = lambda parameters=None, **options: batch("times.ipynb", "data/*", "runs", parameters, cluster=nullcontext(client), **options)
+    run = lambda parameters=None, **options: run_batch("times.ipynb", "data/*", "runs", parameters, cluster=nullcontext(client), **options)
     report = run()
     assert states(report) == {"a": "done", "b": "failed"}
     assert report.of("failed")[0].note == "ValueError: could not convert string to float: 'few'"
@@ -322,7 +325,7 @@ def test_values(tmp_path, kind, text, value):
 def test_names(place, client):
     names = ["with space", "{braces}", "50%", "<b>&amp;", "ümlaut", "it's", "-dash"]
     write_scenes(place / "data", **dict.fromkeys(names, 1), bad="<few>")
-    report = batch("times.ipynb", "data/*", "runs {x}", cluster=nullcontext(client))
+    report = run_batch("times.ipynb", "data/*", "runs {x}", cluster=nullcontext(client))
     assert states(report) == {**dict.fromkeys(names, "done"), "bad": "failed"}
     page = report.page.read_text(encoding="utf-8")
     assert "<few>" not in page and "<b>&amp;</a>" not in page and "&lt;b&gt;&amp;amp;" in page and 'href="50%25/"' in page
@@ -356,7 +359,7 @@ def test_paths_of_parameters_and_links(place, client):
     write_job(place / "add.ipynb", parameters='scene: "Path" = "."  # scene\noutput: "Path" = "."  # place\nmore: "Path" = None  # another number',
               body='from pathlib import Path\nPath(output, "sum.txt").write_text(Path(scene, "number.txt").read_text() + Path(more).read_text())')
     (place / "more.txt").write_text("7")
-    run = lambda **more: batch("add.ipynb", "data/a", "runs", more, cluster=nullcontext(client))
+    run = lambda **more: run_batch("add.ipynb", "data/a", "runs", more, cluster=nullcontext(client))
     with pytest.raises(JobError, match="needs the parameter more: another number"):
         run()
     with pytest.raises(JobError, match="no.txt is not there"):

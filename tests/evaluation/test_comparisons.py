@@ -176,14 +176,14 @@ def evaluated(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client():
     pytest.importorskip("papermill", reason="needs the extra `batch`")
-    from enmap_sharpener.batch.clusters import local
-    with local(workers=1, threads=1) as client:
+    from enmap_sharpener.batch.clusters import local_workers
+    with local_workers(workers=1, threads=1) as client:
         yield client
 
 
 def run(client, evaluated, output, **parameters):
-    from enmap_sharpener.batch.runner import batch
-    report = batch("figures", evaluated / "evaluation", output, parameters, cluster=nullcontext(client))
+    from enmap_sharpener.batch.runner import run_batch
+    report = run_batch("figures", evaluated / "evaluation", output, parameters, cluster=nullcontext(client))
     return report, report.page.parent / "evaluation"
 
 
