@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['local_workers', 'remote_workers', 'slurm_workers']
 
-# %% ../../nbs/14_batch/01_clusters.ipynb #ecf73b28
+# %% ../../nbs/14_batch/01_clusters.ipynb #63d1d20f
 import logging
 import os
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
 from ..core.errors import JobError
 
-# %% ../../nbs/14_batch/01_clusters.ipynb #5c11b473
+# %% ../../nbs/14_batch/01_clusters.ipynb #453a4278
 _HERE = "127.0.0.1"
 _NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}    # what `dashboard: False` leaves of them
 
@@ -85,7 +85,7 @@ def remote_workers(address: str):
     with client:
         yield client
 
-# %% ../../nbs/14_batch/01_clusters.ipynb #623cd819
+# %% ../../nbs/14_batch/01_clusters.ipynb #9d6990e8
 @contextmanager
 def slurm_workers(path, workers: int = 4):
     "Workers that are Slurm jobs, see `slurm_cluster`; yields their client."
@@ -93,7 +93,7 @@ def slurm_workers(path, workers: int = 4):
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)    # jobs that end, at their walltime for instance, are replaced
         yield client
 
-# %% ../../nbs/14_batch/01_clusters.ipynb #3cf1b5c0
+# %% ../../nbs/14_batch/01_clusters.ipynb #9bf0dd25
 @contextmanager
 def slurm_cluster(path):
     """A cluster of Slurm jobs, without workers as yet; its script is `cluster.job_script()`.

@@ -60,7 +60,7 @@ class Job:
 _KIND = re.compile(r"(list\[)?(str|int|float|bool|Path)(?(1)\])")
 GIVEN = ("scene", "output")
 
-# %% ../../nbs/14_batch/00_jobs.ipynb #2f91dec0
+# %% ../../nbs/14_batch/00_jobs.ipynb #81d2ebee
 def job_files() -> dict[str, Path]:
     "The package's jobs by name: notebooks, in its folder `notebooks`, or in the repository that it is installed from."
     here = Path(enmap_sharpener.__file__).resolve().parent

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BatchReport', 'run_batch', 'job_results', 'write_report']
 
-# %% ../../nbs/14_batch/03_runner.ipynb #fcfcab36
+# %% ../../nbs/14_batch/03_runner.ipynb #fef3c2a4
 import logging
 import os
 import time
@@ -33,7 +33,7 @@ from .clusters import local_workers
 # %% ../../nbs/14_batch/03_runner.ipynb #dde66c27
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/14_batch/03_runner.ipynb #15d632a0
+# %% ../../nbs/14_batch/03_runner.ipynb #78bad087
 @dataclass(frozen=True)
 class BatchReport:
     """What became of all scenes.
@@ -107,7 +107,7 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
             page = write_report(folder)
     return BatchReport(tuple(sorted(outcomes)), page)
 
-# %% ../../nbs/14_batch/03_runner.ipynb #3fb788f4
+# %% ../../nbs/14_batch/03_runner.ipynb #ba28b511
 def _check_settings(tasks: list[Task]):
     "JobError where a scene has results of other parameters."
     for task in tasks:
@@ -126,7 +126,7 @@ def _before(task: Task, retry_failed: bool) -> TaskOutcome | None:
         return TaskOutcome(task.scene, "failed", 0.0, f"before: {failed.get('error')}")
     return None
 
-# %% ../../nbs/14_batch/03_runner.ipynb #08dd09ea
+# %% ../../nbs/14_batch/03_runner.ipynb #b222d709
 def _run(client: Client, tasks: list[Task], tell) -> list[TaskOutcome]:
     "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
     waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
@@ -191,7 +191,7 @@ def _duration(seconds: float) -> str:
     "A time for people."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
-# %% ../../nbs/14_batch/03_runner.ipynb #54bbcf56
+# %% ../../nbs/14_batch/03_runner.ipynb #d7a3094c
 def job_results(folder) -> pd.DataFrame:
     """What lies in the folder of a job.
 

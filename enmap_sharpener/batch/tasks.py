@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Task', 'read_record', 'is_done', 'TaskOutcome', 'run_task']
 
-# %% ../../nbs/14_batch/02_tasks.ipynb #940c7d79
+# %% ../../nbs/14_batch/02_tasks.ipynb #ffe040c8
 import logging
 import os
 import time
@@ -81,7 +81,7 @@ def _contents(place: Path, besides: Path) -> str:
         return digest([place], place.parent)
     return digest([p for p in place.rglob("*") if p.is_file() and besides not in p.parents], place)
 
-# %% ../../nbs/14_batch/02_tasks.ipynb #eab394ab
+# %% ../../nbs/14_batch/02_tasks.ipynb #e3cdfde0
 _LARGEST_RECORD = 2**24    # [bytes]; tens of thousands of files
 
 
@@ -100,7 +100,7 @@ def is_done(place: Path, record: dict, fingerprint: str) -> bool:
     except (KeyError, OSError, ValueError, AttributeError):
         return False
 
-# %% ../../nbs/14_batch/02_tasks.ipynb #bf1c7486
+# %% ../../nbs/14_batch/02_tasks.ipynb #627ccc63
 def _execute(task: Task, part: Path, threads: int):
     "Run the notebook in a folder; what it raises there is raised."
     near = lambda value: [near(v) for v in value] if isinstance(value, list) else os.path.relpath(value, os.path.realpath(part)) if value else value
@@ -128,7 +128,7 @@ def _thumbnail(notebook: Path, path: Path, width: int = 320):
         image.thumbnail((width, width))
         return image.save(path)
 
-# %% ../../nbs/14_batch/02_tasks.ipynb #c7ab6267
+# %% ../../nbs/14_batch/02_tasks.ipynb #3cb5b117
 class TaskOutcome(NamedTuple):
     """What became of a scene.
 
