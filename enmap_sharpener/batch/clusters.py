@@ -119,23 +119,33 @@ def slurm_cluster(path):
     try:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         shared = Path(os.path.expanduser(os.path.expandvars(spec.pop("shared_temp_directory", "~"))))
-        arguments = _slurm_arguments(spec)
+        encrypted, arguments = spec.pop("security", True), _slurm_arguments(spec)
         private = TemporaryDirectory(prefix=".enmap-sharpener-", dir=shared, ignore_cleanup_errors=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise JobError(told.format(type(error).__name__, error)) from None
     with private, dask.config.set(_NO_PAGES):
         try:
-            cluster = SLURMCluster(**arguments, shared_temp_directory=private.name)
+            cluster = SLURMCluster(**arguments, security=_certificates(private.name) if encrypted else None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise JobError(told.format(type(error).__name__, error)) from None
         with cluster:
             yield cluster
 
 
+def _certificates(folder: str) -> Security:
+    "A certificate of this run and its key, in files of a folder."
+    made, files = Security.temporary(), {}
+    for name, text in (("key", made.tls_client_key), ("cert", made.tls_client_cert), ("ca", made.tls_ca_file)):
+        files[name] = os.path.join(folder, f"{name}.pem")
+        with open(os.open(files[name], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(text)
+    roles = {f"tls_{role}_{part}": files[part] for role in ("scheduler", "worker", "client") for part in ("key", "cert")}
+    return Security(tls_ca_file=files["ca"], require_encryption=True, **roles)
+
+
 def _slurm_arguments(spec: dict) -> dict:
     "Arguments of a cluster, from those that a user gave."
     cores, gpu, folder = int(spec.pop("cores")), spec.pop("gpu", False), spec.pop("local_directory", "${TMPDIR:-/tmp}")
-    security = spec.pop("security", True) or None
     directives = [*spec.pop("job_extra_directives", ()), *(["--gres=gpu:1"] if gpu else [])]
     arguments = [*spec.pop("worker_extra_args", ()), "--no-dashboard", "--dashboard-address", f"{_HERE}:0", "--resources", f"threads={cores}"]
     prologue = [*spec.pop("job_script_prologue", ()), f"export OMP_NUM_THREADS={cores} TF_NUM_INTRAOP_THREADS={cores}",
@@ -143,5 +153,5 @@ def _slurm_arguments(spec: dict) -> dict:
                 f'export DASK_TEMPORARY_DIRECTORY="$(mktemp -d "{folder}/enmap-sharpener-XXXXXXXX")" || exit 1',
                 """trap 'rm -rf "$DASK_TEMPORARY_DIRECTORY"' EXIT"""]
     scheduler = {"dashboard": False, "dashboard_address": f"{_HERE}:0"} | spec.pop("scheduler_options", {})
-    return {"job_cpu": cores, "job_name": "enmap-sharpener", **spec, "security": security, "cores": 1, "processes": 1, "job_extra_directives": directives,
+    return {"job_cpu": cores, "job_name": "enmap-sharpener", **spec, "cores": 1, "processes": 1, "job_extra_directives": directives,
             "worker_extra_args": arguments, "job_script_prologue": prologue, "scheduler_options": scheduler}

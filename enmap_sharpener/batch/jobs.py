@@ -18,7 +18,8 @@ import papermill
 import yaml
 
 import enmap_sharpener
-from ..core.errors import JobError
+from ..core.errors import JobError, unknown
+from ..sharpening.methods import NETWORKS, method_names
 
 # %% ../../nbs/14_batch/00_jobs.ipynb #898c81ab
 class Argument(NamedTuple):
@@ -27,7 +28,7 @@ class Argument(NamedTuple):
     Parameters
     ----------
     kind : str
-        str, int, float, bool, Path, or list[...] of them.
+        str, int, float, bool, Path, Method (a name that `sharpening.methods` knows), or list[...] of them.
     default : str
         As it stands in the notebook.
     help : str
@@ -57,7 +58,7 @@ class Job:
     arguments: dict[str, Argument]
 
 
-_KIND = re.compile(r"(list\[)?(str|int|float|bool|Path)(?(1)\])")
+_KIND = re.compile(r"(list\[)?(str|int|float|bool|Path|Method)(?(1)\])")
 GIVEN = ("scene", "output")
 
 # %% ../../nbs/14_batch/00_jobs.ipynb #81d2ebee
@@ -93,13 +94,18 @@ def open_job(name) -> Job:
         found = papermill.inspect_notebook(papermill_path(path))
     except (ValueError, KeyError, AttributeError, OSError, nbformat.ValidationError, papermill.exceptions.PapermillException) as error:
         raise JobError(f"{path}: is no notebook that can be read ({type(error).__name__}: {error})") from None
-    arguments = {k: Argument(v["inferred_type_name"], v["default"], v["help"]) for k, v in found.items()}
+    arguments = {k: Argument(v["inferred_type_name"], v["default"], _help(v)) for k, v in found.items()}
     if "scene" not in arguments:
         raise JobError(f"{path}: wanted a cell tagged `parameters`, and in it `scene`")
     if wrong := [k for k, v in arguments.items() if not _KIND.fullmatch(v.kind)]:
-        raise JobError(f"{path}: the parameter {wrong[0]} is of type {arguments[wrong[0]].kind}; wanted str, int, float, bool, \"Path\" or a list[...] of them")
+        raise JobError(f"{path}: the parameter {wrong[0]} is of type {arguments[wrong[0]].kind}; wanted str, int, float, bool, \"Path\", \"Method\" or a list[...] of them")
     title = notebook.cells[0].source.partition(">")[2].strip().partition("\n")[0]
     return Job(path.stem, title, nbformat.writes(notebook), arguments)
+
+
+def _help(found: dict) -> str:
+    "What a notebook says of a parameter, and which methods there are."
+    return found["help"] + ("; one of " + ", ".join(method_names()) if "Method" in found["inferred_type_name"] else "")
 
 
 def papermill_path(path: Path) -> str:
@@ -124,7 +130,10 @@ def check_parameters(job: Job, given: dict) -> dict:
     Raises
     ------
     JobError
-        The job has no such parameter, it is of another type, a path leads nowhere, or one is missing whose default is None.
+        The job has no such parameter, it is of another type, a path leads nowhere, or one is missing: whose default is None, or the network that
+        a method needs.
+    UnknownName
+        There is no such method.
     """
     open_to_users = {k: v for k, v in job.arguments.items() if k not in GIVEN}
     values = {}
@@ -139,7 +148,17 @@ def check_parameters(job: Job, given: dict) -> dict:
             raise JobError(f"{name}={text}: {error} is not there; {open_to_users[name].help}") from None
     if missing := [k for k, v in open_to_users.items() if v.default == "None" and k not in values]:
         raise JobError(f"the job {job.name} needs the parameter {missing[0]}: {open_to_users[missing[0]].help}")
+    chosen = [v for k, value in values.items() if "Method" in open_to_users[k].kind for v in (value if isinstance(value, list) else [value])]
+    if (networks := [m for m in chosen if m in NETWORKS]) and "model" in open_to_users and not values.get("model"):
+        raise JobError(f"the method {networks[0]} needs a trained network: add the parameter model")
     return values
+
+
+def _method(text: str) -> str:
+    "A name of a method."
+    if text not in method_names():
+        raise unknown("method", text, method_names())
+    return text
 
 
 def _value(text: str, kind: str):
@@ -156,7 +175,7 @@ def _value(text: str, kind: str):
     return _READ[kind](text)
 
 
-_READ = {"str": str, "Path": str, "int": int, "float": float, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
+_READ = {"str": str, "Path": str, "Method": _method, "int": int, "float": float, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
 
 # %% ../../nbs/14_batch/00_jobs.ipynb #c4da9c0c
 def find_scenes(patterns) -> dict[str, Path]:

@@ -8,14 +8,13 @@ __all__ = ['batch']
 # %% ../../nbs/15_cli/10_batch.ipynb #030fc904
 import logging
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..core.errors import UsageError
-from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Flag, Limits, Session, Several
+from ..core.errors import UsageError, require_extra
+from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Flag, Limits, Session, Several, need_extra
 
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 def batch(
@@ -62,7 +61,7 @@ def batch(
         Show the jobs and their parameters.
     """
     session.start()
-    _require("papermill", "distributed", "ipykernel")
+    need_extra("batch", "batch")
     if list_jobs:
         return print(_listing())
     if job is None or not scenes:
@@ -79,12 +78,6 @@ def batch(
                        f"see {report.page}, and run them again with --retry-failed")
 
 # %% ../../nbs/15_cli/10_batch.ipynb #a1b9ebc5
-def _require(*names: str) -> None:
-    "UsageError unless packages are installed."
-    if missing := [name for name in names if not find_spec(name)]:
-        raise UsageError(f"batch needs {' and '.join(missing)}: pip install 'enmap_sharpener[batch]'")
-
-
 def _listing() -> str:
     "Jobs and their parameters, for a person."
     from enmap_sharpener.batch.jobs import GIVEN, job_files, open_job
@@ -124,7 +117,7 @@ def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, schedu
     if scheduler:
         return remote_workers(scheduler)
     if cluster:
-        _require("dask_jobqueue")
+        require_extra("--cluster", "batch", "dask_jobqueue")
         return slurm_workers(cluster, workers or 4)
     processors = replace(limits, mem_limit=None).threads()
     workers = workers or (len(gpus) if gpus else max(1, processors // 4))

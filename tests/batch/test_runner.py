@@ -26,6 +26,7 @@ from distributed import LocalCluster  # noqa: E402
 from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers  # noqa: E402
 from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files, open_job  # noqa: E402
 from enmap_sharpener.batch.runner import job_results, run_batch, write_report  # noqa: E402
+from enmap_sharpener.batch.tasks import is_done, read_record  # noqa: E402
 from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
@@ -256,6 +257,8 @@ def test_nothing_runs_before_all_is_checked(place, capfd):
             (["times.ipynb", "--scenes", "data/*", "--param", "output=x"], "takes no parameter output"),
             (["times.ipynb", "--scenes", "data/*", "--param", "factor"], "wanted NAME=VALUE"),
             (["times.ipynb", "--scenes", "data/*", "--param", "factor=1", "factor=2"], "factor is given twice"),
+            (["sharpen", "--scenes", "data/*", "--param", "method=subspce"], "'subspce' is no method; did you mean subspace? There are: subspace, "),
+            (["sharpen", "--scenes", "data/*", "--param", "method=supermapnet"], "the method supermapnet needs a trained network: add the parameter model"),
             (["none.ipynb", "--scenes", "data/*"], "there is no job none.ipynb; choose from"),
             (["times.ipynb", "--scenes", "dat/*"], "dat/*: no folder or ZIP file"),
             (["times.ipynb", "--scenes", "times.ipynb"], "no folder or ZIP file"),
@@ -287,7 +290,7 @@ def test_command_tells_of_failures_and_lists_jobs(place, capfd):
 
 
 def test_what_is_missing_is_told(monkeypatch, capfd):
-    monkeypatch.setattr("enmap_sharpener.cli.batch.find_spec", lambda name: None if name in ("papermill", "distributed") else name)
+    monkeypatch.setattr("enmap_sharpener.core.errors.find_spec", lambda name: None if name in ("papermill", "distributed") else name)
     assert main(["batch", "--list"]) == 2
     assert capfd.readouterr().err == "enmap-sharpener: batch needs papermill and distributed: pip install 'enmap_sharpener[batch]'\n"
 
@@ -349,6 +352,31 @@ def test_report_of_nothing(tmp_path):
     (tmp_path / "a/done.json").write_text("[1]")
     (tmp_path / "b.failed.json").write_text("{")
     assert "1 scenes done, 1 failed" in write_report(tmp_path).read_text()
+
+
+def test_report_of_files_from_others(tmp_path):
+    "Whatever lies there is text, in the table and on the page, and nothing but what is there is read."
+    evil = "<script>alert(1)</script>"
+    for name, record, summary in [("a", {"seconds": evil, "parameters": [evil], "files": {"../../x\0": 1}}, {"state": evil, "error": 3, "seconds": [1], evil: evil}),
+                                  ("b", {"parameters": evil, "fingerprint": 1, "files": 3}, [evil]), ("c", "[" * 100_000, evil)]:
+        (tmp_path / name).mkdir()
+        for file, content in (("done.json", record), ("summary.json", summary)):
+            (tmp_path / name / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "d/done.json")
+    (tmp_path / "e.failed.json").write_text(json.dumps({"error": [evil], "seconds": None}))
+    table = job_results(tmp_path)
+    assert list(table.state) == ["done"] * 4 + ["failed"] and table.error["a"] == "" and table.seconds.isna().all()
+    assert "<script" not in write_report(tmp_path).read_text()
+    assert not any(is_done(tmp_path / name, read_record(tmp_path / name / "done.json"), 1) for name in "abcd")
+
+
+def test_earlier_parameters_that_are_none(place, client):
+    write_scenes(place / "data", a=1)
+    (place / "runs/times/a").mkdir(parents=True)
+    (place / "runs/times/a/done.json").write_text('{"parameters": [1]}')
+    with pytest.raises(JobError, match="was made with"):
+        run_batch("times.ipynb", "data/*", "runs", cluster=nullcontext(client))
 
 
 def test_paths_of_parameters_and_links(place, client):
