@@ -108,6 +108,7 @@ def _named(scene: Scene, guide: Sentinel2, stack: str) -> tuple:
 # %% ../../nbs/01_scenes/06_pairing.ipynb #b37b6803
 _QUANTILES = np.linspace(0.05, 0.95, 10)
 _OFFSET = 0.07, 0.14       # |b| that is ESA's offset of 0.1 and not haze, reflectance
+_UNCHECKED = "too little of it lies under EnMAP, clear, to check its level"
 _FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit
 
 
@@ -116,7 +117,7 @@ def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
     x, y = _samples(scene, guide.bands10, SENTINEL2.finest)
     known = np.isfinite(x).all(0) if len(x) else np.zeros(1, bool)
     if len(x) < _FEWEST or not known.any():
-        return [f"{guide.source}: too little of it lies under EnMAP, clear, to check its level"]
+        return [f"{guide.source}: {_UNCHECKED}"]
     x, y = (np.quantile(v[:, known], _QUANTILES, axis=0).ravel() for v in (x, y))
     if np.ptp(y) == 0:
         return []
@@ -130,6 +131,7 @@ def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
     return []
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #5c487c41
+_UNKNOWN_DATE = "its date is not known"
 _DAYS, _YEAR = 30, 365.25     # days from which ground may have changed
 
 
@@ -144,7 +146,7 @@ def _days(scene: Scene, guide: Sentinel2) -> list[str]:
     "What the dates say against the pair."
     days = days_apart(scene, guide)
     if days is None:
-        return [f"{guide.source}: its date is not known" if guide.date is None else f"{scene.source}: its date is not known"]
+        return [f"{guide.source if guide.date is None else scene.source}: {_UNKNOWN_DATE}"]
     season = abs((days + _YEAR / 2) % _YEAR - _YEAR / 2)
     if abs(days) <= _DAYS:
         return []
@@ -163,7 +165,7 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     Returns
     -------
     Sentinel2
-        Its `found` has the lines of both; each is logged as a warning, once.
+        Its `found` has the lines of both; what contradicts is logged as a warning, what merely cannot be checked as information.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})
     told = [line for line in told + _levels(scene, guide) + _days(scene, guide) if line not in guide.found]
     for line in told:
-        _log.warning(line)
+        _log.log(logging.INFO if line.endswith((_UNKNOWN_DATE, _UNCHECKED)) else logging.WARNING, line)
     return replace(guide, found=(*guide.found, *told))
 
 
