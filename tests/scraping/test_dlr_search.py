@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 
 from enmap_sharpener.core.errors import RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
-from enmap_sharpener.scraping.dlr_items import read_record
-from enmap_sharpener.scraping.dlr_search import (
-    Found,
-    Skipped,
-    parse_box,
-    parse_interval,
-    read_area,
-    scenes_table,
-    search,
-    to_area,
-)
+from enmap_sharpener.scraping.dlr_items import Catalogue, Found, Skipped, read_record
+from enmap_sharpener.scraping.dlr_search import scenes_table, search
+from enmap_sharpener.scraping.query import parse_box, parse_interval, read_area, to_area
 
 BOX, SUMMER = (10.4, 47.0, 12.8, 48.9), "2022-06-01/2022-09-30"
 POLYGON = {"type": "Polygon", "coordinates": [[[11, 47], [12, 47], [12, 48], [11, 48], [11, 47]]]}
@@ -485,7 +477,7 @@ def test_collection_that_does_not_exist():
 
 def test_nothing_found_is_no_error():
     with DlrStac() as dlr:
-        assert find(dlr, area=(0, 0, 1, 1)) == catalogue.Catalogue((), (), 0)
+        assert find(dlr, area=(0, 0, 1, 1)) == Catalogue((), (), 0)
 
 
 @pytest.mark.parametrize("fault, words", [
