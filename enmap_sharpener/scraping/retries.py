@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BUSY', 'Again', 'is_busy', 'retrying', 'http_retries', 'gdal_retries', 'sentinelhub_retries', 'Patience']
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #51231cdd
+# %% ../../nbs/04_scraping/03_retries.ipynb #8c9e346c
 import logging
 import random
 import threading
@@ -18,10 +18,10 @@ from urllib3.util import Retry
 from ..core.errors import DownloadError
 from .credentials import bare
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #88920c5b
+# %% ../../nbs/04_scraping/03_retries.ipynb #347496b1
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #463d6916
+# %% ../../nbs/04_scraping/03_retries.ipynb #320e1f59
 BUSY = (408, 425, 429, 500, 502, 503, 504)     # HTTP statuses that may pass
 
 
@@ -37,7 +37,7 @@ def is_busy(status: int) -> bool:
     "Whether a status may pass, be it one that nobody has named."
     return status in BUSY or status >= 500
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #866eaf72
+# %% ../../nbs/04_scraping/03_retries.ipynb #5000d3b7
 _LONGEST_PAUSE = 60.0      # s between two tries that nobody has asked for
 _LONGEST_WAIT = 120.0      # s that a service may ask for between two questions
 
@@ -63,7 +63,7 @@ def retrying(may_pass, tries: int, pause: float, factor: float = 2.0) -> Retryin
     return Retrying(retry=retry_if_exception(may_pass), stop=stop_after_attempt(tries), reraise=True,
                     wait=wait_exponential(pause, max=_LONGEST_PAUSE, exp_base=factor) + wait_random(0, pause))
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #648c14c8
+# %% ../../nbs/04_scraping/03_retries.ipynb #6b55f6ee
 class _Statuses(Retry):
     "Asks again after a status that says busy, and obeys Retry-After, but not for hours."
 
@@ -95,7 +95,7 @@ def http_retries(retries: int, pause: float, *, connections: bool = True) -> Ret
     return _Statuses(total=retries, status_forcelist=BUSY, allowed_methods=None, backoff_factor=pause, backoff_jitter=pause,
                      raise_on_status=False, **only)
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #20eb371c
+# %% ../../nbs/04_scraping/03_retries.ipynb #c6c333ef
 _MOST_WAITS = 20       # times that Sentinel Hub may say "too many requests" before a request is given up
 
 
@@ -108,7 +108,7 @@ def sentinelhub_retries(tries: int, pause: float) -> dict:
     "Options for `SHConfig`: how Sentinel Hub's client asks again, the pause triples; too many requests are waited out."
     return {"max_retries": _MOST_WAITS, "max_download_attempts": tries, "download_sleep_time": pause}
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #072d1b79
+# %% ../../nbs/04_scraping/03_retries.ipynb #34d57186
 class Patience:
     """Tries again as long as there is hope; for several threads at once.
 
@@ -158,7 +158,7 @@ class Patience:
         if self.stop.wait(max(0.0, seconds)):
             raise DownloadError("Stopped; what has arrived is kept.")
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #5c47696b
+# %% ../../nbs/04_scraping/03_retries.ipynb #feb24120
 class _Errand:
     "One thing that is tried: what tenacity asks between two tries."
 
