@@ -17,7 +17,14 @@ from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.scraping.candidates import Acquisition, TileItem, passes, rank, read_tile_item, score
-from enmap_sharpener.scraping.matchup import _windows_of, choose, enmap_angles, fetch_partner, scene_footprint, target_grid
+from enmap_sharpener.scraping.matchup import (
+    _windows_of,
+    choose,
+    enmap_angles,
+    fetch_partner,
+    scene_footprint,
+    target_grid,
+)
 from enmap_sharpener.scraping.services import pairs_table
 
 START = METADATA.start
