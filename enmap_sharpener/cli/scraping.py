@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
-from .terminal import LIMITS, SESSION, Flag, Limits, Session
+from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #77ccdd2e
 def environment(session: Session, session_token: str | None = None) -> dict[str, str]:
@@ -73,6 +73,7 @@ def scrape(
     session_token
         Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it.
     """
+    need_extra("scrape", "scrape")
     from enmap_sharpener.scraping import services as scraping
     from enmap_sharpener.scraping.dlr_search import search
     from enmap_sharpener.scraping.bulk import download_scenes
@@ -166,6 +167,7 @@ def scrape_sentinel2(
     overwrite
         Fetch again what is there.
     """
+    need_extra("scrape-sentinel2", "scrape")
     from enmap_sharpener.scraping import services as scraping
     session.start()
     limits.threads()
