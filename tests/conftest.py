@@ -24,13 +24,16 @@ def case(request, shared) -> Path:
 
 @pytest.fixture
 def services(monkeypatch, tmp_path):
-    """The region; the variables that lead to it are in a .env in the working directory, its box a little widened is `wide`."""
+    """The region: its accounts are in a .env in the working directory, its addresses in the environment; its box a little widened is `wide`."""
     from fake_region import Region
     region = Region()
     with region as env:
-        (tmp_path / ".env").write_text("".join(f"{k}='{v}'\n" for k, v in env.items()))
+        (tmp_path / ".env").write_text("".join(f"{k}='{v}'\n" for k, v in env.items() if not k.endswith("_URL")))
+        (tmp_path / ".env").chmod(0o600)
         for name in {*env, "ENMAP_SESSION_TOKEN"}:
             monkeypatch.delenv(name, raising=False)
+        for name in (name for name in env if name.endswith("_URL")):
+            monkeypatch.setenv(name, env[name])
         monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
         monkeypatch.chdir(tmp_path)
         region.env = env

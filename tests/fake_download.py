@@ -14,7 +14,7 @@ import rasterio
 from loopback import Loopback
 from shapely.geometry import box
 
-from enmap_sharpener.scraping.dlr_items import Found
+from enmap_sharpener.scraping.dlr_items import SceneItem
 
 LOGIN_PAGE = """<!DOCTYPE html><html><head><title>Login - EOC Geoservice</title></head><body>
 <form method="post" id="delegated" action="login"><input type="hidden" name="client_name" value="eolab2_enmap-dl"/>
@@ -262,10 +262,10 @@ def publish(site, scene_id, files, folder=True) -> dict:
     return assets
 
 
-def found_scene(scene_id, assets, **changes) -> Found:
+def found_scene(scene_id, assets, **changes) -> SceneItem:
     "A scene of the catalogue with these addresses."
     start = datetime(2023, 7, 16, 10, 15, tzinfo=timezone.utc)
     known = dict(id=scene_id, datatake=scene_id[18:28], tile="001", start=start, processed=start, version="010502", cloud=0.0, cirrus=0.0, haze=0.0,
                  snow=0.0, off_nadir=3.0, sun_elevation=50.0, quality=0, footprint=box(12, 52, 13, 53), overlap=1.0, assets=assets,
                  citation="DLR (2023): EnMAP L0 Product, doi: 10.15489/rlyibn8gjc58")
-    return Found(**known | changes)
+    return SceneItem(**known | changes)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ..core.errors import UsageError
+from ..scraping.providers import PROVIDERS, default_provider, open_provider
 from .scraping import environment
 from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several, need_extra
 
@@ -19,7 +20,7 @@ def preprocess(
     *, enmap_dir: Path, output_dir: Path,
     stage: Annotated[list[Literal["all", "crop", "scrape", "check", "mask", "clean", "wald", "predictions"]], Several] = ["all"],  # noqa: B006
     haze: Flag = False, cirrus: Flag = False, distance: float = 60, days: float = 15,
-    provider: Literal["cdse", "earth-search", "planetary-computer"] | None = None,
+    provider: Literal[tuple(PROVIDERS)] | None = None,
     tile: int = 32, stride: int = 27, least_valid: float = 0.9, smooth: Flag = False, numpy: Flag = False, seed: int = 0,
     restore: Flag = False, dry_run: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -89,9 +90,8 @@ def preprocess(
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #eef4295a
 def _provider(name: str | None, session: Session):
     "Where Sentinel-2 comes from, as in `scrape-sentinel2`."
-    from enmap_sharpener.scraping.services import open_provider
-    env = environment()
-    name = name or ("cdse" if env.get("COPERNICUS_CLIENT_ID") else "earth-search")
+    env = environment(session)
+    name = name or default_provider(env)
     session.note(f"Sentinel-2 partners are fetched from {name}")
     return open_provider(name, env)
 

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.errors import UsageError
+from ..scraping.providers import PROVIDERS, default_provider, open_provider
 from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #77ccdd2e
-def environment(session_token: str | None = None) -> dict[str, str]:
-    "Variables of the environment, and of the .env in this folder or above it; the environment wins."
-    from dotenv import dotenv_values, find_dotenv
-    told = {k: v for k, v in dotenv_values(find_dotenv(usecwd=True)).items() if v}
-    return told | dict(os.environ) | ({"ENMAP_SESSION_TOKEN": session_token} if session_token else {})
+def environment(session: Session, session_token: str | None = None) -> dict[str, str]:
+    "Variables of the environment, and of the .env in this folder if it may be trusted; the environment wins."
+    from enmap_sharpener.scraping.credentials import join_variables, read_dotenv
+    given = dict(os.environ) | ({"ENMAP_SESSION_TOKEN": session_token} if session_token else {})
+    joined, lines = join_variables(given, read_dotenv(".env"))
+    for line in lines:
+        session.note(line)
+    return joined
 
 
 def _netrc(env: dict[str, str]) -> Path:
@@ -74,10 +78,10 @@ def scrape(
     from enmap_sharpener.scraping.dlr_search import search
     from enmap_sharpener.scraping.bulk import download_scenes
     session.start()
-    threads, env, area = limits.threads(), environment(session_token), _area(bbox, intersects)
+    threads, env, area = limits.threads(), environment(session, session_token), _area(bbox, intersects)
     with session.progress("Searching") as progress:
         catalogue = search(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
-                           url=scraping.Services.find(env).enmap_catalogue_url, collection=collection, progress=progress)
+                           url=scraping.DlrAddresses.find(env).enmap_catalogue_url, collection=collection, progress=progress)
     if dry_run:
         return _show(catalogue, env)
     _refuse_nothing(catalogue)
@@ -134,7 +138,7 @@ def _conclude(session: Session, report, verb: str) -> None:
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #3a969baf
 def scrape_sentinel2(
-    *, enmap_dir: Path, provider: Literal["cdse", "earth-search", "planetary-computer"] | None = None, days: float = 15, margin: float = 300,
+    *, enmap_dir: Path, provider: Literal[tuple(PROVIDERS)] | None = None, days: float = 15, margin: float = 300,
     max_units: float | None = None, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene of a folder.
@@ -167,8 +171,8 @@ def scrape_sentinel2(
     from enmap_sharpener.scraping import services as scraping
     session.start()
     limits.threads()
-    env = environment()
-    source = scraping.open_provider(provider or ("cdse" if env.get("COPERNICUS_CLIENT_ID") else "earth-search"), env)
+    env = environment(session)
+    source = open_provider(provider or default_provider(env), env)
     units = scraping.estimate_units(enmap_dir, source, margin, overwrite)
     if any(units.values()):
         session.note(f"{source.name}: {len(units)} scenes to fetch, about {sum(units.values()):.0f} processing units")

@@ -49,7 +49,7 @@ def footprints_map(found, area=None) -> Figure:
 
     Parameters
     ----------
-    found : iterable of Found
+    found : iterable of SceneItem
     area : four numbers or shapely geometry, optional
         What was asked for: west, south, east, north, or longitude and latitude [deg].
 
@@ -127,7 +127,7 @@ def pair_timeline(pairs: pd.DataFrame) -> Figure:
     Parameters
     ----------
     pairs : DataFrame
-        From `scraping.pairs_table`; scenes without a time are left out.
+        From `services.pairs_table`; scenes without a time are left out.
 
     Returns
     -------

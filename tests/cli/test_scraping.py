@@ -15,7 +15,9 @@ from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import ServiceError
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.scraping import copernicus, stac_archives
 from enmap_sharpener.scraping import services as scraping
+from enmap_sharpener.scraping.providers import open_provider
 
 SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"
 COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
@@ -134,7 +136,7 @@ def test_units_are_counted_over_all_scenes(services, capfd):
     run(capfd, *scrape(services))
     status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--max-units", 0.5)
     assert status == 2 and "2 of 2 scenes were not given a partner" in err and not services.copernicus.asked("/process")
-    estimate = scraping.estimate_units("enmap", scraping.open_provider("cdse", services.env))
+    estimate = scraping.estimate_units("enmap", open_provider("cdse", services.env))
     status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--max-units", 1.02 * max(estimate.values()))
     assert status == 2 and "1 of 2 scenes" in err
 
@@ -142,7 +144,7 @@ def test_units_are_counted_over_all_scenes(services, capfd):
 def test_a_service_that_refuses_twice_is_asked_no_more(services, capfd):
     run(capfd, *scrape(services))
     services.copernicus.quota = 0
-    provider = scraping.open_provider("cdse", services.env)
+    provider = open_provider("cdse", services.env)
     with pytest.raises(ServiceError, match="quota|units"):
         scraping.fetch_partners("enmap", provider)
     assert not list(Path("enmap").rglob("partner.json"))
@@ -213,6 +215,8 @@ def test_real_services():
 def test_every_variable_is_in_the_example():
     told = dict(line[2:].split("=", 1) for line in (Path(__file__).parents[2] / ".env.example").read_text().splitlines()
                 if line.startswith("# ") and "=" in line and line[2:].split("=")[0].isupper())
-    services = {k.upper(): v for k, v in vars(scraping.Services()).items()}
+    services = {k.upper(): v for k, v in vars(scraping.DlrAddresses()).items()}
+    services |= {name: getattr(module, name) for module, names in ((copernicus, ("COPERNICUS_URL", "COPERNICUS_TOKEN_URL")),
+                                                                   (stac_archives, ("EARTH_SEARCH_URL", "PLANETARY_COMPUTER_URL"))) for name in names}
     accounts = dict.fromkeys(["ENMAP_USERNAME", "ENMAP_PASSWORD", "ENMAP_SESSION_TOKEN", "COPERNICUS_CLIENT_ID", "COPERNICUS_CLIENT_SECRET"], "")
     assert told == services | accounts

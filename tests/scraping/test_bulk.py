@@ -11,7 +11,7 @@ from rasterio.warp import transform as transform_points
 from enmap_sharpener.core.errors import DownloadError, LoginError, OutputError, ProductError
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
-from enmap_sharpener.scraping.bulk import Manifest, Report, download_scene, download_scenes
+from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, download_scene, download_scenes
 from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 from enmap_sharpener.simulation.scene import simulate
@@ -59,7 +59,7 @@ def test_everything_comes_along(world, products, tmp_path):
     assert seen[-1] == (2, 2) and seen == sorted(seen)
 
     site.log.clear()
-    assert download_scenes(found, tmp_path, client) == Report((), tuple(f.id for f in found), ())
+    assert download_scenes(found, tmp_path, client) == DownloadReport((), tuple(f.id for f in found), ())
     assert not site.log
 
 
@@ -70,7 +70,7 @@ def test_what_was_rejected_is_not_fetched_again(world, tmp_path):
     beside.mkdir(parents=True)
     (tmp_path / found[0].id).rename(beside / found[0].id)
     site.log.clear()
-    assert download_scenes(found, tmp_path, client) == Report((), tuple(f.id for f in found), ())
+    assert download_scenes(found, tmp_path, client) == DownloadReport((), tuple(f.id for f in found), ())
     assert not site.log and not (tmp_path / found[0].id).exists()
 
 
@@ -186,6 +186,28 @@ def test_folders(world, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         download_scenes(found, tmp_path / "file", client)
+
+
+def test_the_lock_follows_no_link(world, tmp_path):
+    _, client, found = world
+    (tmp_path / "in").mkdir()
+    (tmp_path / "mine").write_text("my own text")
+    (tmp_path / "in/.manifest.lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="cannot be locked"):
+        download_scenes(found, tmp_path / "in", client)
+    assert (tmp_path / "mine").read_text() == "my own text"
+
+
+def test_a_hostile_manifest(world, tmp_path):
+    "Lines that are no records are left out; those that name files elsewhere touch none."
+    _, client, found = world
+    (tmp_path / "mine").write_text("my own text")
+    record = {"id": found[0].id, "window": None, "files": [{"name": "../../mine", "size": 3}]}
+    lines = [b"\xff\xfe", b"[" * 100_000, b"[1]", b'{"id": ["a"]}', b'{"id": 7, "files": 1}', json.dumps(record).encode(), b'"x"']
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/manifest.jsonl").write_bytes(b"\n".join(lines))
+    assert len(download_scenes(found, tmp_path / "in", client).done) == len(found)
+    assert (tmp_path / "mine").read_text() == "my own text"
 
 
 # ---- windows

@@ -255,7 +255,7 @@ def test_a_day_that_turns_out_empty_later_gives_way_too(site, scene, monkeypatch
     windows = lambda: len(site.windows)
     site.dies = lambda: setattr(site.passes[1], "empty", windows() > 0)       # the look saw data, the windows have none
     told = []
-    record = fetch_partner(scene, client(site), progress=told.append)
+    record = fetch_partner(scene, client(site), tell=told.append)
     assert record["chosen"]["date"] == "2023-06-08" and "2023-06-03 stands before it, but has no data" in record["why"]
     assert "2023-06-03 has no data over the scene" in told
 
@@ -369,7 +369,7 @@ def test_no_secret_anywhere(site, scene, caplog, capfd, recwarn):
             setattr(site, name, value)
         provider = client(site)
         try:
-            fetch_partner(scene, provider, overwrite=True, progress=said.append)
+            fetch_partner(scene, provider, overwrite=True, tell=said.append)
         except PartnerError.__base__ as error:
             said.extend([str(error), repr(error), *traceback.format_exception(error)])
             said.extend(repr(e) for e in (error.__cause__, error.__context__))
@@ -397,7 +397,7 @@ def test_the_script_clamps_and_marks_what_is_not_there():
 
 def test_addresses_are_the_real_ones_by_default():
     provider = SentinelHub("id", "secret")
-    assert provider._config.sh_base_url == copernicus.BASE_URL == provider._collection.service_url
+    assert provider._config.sh_base_url == copernicus.COPERNICUS_URL == provider._collection.service_url
     assert repr(provider) == "SentinelHub(https://sh.dataspace.copernicus.eu)"
 
 

@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 
 from enmap_sharpener.core.errors import RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
-from enmap_sharpener.scraping.dlr_items import read_record
-from enmap_sharpener.scraping.dlr_search import (
-    Found,
-    Skipped,
-    parse_box,
-    parse_interval,
-    read_area,
-    scenes_table,
-    search,
-    to_area,
-)
+from enmap_sharpener.scraping.dlr_items import SceneItem, SearchResult, Skipped, read_scene_item
+from enmap_sharpener.scraping.dlr_search import scenes_table, search
+from enmap_sharpener.scraping.query import parse_box, parse_interval, read_area, to_area
 
 BOX, SUMMER = (10.4, 47.0, 12.8, 48.9), "2022-06-01/2022-09-30"
 POLYGON = {"type": "Polygon", "coordinates": [[[11, 47], [12, 47], [12, 48], [11, 48], [11, 47]]]}
@@ -228,7 +220,7 @@ def test_loops_that_cross_themselves_are_repaired(tmp_path):
 
 def test_real_records(shared):
     answer = json.loads((shared / "data/enmap_product/enmap_l2a_stac_search_real.json").read_text())
-    first, second = (read_record(record, to_area((10, 46, 12, 48))) for record in answer["features"])
+    first, second = (read_scene_item(record, to_area((10, 46, 12, 48))) for record in answer["features"])
     assert (first.datatake, first.tile, first.version, first.epsg, first.quality) == ("0000044371", "033", "01.05.02", 32632, 0)
     assert (first.cloud, first.snow, second.cloud, second.cirrus, second.haze) == (0, 1, 5, 1, 3)
     assert first.start == datetime(2023, 9, 29, 10, 47, 11, 445922, tzinfo=timezone.utc)
@@ -281,12 +273,12 @@ def located(href):
     ("nonsense", "name"), (None, "name"), ([], "name"), ({}, "name"),
 ])
 def test_records_that_are_no_scene(record, reason):
-    skipped = read_record(record, to_area(BOX))
+    skipped = read_scene_item(record, to_area(BOX))
     assert isinstance(skipped, Skipped) and reason in skipped.reason and "\n" not in "".join(skipped)
 
 
 def test_names_of_skipped_are_fit_for_a_terminal():
-    skipped = read_record({"id": "\x1b[2J" + "x\n" * 10_000}, to_area(BOX))
+    skipped = read_scene_item({"id": "\x1b[2J" + "x\n" * 10_000}, to_area(BOX))
     assert len(skipped.id) <= 120 and skipped.id.isprintable()
 
 
@@ -294,7 +286,7 @@ def test_names_of_skipped_are_fit_for_a_terminal():
     (5, 5.0), ("5", 5.0), (5.5, 5.5), (" 5 ", 5.0), (-999, math.nan), ("-999", math.nan), (None, math.nan), ("null", math.nan),
     ("", math.nan), ([], math.nan), (250, math.nan), (-3, math.nan), ("nan", math.nan), ("inf", math.nan)])
 def test_covers_of_any_type(value, number):
-    scene = read_record(item(cloud=value, enmap__cirrus_cover=value), to_area(BOX))
+    scene = read_scene_item(item(cloud=value, enmap__cirrus_cover=value), to_area(BOX))
     assert [scene.cloud, scene.cirrus] == pytest.approx([number, number], nan_ok=True)
 
 
@@ -302,7 +294,7 @@ def test_what_is_missing_is_nan_or_none():
     record = item()
     record["properties"] = {}
     del record["assets"]["image"]["proj:shape"], record["assets"]["image"]["proj:epsg"]
-    scene = read_record(record, to_area(BOX))
+    scene = read_scene_item(record, to_area(BOX))
     assert math.isnan(scene.cloud) and math.isnan(scene.off_nadir) and scene.quality == -1
     assert scene.epsg is None and scene.grid is None and scene.citation == ""
     assert scene.start == datetime(2023, 9, 29, 10, 47, 11, tzinfo=timezone.utc) and scene.processed.year == 2026
@@ -314,7 +306,7 @@ def test_what_is_missing_is_nan_or_none():
 def test_grid_of_any_type(shape, transform):
     record = item()
     record["assets"]["image"] |= {"proj:shape": shape, "proj:transform": transform}
-    grid = read_record(record, to_area(BOX)).grid
+    grid = read_scene_item(record, to_area(BOX)).grid
     assert grid is None if shape != ["1178", "1204"] else grid[1] == (1178, 1204) and grid[0].c == 643545
 
 
@@ -322,7 +314,7 @@ def test_crs_in_the_words_of_the_newer_extension():
     record = item()
     del record["properties"]["proj:epsg"], record["assets"]["image"]["proj:epsg"]
     record["properties"]["proj:code"] = "EPSG:32633"
-    assert read_record(record, to_area(BOX)).epsg == 32633
+    assert read_scene_item(record, to_area(BOX)).epsg == 32633
 
 
 JUNK = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -334,7 +326,7 @@ def test_a_record_with_junk_in_it_is_a_scene_or_skipped(data):
     record = copy.deepcopy(item())
     part = data.draw(st.sampled_from([record, record["properties"], record["assets"], record["assets"]["image"], record["geometry"]]))
     part[data.draw(st.sampled_from(sorted(part)))] = data.draw(JUNK)
-    assert isinstance(read_record(record, to_area(BOX)), Found | Skipped)
+    assert isinstance(read_scene_item(record, to_area(BOX)), SceneItem | Skipped)
 
 
 # searching
@@ -485,7 +477,7 @@ def test_collection_that_does_not_exist():
 
 def test_nothing_found_is_no_error():
     with DlrStac() as dlr:
-        assert find(dlr, area=(0, 0, 1, 1)) == catalogue.Catalogue((), (), 0)
+        assert find(dlr, area=(0, 0, 1, 1)) == SearchResult((), (), 0)
 
 
 @pytest.mark.parametrize("fault, words", [

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -16,8 +17,16 @@ from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
-from enmap_sharpener.scraping.candidates import Acquisition, Tile, passes, rank, score, tile_of
-from enmap_sharpener.scraping.matchup import choose, enmap_angles, fetch_partner, target_grid, windows_of
+from enmap_sharpener.scraping.candidates import Acquisition, TileItem, passes, rank, read_tile_item, score
+from enmap_sharpener.scraping.matchup import (
+    _windows_of,
+    choose,
+    enmap_angles,
+    fetch_partner,
+    scene_footprint,
+    target_grid,
+)
+from enmap_sharpener.scraping.services import pairs_table
 
 START = METADATA.start
 WORLD = shapely.box(-170, -80, 170, 80)
@@ -108,7 +117,7 @@ def test_the_grid_is_sentinel2s_and_holds_the_margin(west, north, margin):
 def test_windows_cover_a_grid_once(ny, nx, largest):
     largest = max(largest, max(ny, nx) // 12 + 1)
     grid = Grid(CRS.from_epsg(32633), Axis(-60.0, 10.0, ny), Axis(20.0, 10.0, nx))
-    rows = windows_of(grid, largest)
+    rows = _windows_of(grid, largest)
     assert sum(row[0].ny for row in rows) == ny and sum(part.nx for part in rows[0]) == nx
     assert max(max(part.shape) for row in rows for part in row) <= largest
     for row in rows:
@@ -127,7 +136,7 @@ def test_grids_that_are_not_metric_are_refused(crs, word):
 def test_a_partner_comes_whole_and_stays(tmp_path):
     scene, provider = product(tmp_path), Memory([acquisition(2, cloud=5), acquisition(-1, cloud=60)])
     told = []
-    record = fetch_partner(scene, provider, progress=told.append)
+    record = fetch_partner(scene, provider, tell=told.append)
     assert record["chosen"]["days"] == 2 and record["units"] == {"estimate": 0.0, "spent": 0.0}
     partner, reads = read_sentinel2(scene / "sentinel2"), provider.reads
     assert partner.bands20.shape[1] * 2 == partner.bands10.shape[1] and partner.date == START + timedelta(days=2)
@@ -161,6 +170,36 @@ def test_a_damaged_plan_is_made_again(tmp_path):
     assert fetch_partner(scene, Memory([acquisition(2)]))["chosen"]["days"] == 2
 
 
+@pytest.mark.parametrize("change", [{"ranking": [[1, {}, ""]]}, {"ranking": 7}, {"units": "many"}, {"ranking": [[1, {"footprint": "x", "date": "2023-01-01"}, ""]]}], ids=str)
+def test_a_hostile_plan_is_made_again(tmp_path, change):
+    scene = product(tmp_path)
+    broken = Memory([acquisition(2)])
+    broken.read = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        fetch_partner(scene, broken)
+    plan = scene / ".sentinel2.part/plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | change))
+    assert fetch_partner(scene, Memory([acquisition(2)]))["chosen"]["days"] == 2
+
+
+def test_work_follows_no_link(tmp_path):
+    scene, other = product(tmp_path), tmp_path / "other"
+    other.mkdir()
+    (other / "plan.json").write_text("mine")
+    (scene / ".sentinel2.part").symlink_to(other)
+    assert fetch_partner(scene, Memory([acquisition(2)]))["chosen"]["days"] == 2
+    assert [p.name for p in other.iterdir()] == ["plan.json"] and (other / "plan.json").read_text() == "mine"
+
+
+def test_a_hostile_record_is_told_as_nothing(tmp_path):
+    scene = product(tmp_path)
+    (scene / "sentinel2").mkdir()
+    for text in ("[]", '{"chosen": 7, "angles": [1], "units": "x"}', '{"chosen": {"start": "soon", "overlap": "most"}}', "[" * 100_000, "\xff"):
+        (scene / "sentinel2/partner.json").write_text(text)
+        [row] = pairs_table(tmp_path).to_dict("records")
+        assert row["id"] == scene.name and pd.isna(row["overlap [%]"]) and pd.isna(row["EnMAP (UTC)"]) is False
+
+
 def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     scene = product(tmp_path)
     (scene / "sentinel2").mkdir()
@@ -181,9 +220,9 @@ def test_scenes_that_cannot_have_a_partner(tmp_path):
     with pytest.raises(PartnerError, match="tell no time"):
         fetch_partner(scene, Memory([acquisition(2)]))
     around = ((179.9, 52.0), (-179.8, 52.0), (-179.8, 51.7), (179.9, 51.7))
-    scene = write_enmap(tmp_path / "b", cube(), table(), scene_id=SCENE_ID, metadata=replace(METADATA, footprint=around))
+    scene = read_enmap(product(tmp_path / "b"))
     with pytest.raises(PartnerError, match="crosses the antimeridian"):
-        fetch_partner(scene, Memory([acquisition(2)]))
+        scene_footprint(replace(scene, metadata=replace(scene.metadata, footprint=around)))
 
 
 def test_what_is_unknown_is_null_in_the_record(tmp_path):
@@ -217,19 +256,19 @@ def feature(name, area=WORLD, **properties):
 
 
 def test_numbers_and_names_of_any_kind():
-    tile = tile_of(feature("S2A_MSIL2A_20230603T101601_N0509_R065_T33UUU_20230603T161500", **{
+    tile = read_tile_item(feature("S2A_MSIL2A_20230603T101601_N0509_R065_T33UUU_20230603T161500", **{
         "eo:cloud_cover": "n/a", "s2:mean_solar_zenith": 30, "s2:mean_solar_azimuth": "150", "platform": "Sentinel-2A"}))
     assert np.isnan(tile.cloud) and (tile.sun_elevation, tile.sun_azimuth, tile.platform, tile.relative_orbit) == (60, 150, "S2A", 65)
-    assert tile_of(feature("S2C_5MKP_20230603_0_L2A")).mgrs == "05MKP"
+    assert read_tile_item(feature("S2C_5MKP_20230603_0_L2A")).mgrs == "05MKP"
     for wrong in (feature("a") | {"geometry": None}, feature("a", datetime="soon"), {"id": "a", "properties": {}, "geometry": {}}):
         with pytest.raises(ValueError, match="no time or no footprint"):
-            tile_of(wrong)
+            read_tile_item(wrong)
 
 
 def test_a_pass_over_midnight_is_one_and_two_satellites_are_two():
     midnight = START.replace(hour=23, minute=59, second=55)
     area = shapely.box(13, 52.3, 13.1, 52.4)
-    tiles = [Tile("a", midnight, "S2A", area), Tile("b", midnight + timedelta(seconds=14), "S2A", area), Tile("c", midnight, "S2B", area)]
+    tiles = [TileItem("a", midnight, "S2A", area), TileItem("b", midnight + timedelta(seconds=14), "S2A", area), TileItem("c", midnight, "S2B", area)]
     made = passes(tiles, area, START)
     assert sorted(a.items for a in made) == [("a", "b"), ("c",)] and made[0].date == START.date()
     assert json.dumps(made[0].extra)
@@ -237,5 +276,5 @@ def test_a_pass_over_midnight_is_one_and_two_satellites_are_two():
 
 def test_two_parts_of_one_tile_both_stay():
     left, right = shapely.box(13, 52, 13.06, 53), shapely.box(13.05, 52, 13.1, 53)
-    made, = passes([Tile("T_0", START, "S2A", left, "33UUU"), Tile("T_1", START, "S2A", right, "33UUU")], shapely.box(13, 52.3, 13.1, 52.4), START)
+    made, = passes([TileItem("T_0", START, "S2A", left, "33UUU"), TileItem("T_1", START, "S2A", right, "33UUU")], shapely.box(13, 52.3, 13.1, 52.4), START)
     assert made.items == ("T_0", "T_1") and made.overlap == 1

@@ -14,7 +14,7 @@ from fake_download import DownloadSite, SignOn, Stranger
 
 from enmap_sharpener.core.errors import DownloadError, LoginError, NotFound, OutputError, ProductError
 from enmap_sharpener.scraping import transfer
-from enmap_sharpener.scraping.credentials import Login
+from enmap_sharpener.scraping.credentials import Login, Page
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 
 ADA = Login("ada", "p%ss:wörd")
@@ -232,6 +232,49 @@ def test_rest_that_lies_about_its_place(tmp_path):
         assert "range" not in site.log[0].headers
 
 
+@pytest.mark.parametrize("names", [["a.bin.part"], ["a.bin.part", "a.bin.part.json"]])
+def test_what_is_begun_follows_no_links(tmp_path, names):
+    "A folder from others may hold links under the names that a download takes; what they lead to is left alone."
+    place, mine = tmp_path / "received", {name: tmp_path / f"my {name}" for name in names}
+    place.mkdir()
+    with world() as (site, _, client):
+        note = json.dumps({"url": site.href(PATH), "total": len(BODY), "version": "x"})
+        contents = {"a.bin.part": "my own text", "a.bin.part.json": note}
+        (place / "a.bin.part.json").write_text(note)
+        for name, path in mine.items():
+            path.write_text(contents[name])
+            (place / name).unlink(missing_ok=True)
+            (place / name).symlink_to(path)
+        get(site, client, place)
+        assert {name: path.read_text() for name, path in mine.items()} == {name: contents[name] for name in names}
+
+
+@pytest.mark.parametrize("name", ["blocks", "blocks.json"])
+def test_blocks_follow_no_links(tmp_path, name):
+    (tmp_path / "mine").write_text("my own text")
+    (tmp_path / name).symlink_to(tmp_path / "mine")
+    with world() as (site, _, client), client.open(site.href(PATH), tmp_path / "blocks") as file:
+        assert file.read(100) == BODY[:100] and (tmp_path / "mine").read_text() == "my own text"
+
+
+@pytest.mark.parametrize("start", ["<!--" + "--><!--" * 9000, "<!-- --> " * 7000, "<?xml" * 9000, " " * 60_000 + "<", "<" * 60_000, "<![" * 9000], ids=lambda s: s[:9])
+def test_what_only_looks_like_a_page_does_not_hold_it_up(tmp_path, start):
+    "An expression for comments took twice as long with each of them."
+    body = start.encode()
+    with world() as (site, _, client):
+        site.files[PATH] = body
+        begin = time.monotonic()
+        client.fetch(site.href(PATH), tmp_path / "a.bin")
+        assert time.monotonic() - begin < 5 and (tmp_path / "a.bin").read_bytes() == body
+
+
+@pytest.mark.parametrize("text", ["<", "<a ", "<![", "<title>", "<!-- -->", "<input type=password name=p><![x"], ids=str)
+def test_a_hostile_login_page_is_read_in_time(text):
+    begin = time.monotonic()
+    Page(text * ((1 << 18) // len(text)))
+    assert time.monotonic() - begin < 10
+
+
 def test_whole_before_it_was_named(tmp_path):
     "Killed between the last byte and the renaming: not one request is needed."
     with world() as (site, _, client):
@@ -410,7 +453,7 @@ def test_no_secret_gets_out(tmp_path, case, caplog, capfd):
     login = settings.get("login", ADA)
     with world(client=dict(tries=3), **settings) as (site, sso, client):
         site.faults[PATH] = ["cut", 503, "reset", "cut", 404]
-        said = [repr(client), repr(login), str(login), repr(client._entrance._way), repr(vars(client))]
+        said = [repr(client), repr(login), str(login), repr(client._authenticator._way), repr(vars(client))]
         for path in (PATH, "/b.bin", "/none.bin"):
             try:
                 client.fetch(site.href(path), tmp_path / "a.bin", progress=lambda *a, said=said: said.append(repr(a)))
