@@ -24,7 +24,7 @@ from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
 from ..core.files import file_name, read_bytes
 from ..core.grid import Grid, axes, scattered_windows, windows
-from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
+from ..core.raster import NODATA, create_raster, open_raster, to_int16
 from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse_metadata, parse_xml
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
