@@ -24,7 +24,7 @@ from .copernicus import BASE_URL, TOKEN_URL, SentinelHub
 from .matchup import fetch_partner, target_grid
 from .bulk import Report
 from ..core.archives import list_files
-from .dlr_items import Skipped
+from .dlr_items import REJECTED, Skipped
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/15_services.ipynb #d47976de
@@ -193,7 +193,7 @@ def scene_folders(enmap_dir) -> list[Path]:
     ProductError
         There is none.
     """
-    places = sorted(p for p in Path(enmap_dir).glob("[!.]*") if p.is_dir())
+    places = sorted(p for p in Path(enmap_dir).glob("[!.]*") if p.is_dir() and p.name != REJECTED)
     found = [p for p in places if any(f.upper().endswith("METADATA.XML") for f in list_files(p))]
     if not found:
         raise ProductError(f"{enmap_dir}: no EnMAP scene in it; wanted is a folder of product folders, each with its METADATA.XML, "
