@@ -9,9 +9,7 @@ __all__ = ['logger', 'LEAST_WEIGHT', 'even_windows', 'sample_windows', 'Response
 # %% ../../nbs/05_fusion/07_measurement.ipynb #1327462c
 import logging
 from dataclasses import dataclass, replace
-
 import numpy as np
-
 from ..core.errors import BandError, GridError, NoValidPixels
 from ..core.grid import inside, widened
 from ..core.operators import Observation, continued
@@ -37,11 +35,9 @@ def _even_parts(n, size):
     edges = np.linspace(0, n, max(1, round(n / size)) + 1).astype(int)
     return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
-
 def even_windows(grid, size):
     """(rows, cols) slices that cover a grid in blocks of about `size` pixels."""
     return [(r, c) for r in _even_parts(grid.rows.n, size) for c in _even_parts(grid.cols.n, size)]
-
 
 def sample_windows(valid, size=DEFAULT.sample_size, most=DEFAULT.samples, whole=DEFAULT.whole_scene):
     """Windows of a coarse mask to measure on: all of it if small, else the fullest ones of a regular raster.
@@ -84,7 +80,6 @@ class ResponseBands:
         """The same without some pixels, bool, shape (y, x)."""
         valid = self.valid & ~masked
         return replace(self, valid=valid, seen=continued(self.seen, valid))
-
 
 def response_bands(pair, threads=1):
     """EnMAP as the guide's bands.
@@ -137,7 +132,6 @@ def _twenty_geometry(pair, geometry):
     fine = pair.fine.cols.step / pair.coarse.cols.step
     sigma = np.sqrt(np.maximum(np.square(geometry.sigma) - (BLUR20 * fine) ** 2, LEAST20 * fine**2))
     return Observation.between(pair.coarse, pair.fine20, sigma, geometry.shift)
-
 
 def degrade_guide(pair, whole, geometry, threads=1, needed=None):
     """The guide as EnMAP would see it.

@@ -24,7 +24,7 @@ from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
 from ..core.files import file_name, read_bytes
 from ..core.grid import Grid, axes, scattered_windows, windows
-from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
+from ..core.raster import NODATA, create_raster, open_raster, to_int16
 from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse_metadata, parse_xml
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
@@ -213,7 +213,8 @@ def read_enmap(path) -> Scene:
     return Scene(_labelled(cube, bands), bands, metadata, _quality(files, cube, path), path, tuple(assumed))
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #26a21433
-_BACKGROUND_NM = 480, 860, 1650, 2200     # a pixel of ground or water is not 0 in all of these
+_BACKGROUND_NM = 480, 860, 1650, 2200     # where a look is taken whether there is background at all
+_BACKGROUND_SHARE = 0.01                  # of the sampled pixels
 _DIGITAL, _PERCENT = 110, 3    # 99th percentile of the values of a scene above which they are digital numbers, or percent
 
 
@@ -223,12 +224,13 @@ def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[i
     METADATA.XML gives the gain of the numbers that were delivered. Other programs save reflectance from 0 to 1, or percent, and leave the XML as it is.
     """
     usable = np.flatnonzero(bands.good) if bands.good.any() else np.arange(len(bands))
-    background = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _BACKGROUND_NM})
-    raw, name = open_raster(image, bands=[b + 1 for b in background]), file_name(image)
-    sample = np.concatenate([raw[:, rows, cols].values.reshape(len(background), -1) for rows, cols in scattered_windows(raw.shape[1:], 32)], 1).astype(float)
-    empty, assumed = (sample == 0).all(0), []
+    few, name = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _BACKGROUND_NM}), file_name(image)
+    sample, background, assumed = _sampled(image, few), [], []
+    empty = (sample == 0).all(0)
     values = sample[np.isfinite(sample) & (sample > NODATA) & ~empty]
-    if empty.any():
+    # dark water is 0 in most bands, but background in all, and more than a pixel here and there
+    if empty.mean() > _BACKGROUND_SHARE and (_sampled(image, usable) == 0).all(0).mean() > _BACKGROUND_SHARE:
+        background = usable.tolist()
         assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
     level = np.percentile(values, 99) if values.size else np.inf
     if level > _DIGITAL or not np.issubdtype(dtype, np.floating):      # whole numbers that are small may be dark water: the guide will tell
@@ -236,6 +238,12 @@ def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[i
     gain, what = (0.01, "percent") if level > _PERCENT else (1.0, "reflectance from 0 to 1")
     assumed.append(f"{name}: is taken as {what} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
+
+
+def _sampled(image: str, bands) -> np.ndarray:
+    "Numbers of some bands (positions) in a few windows, shape (band, pixel)."
+    raw = open_raster(image, bands=[int(b) + 1 for b in bands])
+    return np.concatenate([raw[:, rows, cols].values.reshape(len(raw), -1) for rows, cols in scattered_windows(raw.shape[1:], 32)], 1).astype(float)
 
 
 def _placed(metadata: SceneMetadata, cube: xr.DataArray, name: str) -> tuple[SceneMetadata, list[str]]:

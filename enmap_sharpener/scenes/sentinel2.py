@@ -237,7 +237,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     for other, what in ((bands20, "20 m bands"), (scl, "scene classification")):
         _check_same_place(bands10, other, what, path)
     unnamed = tuple(n for n, named in (("bands10", named10), ("bands20", named20)) if not named)
-    return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(files), tuple(found + more), unnamed)
+    return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(path, files), tuple(found + more), unnamed)
 
 
 _IMAGE = re.compile(r"\.(tiff?|jp2|vrt|bsq|bil|bip|dat|img)$", re.IGNORECASE)
@@ -278,15 +278,16 @@ def _check_same_place(fine: xr.DataArray, coarse: xr.DataArray | None, what: str
 _APART = 2.001       # coarse pixels by which the extents of one image at two resolutions may differ, each warped by itself
 
 
-def _date(files: list[str]) -> datetime | None:
-    "The date in the tags of the images, or in the names of files and folders."
+def _date(path: Path, files: list[str]) -> datetime | None:
+    "The date in the tags of the images, or in their names and that of the folder or SAFE product; EnMAP's files may lie beside them, or around."
     tags = {}
     for file in files:
         if _IMAGE.search(file_name(file)) and (file_name(file).lower() == "sentinel2_10m.tif" or band_name(Path(file_name(file)).stem) or len(files) == 1):
             with opened(file) as raster:
                 tags = raster.tags()
             break
-    return date_of(tags, [file_name(f) for f in files] + [part for f in files[:1] for part in reversed(f.split("/"))])
+    names = [file_name(f) for f in files] + [path.name, *(part for f in files[:1] for part in f.split("/") if part.upper().endswith(".SAFE"))]
+    return date_of(tags, [name for name in names if not name.upper().startswith("ENMAP")])
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #86fdeeff
 def write_sentinel2(folder, bands10: xr.DataArray, bands20: xr.DataArray | None = None, scl: xr.DataArray | None = None,

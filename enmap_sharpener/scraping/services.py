@@ -20,9 +20,13 @@ from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
 from .bulk import DownloadReport
 from ..core.archives import list_files
+<<<<<<< HEAD
 from ..core.files import make_folder, read_json, write_text
 from ..core.parallel import in_threads
 from .dlr_items import Skipped, to_number
+=======
+from .dlr_items import REJECTED, Skipped
+>>>>>>> 7aee4d02b3565603bc3f5b9bef5d016d255e10ab
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/16_services.ipynb #d47976de
@@ -139,7 +143,7 @@ def scene_folders(enmap_dir) -> list[Path]:
     ProductError
         There is none.
     """
-    places = sorted(p for p in Path(enmap_dir).glob("[!.]*") if p.is_dir())
+    places = sorted(p for p in Path(enmap_dir).glob("[!.]*") if p.is_dir() and p.name != REJECTED)
     found = [p for p in places if any(f.upper().endswith("METADATA.XML") for f in list_files(p))]
     if not found:
         raise ProductError(f"{enmap_dir}: no EnMAP scene in it; wanted is a folder of product folders, each with its METADATA.XML, "
