@@ -20,13 +20,9 @@ from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
 from .bulk import DownloadReport
 from ..core.archives import list_files
-<<<<<<< HEAD
 from ..core.files import make_folder, read_json, write_text
 from ..core.parallel import in_threads
-from .dlr_items import Skipped, to_number
-=======
-from .dlr_items import REJECTED, Skipped
->>>>>>> 7aee4d02b3565603bc3f5b9bef5d016d255e10ab
+from .dlr_items import REJECTED, Skipped, to_number
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/16_services.ipynb #d47976de
