@@ -8,8 +8,6 @@ __all__ = ['QUALITY_CLASSES', 'Block', 'available_threads', 'Sharpened', 'sharpe
 # %% ../../nbs/09_sharpening/04_sharpening.ipynb #c06f5729
 import os
 import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +21,7 @@ from ..core.raster import NODATA
 from ..fusion.tuning import DEFAULT
 from .methods import NETWORKS, open_method
 from .network import open_network
+from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/04_sharpening.ipynb #f3d3e762
 def _chosen(method, model, memory):
@@ -110,18 +109,8 @@ class Sharpened:
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""
         self._sums = []
-        with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:
-            waiting = deque()
-            try:
-                for window in self.windows(size):
-                    waiting.append(pool.submit(self.block, *window))
-                    if len(waiting) > self._threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with threadpool_limits(1):
+            yield from read_ahead(lambda window: self.block(*window), self.windows(size), self._threads)
         self.report["agreement"] = self._agreement()
 
     def _compare(self, cube, rows, cols, most=24):
