@@ -278,7 +278,8 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
     nodata : float, optional
         Nodata where the file declares none.
     background : sequence of int, optional
-        Positions in `bands`, from 0: a pixel that is 0 in all of these is nodata too, as in what masks or clips without saying so. With `gain` only.
+        Positions in `bands`, from 0: where the file declares no nodata, a pixel that is 0 in all of these is none, as in what masks or clips without
+        saying so. With `gain` only.
 
     Returns
     -------
@@ -298,11 +299,11 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
         warnings.simplefilter("ignore", NotGeoreferencedWarning)   # _checked raises, no need to warn as well
         _checked(file, path)
         bands = list(bands or file.indexes)
-        block, nodata = file.block_shapes[0], nodata if file.nodata is None else file.nodata
+        block, nodata, background = file.block_shapes[0], *((nodata, tuple(background)) if file.nodata is None else (file.nodata, ()))
         unit, dtype = _blocks_of(block, file.shape, 128), file.dtypes[bands[0] - 1]
-        raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset, tuple(background))
+        raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset, background)
         crs, t, chunks = file.crs, file.transform, (len(bands), *_blocks_of(block, file.shape, 256))
-    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, tuple(background))
+    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, background)
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
     coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x}

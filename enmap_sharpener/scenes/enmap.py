@@ -24,7 +24,7 @@ from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
 from ..core.files import file_name, read_bytes
 from ..core.grid import Grid, axes, scattered_windows, windows
-from ..core.raster import NODATA, create_raster, open_raster, to_int16
+from ..core.raster import NODATA, create_raster, open_raster, opened, to_int16
 from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse_metadata, parse_xml
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
@@ -228,8 +228,10 @@ def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[i
     sample, background, assumed = _sampled(image, few), [], []
     empty = (sample == 0).all(0)
     values = sample[np.isfinite(sample) & (sample > NODATA) & ~empty]
+    with opened(image) as file:
+        declared = file.nodata is not None
     # dark water is 0 in most bands, but background in all, and more than a pixel here and there
-    if empty.mean() > _BACKGROUND_SHARE and (_sampled(image, usable) == 0).all(0).mean() > _BACKGROUND_SHARE:
+    if not declared and empty.mean() > _BACKGROUND_SHARE and (_sampled(image, usable) == 0).all(0).mean() > _BACKGROUND_SHARE:
         background = usable.tolist()
         assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
     level = np.percentile(values, 99) if values.size else np.inf

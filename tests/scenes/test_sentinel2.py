@@ -355,3 +355,11 @@ def test_divisor_that_is_none(tmp_path, divisor):
     singles(tmp_path)
     (tmp_path / "MTD_MSIL2A.xml").write_text(MTD.format(baseline="05.09", offsets="").replace(">10000<", f">{divisor}<"))
     refused(tmp_path, MetadataError, "BOA_QUANTIFICATION_VALUE")
+
+
+def test_zeros_beside_a_declared_nodata_are_measurements(folder):
+    "Dark water, which is 0 in all bands of real guides."
+    numbers = to_int16(FINE.values)
+    numbers[:, 20:40, 20:40] = 0
+    save(folder / "sentinel2_10m.tif", numbers, descriptions=BANDS_10M, nodata=-32768)
+    assert (read_sentinel2(folder).bands10[:, 20:40, 20:40] == 0).all()
