@@ -1,4 +1,5 @@
 "Fixtures that every test may use."
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -6,6 +7,16 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).parents[1] / "../shared"
+
+
+@pytest.fixture(autouse=True)
+def levels():
+    "A command sets the levels of logging for its process; here they are taken back, or they would silence another test's messages."
+    loggers = [logging.getLogger(), logging.getLogger("enmap_sharpener")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
