@@ -8,7 +8,7 @@ __all__ = ['demo']
 # %% ../../nbs/15_cli/11_demo.ipynb #43934142
 from pathlib import Path
 
-from .sharpen import read_pair, sharpen_scene
+from .sharpen import sharpen_scene
 from .simulate import listing
 from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
 
@@ -37,6 +37,7 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     from enmap_sharpener.evaluation.tables import comparison_table, table_text
     from enmap_sharpener.figures.quicklook import before_after
     from enmap_sharpener.scenes.cubes import read_cube
+    from enmap_sharpener.scenes.pairing import read_pair
     from enmap_sharpener.simulation.scene import simulate as run
     session.start()
     tell = (lambda text: None) if session.quiet else print
