@@ -21,11 +21,11 @@ from ..core.errors import ModelError
 # %% ../../nbs/07_model/00_supermapnet.ipynb #150f5569
 def _keras():
     "Keras on the backend that is asked for, or the first that is installed; ModelError without any."
-    if "KERAS_BACKEND" not in os.environ:
-        found = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
-        if not found or not find_spec("keras"):
-            raise ModelError("networks need Keras and TensorFlow, which are not installed: pip install 'enmap_sharpener[cpu]', or [gpu] for NVIDIA GPUs")
-        os.environ["KERAS_BACKEND"] = found[0]
+    asked = os.environ.get("KERAS_BACKEND")
+    found = [name for name in ((asked,) if asked else ("tensorflow", "jax", "torch")) if find_spec(name)]
+    if not found or not find_spec("keras"):
+        raise ModelError("networks need Keras and TensorFlow, which are not installed: pip install 'enmap_sharpener[cpu]', or [gpu] for NVIDIA GPUs")
+    os.environ["KERAS_BACKEND"] = found[0]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)    # its advice on tracing is for who writes networks, not for who uses them
     import keras

@@ -8,6 +8,7 @@ import time
 import zipfile
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -109,9 +110,9 @@ def test_variation_keeps_cube_and_target_together():
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_curve_is_the_same(made, tmp_path):
-    code = ("import sys; from pathlib import Path; sys.path.insert(0, 'tests'); from test_training import SHORT, SMALL, replace, train;"
+    code = ("import sys; from pathlib import Path; sys.path[:0] = ['tests', 'tests/training']; from test_training import SHORT, SMALL, replace, train;"
             f"train(Path({str(made)!r}), Path(sys.argv[1]), replace(SHORT, epochs=5), resume=True, progress=lambda n, of: print(n, flush=True), **SMALL)")
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = Path(__file__).parents[2]
     start = lambda name: subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root)
     calm = start("calm.keras")
     calm.communicate()
