@@ -4,13 +4,11 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from cubes import drawn, texts
+from cubes import drawn, overlapping, texts
 from cubes import random_cube as cube
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from enmap_sharpener.core.errors import GridError, OutputError, ProductError, RequestError
@@ -24,18 +22,6 @@ def scores(cases=("a", "b"), methods=("cubic", "gsa", "subspace"), **columns):
     index = pd.MultiIndex.from_product([cases, methods], names=["case", "method"])
     table = pd.DataFrame({"psnr": np.arange(len(index), dtype=float) + 20, "ergas": 5 - np.arange(len(index)) / 10, **columns}, index)
     return table.assign(psnr_low=table.psnr - 1, psnr_high=table.psnr + 1)
-
-
-def overlapping(figure) -> list[tuple[str, str]]:
-    "Pairs of visible texts that lie over one another."
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    ticks = [(*sorted(a.get_view_interval()), tick) for axes in figure.axes for a in (axes.xaxis, axes.yaxis) for tick in a.get_major_ticks()]
-    hidden = {label for low, high, tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)}
-    hidden |= {t for a in figure.axes if not a.get_visible() for t in a.findobj(mpl.text.Text)}
-    shown = [t for t in figure.findobj(mpl.text.Text) if t.get_text().strip() and t.get_visible() and t not in hidden]
-    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in shown]
-    return [(a, b) for i, (a, p) in enumerate(boxes) for b, q in boxes[:i] if p.overlaps(q)]
 
 
 # Scores

@@ -1,25 +1,10 @@
 """Diagrams: what is drawn can be read, and arrows lead where they should."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from cubes import drawn
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from cubes import drawn, overlapping
 
 from enmap_sharpener.figures.diagrams import ARROWS, PIPELINE, Arrow, Box, diagram, pipeline
-
-
-def overlapping(figure) -> list[tuple[str, str]]:
-    "Pairs of visible texts that lie over one another."
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    ticks = [(*sorted(a.get_view_interval()), tick) for axes in figure.axes for a in (axes.xaxis, axes.yaxis) for tick in a.get_major_ticks()]
-    hidden = {label for low, high, tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)}
-    hidden |= {t for a in figure.axes if not a.get_visible() for t in a.findobj(mpl.text.Text)}
-    shown = [t for t in figure.findobj(mpl.text.Text) if t.get_text().strip() and t.get_visible() and t not in hidden]
-    boxes = [(t.get_text(), t.get_window_extent(renderer).padded(-1)) for t in shown]
-    return [(a, b) for i, (a, p) in enumerate(boxes) for b, q in boxes[:i] if p.overlaps(q)]
-
 
 # Diagrams
 
