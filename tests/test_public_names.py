@@ -32,7 +32,8 @@ def test_editors_are_told_the_same_names():
 @pytest.mark.parametrize("name, loaded", [(None, "numpy"), (None, "importlib.metadata"), ("EnmapError", "numpy"), ("sharpen", "keras")])
 def test_what_is_not_asked_for_is_not_loaded(name, loaded):
     code = f"import sys, enmap_sharpener as es\n{f'es.{name}' if name else ''}\nassert {loaded!r} not in sys.modules, {loaded!r}"
-    subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"], check=True)
+    path = [str(FILE.parents[1]), *sys.path]     # without `site` a package that is installed in place is not found by itself
+    subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {path!r}\n{code}"], check=True)
 
 
 def test_unknown_name():
