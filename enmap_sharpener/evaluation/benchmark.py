@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BenchmarkReport', 'run_benchmark']
 
-# %% ../../nbs/11_evaluation/09_benchmark.ipynb #3b6844fb
+# %% ../../nbs/11_evaluation/09_benchmark.ipynb #32f75811
 import json
 import logging
 import re
@@ -27,8 +27,8 @@ from ..preprocessing.masks import sentinel2_mask
 from ..core.grid import Grid
 from ..core.errors import EnmapError, RequestError
 from ..core.archives import list_files
-from ..core.files import make_folder, write_text
-from ..reconstruction.output import json_values, write_scene
+from ..core.files import json_values, make_folder, write_text
+from ..reconstruction.output import write_scene
 from .tables import write_results
 from ..scenes.enmap import read_enmap
 from ..scenes.sentinel2 import read_sentinel2

@@ -11,10 +11,12 @@ import pytest
 import rasterio
 from fakes import FakeSharpened, fake_sources
 
+from enmap_sharpener.core import files
 from enmap_sharpener.core.errors import OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.reconstruction import output as reconstruction
-from enmap_sharpener.reconstruction.output import COMPRESSIONS, output_files, write_scene
+from enmap_sharpener.reconstruction.formats import COMPRESSIONS
+from enmap_sharpener.reconstruction.output import output_files, write_scene
 from enmap_sharpener.scenes.cubes import read_cube
 
 NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.tif", "out_quality.tif"]
@@ -141,7 +143,7 @@ def test_trouble_on_the_way_leaves_what_was(tmp_path, error, before):
     assert content(tmp_path) == there
 
 
-@pytest.mark.parametrize("step", ["_draw", "_optimise", "metadata_xml", "stac_item"])
+@pytest.mark.parametrize("step", ["_draw", "optimise", "metadata_xml", "stac_item"])
 def test_trouble_at_the_end_leaves_what_was(tmp_path, monkeypatch, step):
     monkeypatch.setattr(reconstruction, step, lambda *a, **k: raises(KeyboardInterrupt())(1))
     with pytest.raises(KeyboardInterrupt):
@@ -206,11 +208,11 @@ def test_no_permission(tmp_path):
 
 
 def test_full_disk_is_noticed_before_and_on_the_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstruction.shutil, "disk_usage", lambda p: type("usage", (), {"free": 100}))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda p: type("usage", (), {"free": 100}))
     with pytest.raises(OutputError, match="disk is full"):
         save(tmp_path, FakeSharpened(trouble=raises(AssertionError)))
     room = iter([10**9, 10**9, 100])
-    monkeypatch.setattr(reconstruction.shutil, "disk_usage", lambda p: type("usage", (), {"free": next(room)}))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda p: type("usage", (), {"free": next(room)}))
     with pytest.raises(OutputError, match="disk is full"):
         save(tmp_path, FakeSharpened((600, 600), 2))
     assert not list(tmp_path.iterdir())
