@@ -313,9 +313,9 @@ def test_terminal_shows_progress_and_a_summary(inputs, tmp_path):
 SLOW = """
 import sys, time
 from enmap_sharpener.cli import app as cli
-from enmap_sharpener.reconstruction import output as reconstruction
+from enmap_sharpener.reconstruction import formats
 from enmap_sharpener.sharpening import sharpening
-reconstruction.TILE = 16
+formats.TILE = 16
 block = sharpening.Sharpened.block
 sharpening.Sharpened.block = lambda self, *window: (time.sleep(0.5), block(self, *window))[1]
 sys.exit(cli.main())
