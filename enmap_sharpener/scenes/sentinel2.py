@@ -18,7 +18,7 @@ import xarray as xr
 from rasterio.windows import Window
 
 from ..core.errors import BandError, GridError, NoValidPixels, ProductError
-from ..core.archives import list_files
+from ..core.archives import is_archive, list_files
 from ..core.files import file_name, make_folder
 from ..core.grid import Grid, windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
@@ -120,18 +120,16 @@ class _File:
                 raise NoValidPixels(f"{name}: is nodata everywhere; choose another Sentinel-2 date or area.")
             return scaled([SCALE] * n, [0.0] * n, ()), [f"{name}: is 0 everywhere"]
         level = np.percentile(values, 99)
+        asked, told = (self.offset or 0.0) * SCALE, [] if self.offset is None else [f"{name}: {self.offset:+g} is added to its numbers, as asked for"]
         if floating and level < _REFLECTANCE:   # as digital numbers that were a reflectance of 0.0005
-            return scaled([1.0] * n, [0.0] * n), [f"{name}: holds reflectance from 0 to 1"]
+            return scaled([1.0] * n, [asked] * n), [f"{name}: holds reflectance from 0 to 1", *told]
         if floating and _REFLECTANCE < level < _PERCENT:
-            return scaled([0.01] * n, [0.0] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})"]
+            return scaled([0.01] * n, [asked] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})", *told]
         if any(scale != (1, 0) for scale in own) and self.offset is None and not self.product.source:
             return scaled(*zip(*own)), [f"{name}: its own scale and offset are used (reflectance = number x {own[0][0]:g} {own[0][1]:+g})"]
         offsets = [self.product.offset(b) if self.offset is None else self.offset for b in self.names]
         quantification = self.product.quantification
-        told = []
-        if self.offset is not None:
-            told = [f"{name}: {self.offset:+g} is added to its numbers, as asked for"]
-        elif any(offsets):
+        if self.offset is None and any(offsets):
             told = [f"{name}: {offsets[0]:+g} is added to its numbers, as {self.product.source} says"]
         return scaled([1 / quantification] * n, [o / quantification for o in offsets]), told
 
@@ -218,7 +216,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     """
     path = Path(path)
     alone = path.is_file() and _IMAGE.search(path.name) is not None
-    files = [str(path)] if alone else sorted(list_files(path), key=lambda f: f.count("/"))
+    files = [str(path)] if alone else sorted(_listed(path), key=lambda f: f.count("/"))
     check_level(path, files)
     stacks = {file_name(f).lower(): f for f in reversed(_siblings(path) if alone else files)}
     product = read_metadata(find_metadata(path.absolute().parent if alone else path.absolute(), [] if alone else files))
@@ -241,6 +239,13 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
 
 
 _IMAGE = re.compile(r"\.(tiff?|jp2|vrt|bsq|bil|bip|dat|img)$", re.IGNORECASE)
+
+
+def _listed(path: Path) -> list[str]:
+    "The files of a folder or an archive; of a folder with no images but one archive, those of that."
+    files = list_files(path)
+    packed = [f for f in files if is_archive(f)]
+    return list_files(packed[0]) if len(packed) == 1 and not any(_IMAGE.search(f) for f in files) else files
 
 
 def _siblings(path: Path) -> list[str]:

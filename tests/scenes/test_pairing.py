@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from enmap_sharpener.core.errors import BandError, ProductError
-from enmap_sharpener.scenes.enmap import read_enmap
-from enmap_sharpener.scenes.pairing import days_apart, find_guide, read_pair, reconciled
+from enmap_sharpener.scenes.enmap import count_products, product_folder, read_enmap
+from enmap_sharpener.scenes.pairing import checked, days_apart, find_guide, read_pair, reconciled
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
 from enmap_sharpener.simulation.scene import simulate
 
@@ -95,7 +95,7 @@ def test_the_partner_is_found(product, tmp_path):
     assert find_guide(product) == product / "sentinel2" == find_guide(product.parent) == find_guide(next(product.glob("*METADATA.XML")))
     for name in ("a", "b"):
         shutil.make_archive(str(tmp_path / name), "zip", product)
-    with pytest.raises(ProductError, match="its partner is missing, there is no .*a/sentinel2; name the Sentinel-2 files"):
+    with pytest.raises(ProductError, match="its partner is missing, there is no .* and no .*a/sentinel2; name the Sentinel-2 files"):
         find_guide(tmp_path / "a.zip")
     shutil.copytree(product / "sentinel2", tmp_path / "sentinel2")
     with pytest.raises(ProductError, match="its partner is missing"):     # whose it is, nobody can tell
@@ -106,6 +106,83 @@ def test_the_partner_is_found(product, tmp_path):
     assert find_guide(tmp_path / "a.zip") == tmp_path / "a/sentinel2"
     scene, guide = read_pair(tmp_path / "a.zip")
     assert guide.source == tmp_path / "a/sentinel2" and scene.source == tmp_path / "a.zip"
+
+
+def order(product, place, partner=None):
+    "A DLR order as it is unpacked, with Sentinel-2 files in the order's folder."
+    target = place / "dims_op_oc_oc-en_700000001_1" / "ENMAP.HSI.L2A" / product.name
+    shutil.copytree(product, target, ignore=shutil.ignore_patterns("sentinel2"))
+    if partner:
+        shutil.copytree(product / "sentinel2", target.parents[1] / partner)
+    return target.parents[1]
+
+
+SAFE = "S2A_MSIL2A_20230725T101609_N0509_R065_T33UUU_20230725T161600.SAFE"
+
+
+@pytest.mark.parametrize("partner", ["sentinel2", SAFE])
+def test_the_partner_in_an_order(product, tmp_path, partner):
+    place = order(product, tmp_path, partner)
+    assert find_guide(place) == place / partner == read_pair(place)[1].source
+    assert find_guide(tmp_path) == place / partner
+    (tmp_path / SAFE).mkdir()
+    assert find_guide(place) == place / partner
+
+
+def test_a_packed_product_in_a_folder(product, tmp_path):
+    "With a SAFE product in its ZIP beside it, unpacked or not; two of them are too many, and of level 1C it is refused by name."
+    shutil.make_archive(str(tmp_path / "order"), "zip", product.parent, product.name)
+    assert product_folder(tmp_path) == tmp_path
+    shutil.make_archive(str(tmp_path / SAFE), "zip", product / "sentinel2")
+    assert find_guide(tmp_path) == tmp_path / f"{SAFE}.zip" == find_guide(tmp_path / "order.zip")
+    scene, guide = read_pair(tmp_path)
+    assert scene.source == tmp_path and guide.date is not None
+    shutil.copytree(product / "sentinel2", tmp_path / SAFE)
+    assert find_guide(tmp_path).name.startswith(SAFE[:60])       # the same, unpacked
+    (tmp_path / SAFE.replace("20230725T101609", "20230805T101609")).mkdir()
+    with pytest.raises(ProductError, match="2 Sentinel-2 products lie in .*name the one that is its partner"):
+        find_guide(tmp_path)
+    for path in tmp_path.glob("S2A*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / SAFE.replace("2A_2", "1C_2")).mkdir()
+    with pytest.raises(ProductError, match="is level 1C"):
+        read_pair(tmp_path)
+
+
+def test_how_many_products(product, tmp_path):
+    assert [count_products(p) for p in (product, product.parent, product / "sentinel2", next(product.glob("*METADATA.XML")))] == [1, 1, 0, 1]
+    for name in ("a", "b"):
+        shutil.copytree(product, tmp_path / name / product.name)
+    assert count_products(tmp_path) == 2 and count_products(tmp_path / "a") == 1
+
+
+def test_files_of_bands_beside_the_product(product, tmp_path):
+    shutil.copytree(product, tmp_path / product.name, ignore=shutil.ignore_patterns("sentinel2"))
+    with pytest.raises(ProductError, match="its partner is missing"):
+        find_guide(tmp_path)
+    for band in BANDS_10M[:3]:
+        (tmp_path / f"T33UUU_20230725T101609_{band}_10m.jp2").touch()
+    with pytest.raises(ProductError, match="its partner is missing"):
+        find_guide(tmp_path)
+    (tmp_path / "T33UUU_20230725T101609_B08_10m.jp2").touch()
+    assert find_guide(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("gain, offset", [(1, 0.1), (1, -0.1), (0.01, 0)])
+def test_what_contradicts_is_not_learnt_from(pair, gain, offset):
+    scene, guide = pair
+    assert checked(scene, guide).found == guide.found
+    with pytest.raises(ProductError, match="EnMAP"):
+        checked(scene, replace(guide, bands10=guide.bands10 * np.float32(gain) + np.float32(offset)))
+
+
+def test_clouds_of_sentinel2_do_not_change_the_level(pair):
+    scene, guide = pair
+    cloud = guide.scl.copy(data=np.where(np.arange(guide.scl.shape[1]) < guide.scl.shape[1] // 2, 9, guide.scl.values).astype("uint8"))
+    bright = guide.bands10.copy(data=np.where(np.arange(guide.bands10.shape[2]) < guide.bands10.shape[2] // 2, np.float32(0.7), guide.bands10.values))
+    assert checked(scene, replace(guide, bands10=bright, scl=cloud)).found == guide.found
+    with pytest.raises(ProductError):
+        checked(scene, replace(guide, bands10=bright + np.float32(0.1), scl=cloud))
 
 
 # ---- the handed inputs

@@ -363,3 +363,23 @@ def test_zeros_beside_a_declared_nodata_are_measurements(folder):
     numbers[:, 20:40, 20:40] = 0
     save(folder / "sentinel2_10m.tif", numbers, descriptions=BANDS_10M, nodata=-32768)
     assert (read_sentinel2(folder).bands10[:, 20:40, 20:40] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2])
+def test_an_offset_that_is_given_holds_for_floats_too(tmp_path, scale):
+    numbers = np.where(np.isnan(FINE.values), np.nan, to_int16(FINE.values) + 1000.0) * scale
+    save(tmp_path / "sentinel2_10m.tif", numbers, "float32", BANDS_10M)
+    assert not same_level(read_sentinel2(tmp_path)) and same_level(guide := read_sentinel2(tmp_path, offset=-1000))
+    assert "-1000 is added to its numbers, as asked for" in guide.found[-1]
+
+
+def same_level(guide):
+    return np.nanmax(np.abs(guide.bands10.values - FINE.values)) < 1e-3
+
+
+def test_a_folder_with_the_archive_as_it_came(tmp_path):
+    singles(tmp_path / "S2A_MSIL2A_20230601T101611_N0209_R065_T33UUU_20230601T161611.SAFE")
+    place = tmp_path / "sentinel2"
+    place.mkdir()
+    shutil.make_archive(str(place / "S2A_MSIL2A_20230601T101611_N0209_R065_T33UUU_20230601T161611.SAFE"), "zip", tmp_path, "S2A_MSIL2A_20230601T101611_N0209_R065_T33UUU_20230601T161611.SAFE")
+    assert same(read_sentinel2(place), coarse=False)
