@@ -207,7 +207,7 @@ def checked(scene: Scene, guide: Sentinel2) -> Sentinel2:
             raise ProductError(line)
     return guide
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #3068461b
+# %% ../../nbs/01_scenes/06_pairing.ipynb #5c654541
 def _guides_in(folder: Path) -> list[Path]:
     "Sentinel-2 files in a folder: its folder `sentinel2`, or else products, or else the folder itself, with a stack of this package or files named by band."
     if (folder / "sentinel2").is_dir():
@@ -265,7 +265,7 @@ def find_guide(product) -> Path:
     raise ProductError(f"{product}: its partner is missing, there is no Sentinel-2 product beside it and no {looked}; name the Sentinel-2 files (--sentinel2), or fetch "
                        "them (scrape-sentinel2).")
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #0d21de3f
+# %% ../../nbs/01_scenes/06_pairing.ipynb #a8ba5a84
 def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene, Sentinel2]:
     """Open a scene and its guide.
 
