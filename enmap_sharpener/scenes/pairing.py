@@ -231,7 +231,7 @@ def _places(product: Path) -> list[Path]:
     others = [f for f in list_files(product.parent, 0) if is_archive(f) and not is_sentinel2_name(file_name(f)) and Path(f) != product]
     return [product.parent / file_name(product).split(".")[0], *([] if others else [product.parent])]
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #38c487ea
+# %% ../../nbs/01_scenes/06_pairing.ipynb #690ab1bf
 def find_guide(product) -> Path:
     """Where the Sentinel-2 files of a product lie, if they are not named.
 
