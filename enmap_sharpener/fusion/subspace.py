@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CONSISTENT', 'OWN', 'band_noise', 'DetectorModel', 'expand', 'SubspaceModel', 'fit_subspace']
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #0636cd2f
+# %% ../../nbs/05_fusion/09_subspace.ipynb #2433c3bc
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ from .pair import Pair, complete, interpolate
 from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .tuning import DEFAULT, Tuning
+
+_log = logging.getLogger(__name__)
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #bc0b08cf
 FEWEST, MEDIAN_OF_SPREAD = 50, 0.6745
@@ -312,7 +315,7 @@ LEAST_SIGNAL = 0.02
 NOISE_ALONE, NOISE_RATIO, LEAST_NOISE = 4.0, 1.5, 0.005
 """The guide's relative noise in the regression: so many times that found one scale down, with the 10 m bands alone and with all; and the least in the SWIR."""
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #9c16b3b6
+# %% ../../nbs/05_fusion/09_subspace.ipynb #3748642a
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])     # noise to signal of the noise filters that components choose from
 
 CONSISTENT, OWN = (0.0015, 1.5, 4), (0.005, 2.5, 4)
@@ -356,7 +359,7 @@ def _with_smoothers(d, fitted, samples):
     return replace(d, smoothers=[(component[level == k].tolist(), d.see.smoother(np.sqrt(1 + _NUGGETS[k]) - 1, length=SMOOTH_LENGTH)) for k in np.unique(level)])
 
 
-def fit_subspace(pair, threads=1, say=None, tuning=DEFAULT, measured=None):
+def fit_subspace(pair, threads=1, tuning=DEFAULT, measured=None):
     """Measure a pair and fit the fusion.
 
     Parameters
@@ -365,8 +368,6 @@ def fit_subspace(pair, threads=1, say=None, tuning=DEFAULT, measured=None):
         The two sensors.
     threads : int
         Threads to use.
-    say : callable, optional
-        Called with a text at each step.
     tuning : Tuning
         Thresholds and sizes.
     measured : Measured, optional
@@ -379,11 +380,10 @@ def fit_subspace(pair, threads=1, say=None, tuning=DEFAULT, measured=None):
 
     The errors are those of `measure_pair`.
     """
-    measured = measured or measure_pair(pair, threads, say, tuning=tuning)
-    say = say or (lambda text: None)
-    say("making the guide")
+    measured = measured or measure_pair(pair, threads, tuning=tuning)
+    _log.info("making the guide")
     raw = measured.fine_guide(threads)
-    say("fitting the spectra")
+    _log.info("fitting the spectra")
     return _fit_spectra(measured, raw, threads)
 
 

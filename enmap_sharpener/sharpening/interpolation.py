@@ -111,22 +111,22 @@ class InterpolationModel:
         """Size of an EnMAP pixel [fine pixels]."""
         return self.pair.coarse.cols.step / self.pair.fine.cols.step
 
-# %% ../../nbs/09_sharpening/01_interpolation.ipynb #31c7dc55
+# %% ../../nbs/09_sharpening/01_interpolation.ipynb #ac2c4263
 def _interpolated(pair, stencil, unsharp=0.0):
     "A pair interpolated by a stencil along rows and along columns."
     return InterpolationModel(pair, Observation(*(stencil(a, b) for a, b in zip(axes(pair.coarse), axes(pair.fine), strict=True))), unsharp)
 
 
-def fit_bilinear(pair, threads=1, progress=None, tuning=DEFAULT):
+def fit_bilinear(pair, threads=1, tuning=DEFAULT):
     """Bilinear interpolation of a pair; nothing is measured."""
     return _interpolated(pair, linear_stencil)
 
 
-def fit_cubic(pair, threads=1, progress=None, tuning=DEFAULT):
+def fit_cubic(pair, threads=1, tuning=DEFAULT):
     """Cubic convolution of a pair; nothing is measured."""
     return _interpolated(pair, cubic_stencil)
 
 
-def fit_unsharp(pair, threads=1, progress=None, tuning=DEFAULT):
+def fit_unsharp(pair, threads=1, tuning=DEFAULT):
     """Bilinear interpolation of a pair with an unsharp mask; nothing is measured."""
     return _interpolated(pair, linear_stencil, unsharp=1.0)

@@ -39,7 +39,7 @@ class Method(Protocol):
         how the scene is cut into windows.
         """
 
-# %% ../../nbs/09_sharpening/00_methods.ipynb #b50801c6
+# %% ../../nbs/09_sharpening/00_methods.ipynb #71f440e5
 METHODS = {
     "subspace": "enmap_sharpener.fusion.subspace:fit_subspace",
     "bilinear": "enmap_sharpener.sharpening.interpolation:fit_bilinear",
@@ -49,7 +49,7 @@ METHODS = {
     "sfim": "enmap_sharpener.sharpening.pansharpening:fit_sfim",
     "mtf-glp": "enmap_sharpener.sharpening.pansharpening:fit_mtf_glp",
 }
-"""Methods by name, the default first: 'module:function', of (pair, threads, progress, tuning)."""
+"""Methods by name, the default first: 'module:function', of (pair, threads, tuning)."""
 
 NETWORKS = {"supermapnet": "enmap_sharpener.sharpening.network:fit_network"}
 """Methods that need a trained network besides; their functions take it first."""

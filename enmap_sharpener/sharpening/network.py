@@ -117,7 +117,7 @@ def _mirrored(window, halo, n):
     index = np.abs(np.arange(window.start - halo, window.stop + halo)) % max(2 * n - 2, 1)
     return np.where(index >= n, 2 * n - 2 - index, index)
 
-# %% ../../nbs/09_sharpening/03_network.ipynb #d5cec752
+# %% ../../nbs/09_sharpening/03_network.ipynb #4561d544
 def _interpolated(pair, detectors):
     """`x1` of the kind 'interpolated': a function of a window, shape (y, x, band), float32 [reflectance]."""
     def read(rows, cols, bands):
@@ -131,9 +131,9 @@ def _interpolated(pair, detectors):
     return Interpolator(read, pair.coarse, pair.fine, detectors)
 
 
-def _subspace(pair, measured, threads, progress):
+def _subspace(pair, measured, threads):
     """`x1` of the kind 'subspace', to 1e-4; NaN where EnMAP measured nothing."""
-    model, every = subspace.fit_subspace(pair, threads, progress, measured.tuning, measured), np.arange(len(pair.bands))
+    model, every = subspace.fit_subspace(pair, threads, measured.tuning, measured), np.arange(len(pair.bands))
 
     def read(rows, cols):
         out = np.full((len(every), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
@@ -261,7 +261,7 @@ class NetworkModel:
             out[..., bands] = weighted(see.part(*near, *fine), x1[..., bands])
         return out
 
-# %% ../../nbs/09_sharpening/03_network.ipynb #ffbb4e2d
+# %% ../../nbs/09_sharpening/03_network.ipynb #dae6d371
 def _scaling(pair, measured, contract, guide, see, most=200_000):
     """`Scaling` of a scene, from at most so many pixels."""
     from enmap_sharpener.model.supermapnet import Scaling
@@ -279,7 +279,7 @@ def _scaling(pair, measured, contract, guide, see, most=200_000):
     return Scaling.measured(contract, np.concatenate(x1), np.concatenate(x))
 
 
-def fit_network(network, pair, threads=1, progress=None, tuning=DEFAULT, memory=2.0):
+def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=2.0):
     """Measure a pair and make a network ready for it.
 
     Parameters
@@ -290,8 +290,6 @@ def fit_network(network, pair, threads=1, progress=None, tuning=DEFAULT, memory=
         The two sensors.
     threads : int
         Threads to measure with; the network has the backend's.
-    progress : callable, optional
-        Called with a text at each step.
     tuning : Tuning
         Thresholds of the measuring.
     memory : float
@@ -311,12 +309,12 @@ def fit_network(network, pair, threads=1, progress=None, tuning=DEFAULT, memory=
     """
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
-    measured = measure_pair(pair, threads, progress, tuning=tuning)
+    measured = measure_pair(pair, threads, tuning=tuning)
     pair = measured.pair
     channels = channels_of(net, name, pair.names, "this scene, whose bands do not see all 20 m bands,")
     detectors = [(bands, see, see.inverse(*CONSISTENT[:2])) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
     guide, contract = _guide(pair, measured, channels, threads), net.contract
-    base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads, progress)
+    base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads)
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": measured.vnir.as_dict(pixel), "SWIR": measured.swir.as_dict(pixel)}, "guide_bands": list(contract.guide),
               "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0}}

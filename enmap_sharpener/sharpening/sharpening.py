@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Block', 'available_threads', 'Sharpened', 'sharpen']
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #73626ea4
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #1f333721
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from .methods import NETWORKS, open_method
 from .network import open_network
 from .quality import measured_pixels, quality_layer
 from ..core.parallel import read_ahead
+
+_log = logging.getLogger(__name__)
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #f3d3e762
 def _chosen(method, model, memory):
@@ -160,8 +163,8 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #a1124415
-def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progress=None, model=None, memory=2.0, tuning=DEFAULT):
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #26f5f686
+def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=2.0, tuning=DEFAULT):
     """Sharpen an EnMAP scene with Sentinel-2.
 
     Parameters
@@ -176,8 +179,6 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
         Output bands, for instance ``"1-10,44"`` or ``"450-700nm"``; all by default.
     threads : int, optional
         As many as there are processors by default.
-    progress : callable, optional
-        Called with a short text at each step of the measurement.
     model : str, Path or SupErMAPnet, optional
         The trained network of the method supermapnet, a `.keras` file.
     memory : float
@@ -210,11 +211,10 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, progre
     fit = _chosen(method, model, memory)
     threads = threads or available_threads()
     index = scene.bands.select(bands)
-    if progress:
-        progress("reading")
+    _log.info("reading")
     pair = Pair(scene, guide, threads)
     with threadpool_limits(1):
-        fitted = fit(pair, threads, progress, tuning)
+        fitted = fit(pair, threads, tuning)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))
     return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads, tuning)
