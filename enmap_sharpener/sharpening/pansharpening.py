@@ -6,7 +6,7 @@
 __all__ = ['GUIDE', 'seen', 'Moments', 'hypersharpening', 'gram_schmidt', 'PeerModel', 'fit_peer', 'fit_gsa', 'fit_sfim',
            'fit_mtf_glp']
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #e5b6d1a4
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #ce318149
 import logging
 from dataclasses import dataclass, replace
 
