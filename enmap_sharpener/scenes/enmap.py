@@ -161,7 +161,7 @@ def _listed(path: Path) -> list[str]:
         files = list_files(packed[0])
     return files
 
-# %% ../../nbs/01_scenes/04_enmap.ipynb #97c38e1d
+# %% ../../nbs/01_scenes/04_enmap.ipynb #392e9b5d
 def product_folder(path) -> Path:
     "The folder that a product's METADATA.XML lies in, however deep; where that is packed, the folder that was given, or that the archive lies in."
     path = Path(path)

@@ -62,7 +62,7 @@ def on_coarse(image, coarse: Grid) -> np.ndarray:
     out[tuple(inner)] = np.where(share > _WHOLE, seen / np.maximum(share, 0.5), np.nan)
     return out
 
-# %% ../../nbs/01_scenes/06_pairing.ipynb #a342c26a
+# %% ../../nbs/01_scenes/06_pairing.ipynb #f4495f2b
 def _hidden(classes, coarse: Grid) -> np.ndarray:
     "Where Sentinel-2's scene classification finds no clear ground at the centre of a coarse pixel, bool (y, x)."
     rows, cols = (cells_under(a, b) for a, b in zip(axes(Grid.of(classes)), axes(coarse)))
