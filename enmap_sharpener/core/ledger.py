@@ -41,7 +41,7 @@ def digest(files, folder, *more) -> str:
     told = []
     for file in sorted(files):
         status = file.stat()
-        told.append((file.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns))
+        told.append((Path(os.path.relpath(file, folder)).as_posix(), status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([told, *more], sort_keys=True).encode()).hexdigest()[:24]
 
 # %% ../../nbs/00_core/06_ledger.ipynb #0604b086

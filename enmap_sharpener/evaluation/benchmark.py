@@ -26,12 +26,11 @@ from ..core.ledger import digest
 from ..preprocessing.masks import sentinel2_mask
 from ..core.grid import Grid
 from ..core.errors import EnmapError, RequestError
-from ..core.archives import list_files
 from ..core.files import json_values, make_folder, write_text
 from ..reconstruction.output import write_scene
 from .tables import write_results
-from ..scenes.enmap import read_enmap
-from ..scenes.sentinel2 import read_sentinel2
+from ..scenes.finding import source_files
+from ..scenes.pairing import read_pair, reconciled
 from ..sharpening.methods import METHODS, NETWORKS, method_names
 from ..sharpening.sharpening import sharpen
 from .strata import errors_by_stratum, find_strata
@@ -74,9 +73,10 @@ class _Task:
     def sources(self) -> str:
         "Digest of all that decides what the output will be."
         place = self.case.folder.absolute()
-        files = {Path(f).absolute() for f in (*list_files(self.case.product), *list_files(self.case.sentinel2, 6))} - {place / "truth.tif"}
+        files = {f.absolute() for source in (self.case.product, self.case.sentinel2) for f in source_files(source)} - {self.case.truth and self.case.truth.absolute()}
+        asked = () if self.case.offset is None else (self.case.offset,)
         model = digest([self.model], self.model.parent) if self.model and self.method in NETWORKS else None
-        return digest(files, place, self.method, model, __version__)
+        return digest(files, place, self.method, model, __version__, *asked)
 
     @property
     def there(self) -> str:
@@ -267,7 +267,8 @@ class _Sources:
 
     @cached_property
     def pair(self):
-        return read_enmap(self.case.product), read_sentinel2(self.case.sentinel2)
+        scene, guide = read_pair(self.case.product, self.case.sentinel2, self.case.offset)
+        return scene, reconciled(scene, guide)
 
     @cached_property
     def parts(self):

@@ -6,13 +6,22 @@
 __all__ = ['Case', 'find_cases']
 
 # %% ../../nbs/11_evaluation/08_cases.ipynb #234d4d4b
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ProductError, RequestError
+from ..core.files import read_json
+from ..scenes.enmap import count_products, product_folder
+from ..scenes.finding import find_products, scene_name
+from ..scenes.pairing import find_guide
+from ..scenes.sentinel2_metadata import is_sentinel2_name
 
 # %% ../../nbs/11_evaluation/08_cases.ipynb #3abbc7f7
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Case:
     """Something to try methods on.
@@ -22,9 +31,11 @@ class Case:
     name : str
         The folder's.
     folder, product, sentinel2 : Path
-        The case, the EnMAP product and the folder of the Sentinel-2 files in it.
+        The case (or what it consists of, if that is an archive), the EnMAP product, and the Sentinel-2 files.
     truth : Path or None
         Raster of the true reflectance.
+    offset : float, optional
+        What is added to Sentinel-2's numbers, see `read_sentinel2`.
     """
 
     name: str
@@ -32,32 +43,76 @@ class Case:
     product: Path
     sentinel2: Path
     truth: Path | None
+    offset: float | None = None
 
 
-def _products(folder: Path) -> list[Path]:
-    "Product folders: this one, or those in it."
-    is_product = lambda place: any(p.name.upper().endswith("METADATA.XML") for p in place.iterdir() if p.is_file())  # noqa: E731
-    return [folder] if is_product(folder) else [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".") and is_product(p)]
+def _products(place: Path) -> list[Path]:
+    "Products in a folder, or what was given if it is one itself; none of what is neither."
+    if is_sentinel2_name(place.name):
+        return []
+    try:
+        return find_products(place) if place.is_dir() else [place] if count_products(place) == 1 else []
+    except ProductError:
+        return []
 
 
-def _case(folder: Path) -> Case | None:
-    "The case that a folder is; None where it is none."
-    products = _products(folder)
+def _guide(place: Path, product: Path) -> Path:
+    "The Sentinel-2 files of a case; ProductError if there are none."
+    for folder in (place / "sentinel2", product / "sentinel2", place):
+        if (folder / "sentinel2_10m.tif").is_file():
+            return folder
+    return find_guide(place)
+
+
+def _truth(place: Path, product: Path) -> Path | None:
+    "The truth of a case: in its folder or beside its product, or in the folder of several simulations if it is this one's."
+    for folder in (place, product.parent):
+        if (folder / "truth.tif").is_file() and place in (folder, *folder.parents):
+            return folder / "truth.tif"
+    around, told = place.parent, {}
+    if (around / "truth.tif").is_file() and (around / "simulation.json").is_file():
+        told = read_json(around / "simulation.json")
+    return around / "truth.tif" if isinstance(told, dict) and told.get("scene") == product.name else None
+
+
+def _case(place: Path, sentinel2: Path | None = None, offset: float | None = None) -> Case | None:
+    "The case that a folder or an archive is; None where it is none. ProductError if only the Sentinel-2 files are missing."
+    products = _products(place)
     if len(products) != 1:
         return None
-    places = [p for p in (folder / "sentinel2", products[0] / "sentinel2", folder) if (p / "sentinel2_10m.tif").is_file()]
-    places += [p for p in (folder / "sentinel2", products[0] / "sentinel2") if p.is_dir()]
-    truth = folder / "truth.tif"
-    return Case(folder.resolve().name, folder, products[0], places[0], truth if truth.is_file() else None) if places else None
+    [product] = products
+    guide = sentinel2 or _guide(place, product)
+    if product != place and product.is_dir() and product_folder(product) != product and product in guide.parents:
+        return None       # a folder around a case, which has product and partner
+    return Case(scene_name(place), place, product, guide, _truth(place, product), offset)
+
+# %% ../../nbs/11_evaluation/08_cases.ipynb #25547a53
+def _cases(folder: Path, offset: float | None) -> list[Case]:
+    "Cases in a folder; ProductError if there is none. Those without a partner are told."
+    found, lacking = [], []
+    for place in sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else ():
+        try:
+            found += [case] if (case := _case(place, offset=offset)) else []
+        except ProductError as error:
+            lacking.append(str(error))
+    if not found:
+        raise ProductError(lacking[0] if lacking else f"{folder}: holds no case; wanted an EnMAP product (METADATA.XML, or its ZIP) and beside or in it sentinel2/, sentinel2_10m.tif or a SAFE product")
+    for told in lacking:
+        _log.warning("%s; it is left out", told)
+    return found
 
 
-def find_cases(folders: Iterable) -> list[Case]:
+def find_cases(folders: Iterable, sentinel2=None, offset: float | None = None) -> list[Case]:
     """Cases in folders.
 
     Parameters
     ----------
     folders : iterable of path
-        Each a case, or a folder of cases.
+        Each a case, a folder of cases, or an EnMAP product in any of its forms.
+    sentinel2 : path, optional
+        The Sentinel-2 files of the one case, where they do not lie in it.
+    offset : float, optional
+        As for `read_sentinel2`, of all of them.
 
     Returns
     -------
@@ -66,19 +121,18 @@ def find_cases(folders: Iterable) -> list[Case]:
     Raises
     ------
     ProductError
-        A folder is not there, or holds no case.
+        A folder is not there, or holds no case, or its Sentinel-2 files are missing.
     RequestError
-        Two cases have one name.
+        Two cases have one name, or Sentinel-2 files are named for more than one.
     """
-    found = []
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise ProductError(f"{folder}: is no folder; a case is a folder with an EnMAP product and Sentinel-2 files")
-        own = _case(folder)
-        cases = [own] if own else [c for c in map(_case, sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))) if c]
-        if not cases:
-            raise ProductError(f"{folder}: holds no case; wanted an EnMAP product (METADATA.XML) and beside or in it sentinel2/ or sentinel2_10m.tif")
-        found += cases
+    found, folders = [], list(map(Path, folders))
+    for folder in folders:
+        if not (folder.is_dir() or folder.is_file() and _products(folder)):
+            raise ProductError(f"{folder}: is no folder and no archive with an EnMAP product; a case is one of them, with Sentinel-2 files")
+        own = _case(folder, sentinel2 and Path(sentinel2), offset)
+        if sentinel2 is not None and (own is None or len(folders) > 1):
+            raise RequestError(f"{sentinel2}: is named as the Sentinel-2 files of {len(folders) if own else len(_products(folder))} cases; name it with one")
+        found += [own] if own else _cases(folder, offset)
     names = [c.name for c in found]
     if twice := [n for n in names if names.count(n) > 1]:
         raise RequestError(f"two cases are named {twice[0]}, and would be written to one folder; rename one of them")

@@ -341,3 +341,22 @@ def test_interruption_leaves_what_was(inputs, tmp_path, run, number, before):
     stdout, stderr = child.communicate(timeout=60)
     assert (child.returncode, stdout, stderr) == (128 + number, "", "enmap-sharpener: interrupted\n")
     assert ({p.name: p.read_bytes() for p in out.iterdir()} == there) if before else not out.exists()
+
+
+# ---- inputs as users have them -----------------------------------------------------------------------------------
+
+def test_the_offset_that_is_given(run, inputs, tmp_path):
+    "Numbers with ESA's 1000 in them give the same result with it taken off; other numbers are refused."
+    assert run(output=tmp_path / "right.tif")[0] == 0
+    rewrite(inputs / "s2/sentinel2_10m.tif", lambda v: np.where(v == -32768, v, v + 1000).astype(v.dtype))
+    assert run("--sentinel2-offset", "-1000", output=tmp_path / "same.tif")[0] == 0
+    with rasterio.open(tmp_path / "right.tif") as a, rasterio.open(tmp_path / "same.tif") as b:
+        np.testing.assert_array_equal(a.read(), b.read())
+    assert run("--sentinel2-offset", "1000")[0] == 2
+
+
+def test_a_partner_that_is_missing(inputs, tmp_path, capfd):
+    shutil.make_archive(str(tmp_path / "scenes/a"), "zip", inputs, SCENE_ID)
+    assert main(["sharpen", str(tmp_path / "scenes/a.zip"), "--output", str(tmp_path / "out.tif")]) == 2
+    err = capfd.readouterr().err
+    assert "a.zip: its partner is missing" in err and f"{tmp_path}/scenes/a/sentinel2" in err and err.count("\n") == 1

@@ -256,3 +256,56 @@ def test_misuse_of_the_command_is_one_line(arguments, words, tmp_path, capfd, mo
     assert main(["evaluate", *arguments]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err and not list(tmp_path.iterdir())
+
+
+# ---- cases as they come ------------------------------------------------------------------------------------------
+
+SAFE = "S2A_MSIL2A_20230610T101611_N0509_R065_T33UUU_20230610T161611.SAFE"
+
+
+def packed(case, place):
+    "A case whose product is in the ZIP of an order, its Sentinel-2 files beside it under the name of a product, and the truth."
+    original = find_cases([case])[0]
+    (place / "order").mkdir(parents=True)
+    shutil.copytree(original.product, place / "order/ENMAP.HSI.L2A" / original.product.name, ignore=shutil.ignore_patterns("sentinel2"))
+    shutil.make_archive(str(place / "dims_op_oc_oc-en_700000001_1"), "zip", place / "order")
+    shutil.rmtree(place / "order")
+    shutil.copytree(original.sentinel2, place / SAFE)
+    shutil.copy(original.truth, place)
+    return place
+
+
+def test_a_packed_product_beside_its_partner_is_a_case(cases, tmp_path):
+    place = packed(cases / "case_1", tmp_path / "packed")
+    [case] = find_cases([place])
+    assert (case.name, case.product.name, case.sentinel2.name, case.truth) == ("packed", "dims_op_oc_oc-en_700000001_1.zip", SAFE, place / "truth.tif")
+    scores = [run_benchmark(find_cases([folder]), ["cubic"], tmp_path / "out", threads=1) for folder in (place, cases / "case_1", place)]
+    assert [len(r.done) for r in scores] == [1, 1, 0] and len(scores[2].already) == 1
+    a, b = (json.loads((tmp_path / "out" / name / "cubic.scores.json").read_text())["scores"] for name in ("packed", "case_1"))
+    assert a == b
+    touch(place / SAFE / "sentinel2_10m.tif")
+    assert run_benchmark(find_cases([place]), ["cubic"], tmp_path / "out", threads=1).done
+
+
+def test_the_partner_of_a_case_is_named(cases, tmp_path, capfd):
+    one, two = (c.sentinel2 for c in find_cases([cases]))
+    for place in (cases / "case_1", find(cases / "case_1", "ENMAP01"), find(cases / "case_1", "METADATA.XML")):
+        assert [c.sentinel2 for c in find_cases([place], two)] == [two]
+    with pytest.raises(RequestError, match="of 2 cases; name it with one"):
+        find_cases([cases], two)
+    with pytest.raises(RequestError, match="of 2 cases"):
+        find_cases([cases / "case_1", cases / "case_2"], two)
+    shutil.rmtree(one)
+    with pytest.raises(ProductError, match="case_1: its partner is missing, there is no Sentinel-2 product beside it and no .*sentinel2"):
+        find_cases([cases / "case_1"])
+    assert [c.name for c in find_cases([cases])] == ["case_2"]        # and the other is told
+    arguments = ["evaluate", "--methods", "cubic", "--case", str(cases / "case_1"), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 2 and "its partner is missing" in capfd.readouterr().err
+    assert main([*arguments, "--sentinel2", str(two)]) == 0
+    assert main(["evaluate", str(tmp_path / "out/case_1/cubic.tif"), "--truth", str(cases / "case_1/truth.tif"), "--sentinel2", str(two)]) == 2
+    assert "--sentinel2 goes with --methods and --case" in capfd.readouterr().err
+
+
+def test_an_offset_is_another_input(cases, tmp_path):
+    results = [run_benchmark(find_cases([cases / "case_1"], offset=offset), ["gsa"], tmp_path / "out", threads=1) for offset in (None, 0, -1000, -1000, None)]
+    assert [len(r.already) for r in results] == [0, 0, 0, 1, 0]
