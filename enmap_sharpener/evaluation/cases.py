@@ -86,7 +86,7 @@ def _case(place: Path, sentinel2: Path | None = None, offset: float | None = Non
         return None       # a folder around a case, which has product and partner
     return Case(scene_name(place), place, product, guide, _truth(place, product), offset)
 
-# %% ../../nbs/11_evaluation/08_cases.ipynb #25547a53
+# %% ../../nbs/11_evaluation/08_cases.ipynb #45508e31
 def _cases(folder: Path, offset: float | None) -> list[Case]:
     "Cases in a folder; ProductError if there is none. Those without a partner are told."
     found, lacking = [], []
