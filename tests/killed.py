@@ -46,7 +46,7 @@ def write_store(kind, folder, die=None):
     if die is not None:
         renames, real = [], os.replace
         def replace(a, b):
-            if str(a).endswith(".part") and Path(a).is_dir() or Path(b).name.endswith(".old"):
+            if Path(a).parent.name.endswith(".part") and Path(a).is_dir() or Path(b).name.endswith(".old"):
                 renames.append(a)
                 if len(renames) > die:
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['sharpen_tiles', 'reconstruct']
 
-# %% ../../nbs/15_cli/06_networks.ipynb #86a203ee
+# %% ../../nbs/15_cli/06_networks.ipynb #66097ee4
 from pathlib import Path
 
 from ..core.errors import UsageError, require_extra
-from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Compression, Flag, Limits, Session
+from .terminal import LIMITS, SESSION, Compression, Flag, Limits, Session
+from ..model.memory import BACKEND_GB, MAPS_GB
 
 # %% ../../nbs/15_cli/06_networks.ipynb #e62c5fd5
 def sharpen_tiles(

@@ -75,7 +75,7 @@ def read_json(path):
     except (ValueError, RecursionError):
         raise ProductError(f"{path}: is no JSON file; get it again, or delete it.") from None
 
-# %% ../../nbs/00_core/01_files.ipynb #1832a60b
+# %% ../../nbs/00_core/01_files.ipynb #4cf47e63
 _OLD = ".old"      # what `whole` adds to the name of a folder that it replaces
 _LONGEST = 200     # characters of a name that go into the hidden one; file systems allow 255
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part"       # what `whole` makes
@@ -87,11 +87,11 @@ def is_unfinished(path) -> bool:
     return bool(_UNFINISHED.fullmatch(Path(path).name))
 
 
-def sweep_unfinished(folder):
-    "Remove what killed runs have left half-written in a folder, not in those below it. Only for who has it alone, see `locked`."
-    folder = Path(folder)
+def sweep_unfinished(folder, name=None):
+    "Remove what killed runs have left half-written in a folder, not in those below it; of one `name`, or all. Only for who has it alone, see `locked`."
+    folder, mine = Path(folder), f".{name[:_LONGEST]}." if name else "."
     for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
-        if is_unfinished(path) and not path.is_symlink():
+        if is_unfinished(path) and path.name.startswith(mine) and not path.is_symlink():
             _give_back(path)
             discard(path)
 

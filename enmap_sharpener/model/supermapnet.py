@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['keras', 'Contract', 'Scaling', 'InjectedConv3D', 'DetailLayer', 'SupErMAPnet', 'load_model', 'save_model']
 
-# %% ../../nbs/07_model/00_supermapnet.ipynb #7036950a
+# %% ../../nbs/07_model/00_supermapnet.ipynb #5c1eaaa1
 import json
 import logging
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ModelError
+from ..core.files import make_folder, write_file
 
 # %% ../../nbs/07_model/00_supermapnet.ipynb #150f5569
 def _keras():
@@ -299,7 +300,7 @@ class SupErMAPnet(keras.Model):
         "What it takes to make it again."
         return {**super().get_config(), **self.settings, "contract": asdict(self.contract)}
 
-# %% ../../nbs/07_model/00_supermapnet.ipynb #68266b9e
+# %% ../../nbs/07_model/00_supermapnet.ipynb #d6efa52c
 def load_model(path):
     """A network from a `.keras` file.
 
@@ -333,8 +334,5 @@ def load_model(path):
 
 def save_model(net, path):
     "Save a network whole or not at all, as a `.keras` file."
-    path = Path(path)
-    part = path.with_name(f".{path.stem}.part.keras")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    net.save(part)
-    os.replace(part, path)
+    make_folder(Path(path).parent)
+    write_file(path, net.save)

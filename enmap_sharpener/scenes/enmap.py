@@ -7,9 +7,7 @@ __all__ = ['QUALITY_LAYERS', 'MARKED', 'QualityLayer', 'Scene', 'product_folder'
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #76269beb
 import logging
-import os
 import re
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from rasterio.windows import Window
 
 from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
-from ..core.files import file_name, read_bytes
+from ..core.files import file_name, make_folder, read_bytes, whole
 from ..core.grid import Grid, axes, scattered_windows, windows
 from ..core.raster import NODATA, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
@@ -329,7 +327,7 @@ def _quality(files: dict, cube: xr.DataArray, path: Path) -> dict:
         layers[name] = (raster if name == "pixelmask" else raster[0].drop_vars("band")).rename(name)
     return layers
 
-# %% ../../nbs/01_scenes/04_enmap.ipynb #3756707b
+# %% ../../nbs/01_scenes/04_enmap.ipynb #0bc2f6c6
 def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: SceneMetadata | None = None,
                 quality: dict | None = None, grid=None, cog_names: bool = False, overwrite: bool = False) -> Path:
     """Write an EnMAP L2A product.
@@ -367,11 +365,12 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
     OutputError
         The product exists already, or cannot be written; nothing is left behind.
     """
-    target, part = Path(folder) / scene_id, Path(folder) / f".{scene_id}.{os.getpid()}.part"
+    target = Path(folder) / scene_id
     if target.exists() and not overwrite:
         raise OutputError(f"{target}: exists already; choose another folder or allow overwriting.")
-    try:
-        part.mkdir(parents=True)
+    make_folder(folder)
+    with whole(target) as part:
+        part.mkdir()
         suffix = "_COG.TIF" if cog_names else ".TIF"
         place = dict(crs=cube.rio.crs, transform=cube.rio.transform(), shape=cube.shape[1:]) if grid is None else dict(
             crs=grid.crs, transform=grid.transform, shape=(grid.ny, grid.nx))
@@ -380,14 +379,6 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
         metadata = replace(metadata or SceneMetadata(scene_id), id=scene_id)
         (part / f"{scene_id}-METADATA.XML").write_bytes(metadata_xml(
             metadata, replace(bands, good=count > 0), **place, image=f"{scene_id}-SPECTRAL_IMAGE{suffix}", statistics=(mean, std)))
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{target}: cannot be written ({reason}); check that the folder is writable and has space.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return target
 
 

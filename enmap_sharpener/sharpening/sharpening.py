@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Block', 'available_threads', 'Sharpened', 'sharpen']
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #1f333721
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #5922a348
 import logging
 import os
 import threading
@@ -20,6 +20,7 @@ from ..fusion.pair import Pair
 from ..core.errors import EnmapError
 from ..core.raster import NODATA, SCALE
 from ..fusion.tuning import DEFAULT
+from ..model.memory import MAPS_GB
 from .methods import NETWORKS, open_method
 from .network import open_network
 from .quality import measured_pixels, quality_layer
@@ -163,8 +164,8 @@ def _middle(stencil, window, most):
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #26f5f686
-def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=2.0, tuning=DEFAULT):
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #9094f727
+def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=MAPS_GB, tuning=DEFAULT):
     """Sharpen an EnMAP scene with Sentinel-2.
 
     Parameters

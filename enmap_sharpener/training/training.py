@@ -9,7 +9,6 @@ __all__ = ['RANGES', 'THESIS', 'QUICK', 'ssim', 'mae', 'mse', 'psnr', 'error_var
 # %% ../../nbs/08_training/00_training.ipynb #805ac868
 import json
 import logging
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -256,7 +255,7 @@ class _Batches(keras.utils.PyDataset):
         chosen = self.order[i * self.size:(i + 1) * self.size]
         return self.tiles.batch(chosen, rng, self.recipe.spectral_window, self.recipe.variation if self.training else None)
 
-# %% ../../nbs/08_training/00_training.ipynb #a4882379
+# %% ../../nbs/08_training/00_training.ipynb #0a5e4e96
 class _Run:
     "A training run: network, optimiser, and the file that holds its state."
 
@@ -272,9 +271,8 @@ class _Run:
         "Write the state whole or not at all."
         variables = [np.asarray(v) for v in self.optimizer.variables]
         arrays = {f"{kind}{i}": a for kind, parts in (("w", self.net.get_weights()), ("o", variables), ("b", self.best)) for i, a in enumerate(parts)}
-        part = self.path.with_name(".checkpoint.part.npz")
-        np.savez(part, state=json.dumps({**self.state, "recipe": _plain(self.recipe)}), **arrays)
-        os.replace(part, self.path)
+        state = json.dumps({**self.state, "recipe": _plain(self.recipe)})
+        write_file(self.path, lambda part: np.savez(part, state=state, **arrays))
 
     def load(self):
         "Take up the state of a run with the same recipe; ModelError if it is another's."

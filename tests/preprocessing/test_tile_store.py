@@ -537,7 +537,7 @@ def test_numpy_files_that_cannot_be(stores, tmp_path, monkeypatch):
     with pytest.raises(ProductError, match="no training tiles"):
         export_numpy(stores / "prediction.zarr", tmp_path / "npy")
     def full(file, values):
-        file.write(b"half")
+        Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OutputError, match="No space left"):

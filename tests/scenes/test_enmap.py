@@ -151,7 +151,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, fault):
 
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made a folder"):
         product(tmp_path / "file")
 
 

@@ -20,6 +20,7 @@ pytest.importorskip("keras")
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import EnmapError, ModelError, OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.model import memory
 from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, keras, save_model
 from enmap_sharpener.preprocessing.tile_store import open_store, write_prediction_store
 from enmap_sharpener.reconstruction import tiled_inference as tiles
@@ -186,7 +187,7 @@ def test_mirror():
 
 def test_memory_bounds_the_tile():
     net = SupErMAPnet()
-    sides = [networks.tile_side(net, 224, m) for m in (0.01, 1, 4, 1000)]
+    sides = [memory.tile_side(net, 224, m) for m in (0.01, 1, 4, 1000)]
     assert sides[0] == 2 * net.reach[0] + 8 and sides == sorted(sides)
     assert sides[-1] ** 2 * 224 * 64 < 2**31
 
