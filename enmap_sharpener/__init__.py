@@ -20,7 +20,7 @@ if TYPE_CHECKING:    # for editors and type checkers: the same names as in the t
     from .scenes.enmap import read_enmap as read_enmap
     from .scenes.sentinel2 import read_sentinel2 as read_sentinel2
     from .scraping.bulk import download_scenes as download_scenes
-    from .scraping.dlr_search import search as search_scenes
+    from .scraping.dlr_search import search_scenes as search_scenes
     from .scraping.services import fetch_partners as fetch_partners
     from .sharpening.sharpening import sharpen as sharpen
     from .simulation.scene import simulate as simulate
@@ -35,7 +35,7 @@ _PLACES = {    # name: where it is made; no room is called like it
     "read_cube": "scenes.cubes:read_cube",
     "read_enmap": "scenes.enmap:read_enmap",
     "read_sentinel2": "scenes.sentinel2:read_sentinel2",
-    "search_scenes": "scraping.dlr_search:search",
+    "search_scenes": "scraping.dlr_search:search_scenes",
     "sharpen": "sharpening.sharpening:sharpen",
     "simulate": "simulation.scene:simulate",
     "simulate_pair": "simulation.scene:simulate_pair",

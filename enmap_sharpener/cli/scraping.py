@@ -29,7 +29,7 @@ def _netrc(env: dict[str, str]) -> Path:
     "The file of logins that other programs use too."
     return Path(env.get("NETRC") or Path.home() / ".netrc")
 
-# %% ../../nbs/15_cli/03_scraping.ipynb #fae9aee9
+# %% ../../nbs/15_cli/03_scraping.ipynb #d42ada24
 def scrape(
     *, enmap_dir: Path, date_time: str, bbox: tuple[float, float, float, float] | None = None, intersects: Path | None = None,
     max_cloud_cover: float = 70, max_scenes: int = 1000, start_index: int = 0, timestamps_file: Literal["0", "1", "2"] = "0",
@@ -75,12 +75,12 @@ def scrape(
     """
     need_extra("scrape", "scrape")
     from enmap_sharpener.scraping import services as scraping
-    from enmap_sharpener.scraping.dlr_search import search
+    from enmap_sharpener.scraping.dlr_search import search_scenes
     from enmap_sharpener.scraping.bulk import download_scenes
     session.start()
     threads, env, area = limits.threads(), environment(session, session_token), _area(bbox, intersects)
     with session.progress("Searching") as progress:
-        catalogue = search(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
+        catalogue = search_scenes(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
                            url=scraping.DlrAddresses.find(env).enmap_catalogue_url, collection=collection, progress=progress)
     if dry_run:
         return _show(catalogue, env)

@@ -88,7 +88,7 @@ def _ready(limits: Limits, gpus: list[int] | None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
 
-# %% ../../nbs/15_cli/07_training.ipynb #d4b9e966
+# %% ../../nbs/15_cli/07_training.ipynb #7e58529d
 def search(
     *, train_data_dir: Path, output_dir: Path, trials: int = 20, recipe: Literal["thesis", "quick"] = "quick", epochs: int | None = None,
     batch_size: int | None = None, spectral_window: int | None = None, gpus: Annotated[list[int] | None, Several] = None, seed: int = 0,
@@ -122,5 +122,5 @@ def search(
     from enmap_sharpener.training import hyperparameter_search as tuning
     chosen = _recipe(recipe, epochs=epochs, batch_size=batch_size, spectral_window=spectral_window, seed=seed)
     with session.progress("Searching") as progress:
-        table = tuning.search(train_data_dir, output_dir, chosen, trials=trials, gpus=gpus, progress=progress)
+        table = tuning.search_settings(train_data_dir, output_dir, chosen, trials=trials, gpus=gpus, progress=progress)
     print(table.head(10).to_string(float_format="{:.4g}".format))

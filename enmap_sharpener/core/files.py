@@ -75,7 +75,7 @@ def read_json(path):
     except (ValueError, RecursionError):
         raise ProductError(f"{path}: is no JSON file; get it again, or delete it.") from None
 
-# %% ../../nbs/00_core/01_files.ipynb #ff0b5928
+# %% ../../nbs/00_core/01_files.ipynb #b45b06b0
 _OLD = ".old"      # what `whole` adds to the name of a folder that it replaces
 _LONGEST = 200     # characters of a name that go into the hidden one; file systems allow 255
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part"       # what `whole` makes

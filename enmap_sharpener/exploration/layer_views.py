@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LayerView', 'view_layers', 'map_figure', 'sheet_figure']
 
-# %% ../../nbs/13_exploration/01_layer_views.ipynb #3354edaa
+# %% ../../nbs/13_exploration/01_layer_views.ipynb #df3c1d59
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from ..figures.quicklook import rgb
 from ..figures.style import composite_bands, stretch, styled
 from ..insights.attribution_figures import feature_figure
 from ..sharpening.network import open_network
-from ..insights.attribution import Tile, added, look, nearest, open_tile
+from ..insights.attribution import NetworkTile, added, look, nearest, open_tile
 from ..core.errors import ProductError
 
-# %% ../../nbs/13_exploration/01_layer_views.ipynb #d2485010
+# %% ../../nbs/13_exploration/01_layer_views.ipynb #8d4cb771
 @dataclass(frozen=True, eq=False)
 class LayerView:
     """A network, a tile, and what every layer made of it.
@@ -27,7 +27,7 @@ class LayerView:
     Attributes
     ----------
     net : SupErMAPnet
-    tile : Tile
+    tile : NetworkTile
     layers : dict of ndarray
         Maps by the layer's name: of the guide's branch (y, x, map), of the main branch (y, x, band, map).
     added : ndarray, shape (y, x, band)
@@ -37,7 +37,7 @@ class LayerView:
     """
 
     net: object
-    tile: Tile
+    tile: NetworkTile
     layers: dict
     added: np.ndarray
     output: np.ndarray

@@ -6,7 +6,7 @@
 __all__ = ['input_figure', 'feature_figure', 'kernel_figure', 'residual_figure', 'occlusion_figure', 'field_figure',
            'network_figure', 'write_insights']
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #980da26e
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #d3ad879c
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..figures.style import composite_bands, stretch, styled
 from ..model.supermapnet import ops
 from enmap_sharpener.insights.attribution import (
     added,
-    band_table,
+    attribution_table,
     chance,
     extent,
     flat_maps,
@@ -37,14 +37,14 @@ from enmap_sharpener.insights.attribution import (
 from ..core.files import make_folder, write_file
 from ..scenes.guide_bands import SENTINEL2
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #e2f68bb7
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #7cdf96dd
 @styled
 def input_figure(tile, y):
     """A tile's guide and cube and what the network makes of them, as colours that share one stretch.
 
     Parameters
     ----------
-    tile : Tile
+    tile : NetworkTile
     y : ndarray, shape (y, x, band)
         What the network gave.
 
@@ -163,7 +163,7 @@ def _chance_panel(axis, learnt, random):
              title=f"{100 * (learnt > limit).mean():.0f} % of the learnt kernels lie above what 95 % of random ones reach ({limit:.2f})")
     axis.legend()
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #531b4b57
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #10379c53
 @styled
 def residual_figure(net, tile, residual):
     """The residual as pictures and per band.
@@ -171,7 +171,7 @@ def residual_figure(net, tile, residual):
     Parameters
     ----------
     net : SupErMAPnet
-    tile : Tile
+    tile : NetworkTile
     residual : ndarray, shape (y, x, band)
         From `added` [reflectance].
 
@@ -205,14 +205,14 @@ def residual_figure(net, tile, residual):
     axis.legend()
     return figure
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #938bf8b1
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #5837a4d9
 @styled
 def occlusion_figure(tile, change):
     """Heat map of `occlusion`, channel by band, each band's share; and the change itself as curves.
 
     Parameters
     ----------
-    tile : Tile
+    tile : NetworkTile
     change : ndarray, shape (channel, band)
         From `occlusion` [reflectance].
 
@@ -277,7 +277,7 @@ def field_figure(net, field):
     figure.suptitle(f"Receptive field; dashed: reach of the kernels, {far} pixels and {deep} bands")
     return figure
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #4aae0b0f
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #7fa0bdc7
 def _boxes(net, tile):
     "Name -> (column, row, text) of what is drawn."
     s, (ny, nx, channels), bands = net.settings, tile.x.shape, tile.x1.shape[2]
@@ -306,7 +306,7 @@ def network_figure(net, tile):
     Parameters
     ----------
     net : SupErMAPnet
-    tile : Tile
+    tile : NetworkTile
 
     Returns
     -------
@@ -329,14 +329,14 @@ def network_figure(net, tile):
     axis.set_axis_off()
     return figure
 
-# %% ../../nbs/12_insights/01_attribution_figures.ipynb #fdda581e
+# %% ../../nbs/12_insights/01_attribution_figures.ipynb #dde7acd4
 def write_insights(net, tile, output, progress=None):
     """Write all figures and tables.
 
     Parameters
     ----------
     net : SupErMAPnet
-    tile : Tile
+    tile : NetworkTile
     output : str or Path
         A folder; gets `input.png`, `detail_maps.png`, `main_maps.png`, `kernels.png`, `residual.png`, `occlusion.png`, `field.png`,
         `network.png`, `bands.csv` and `kernels.csv`.
@@ -362,6 +362,6 @@ def write_insights(net, tile, output, progress=None):
                "residual": residual_figure(net, tile, residual), "occlusion": occlusion_figure(tile, change),
                "field": field_figure(net, receptive_field(net)), "network": network_figure(net, tile)}
     kernels = match_operators(np.asarray(ops.convert_to_numpy(net.detail[0].conv.kernel))).assign(channel=lambda t: np.array(tile.channels)[t.channel])
-    tables = {"bands": band_table(net, tile, residual, change), "kernels": kernels}
+    tables = {"bands": attribution_table(net, tile, residual, change), "kernels": kernels}
     files = [write_file(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png", bbox_inches="tight")) for name, figure in figures.items()]
     return files + [write_file(output / f"{name}.csv", lambda part, t=table: t.to_csv(part, index=False, float_format="%.6g")) for name, table in tables.items()]

@@ -6,7 +6,7 @@
 __all__ = ['tile_starts', 'tile_corners', 'tile_encoding', 'amend', 'write_store', 'write_wald_store', 'write_prediction_store',
            'open_store', 'store_grid', 'assemble']
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #fa7a2501
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #255b2969
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +108,7 @@ def _all_bands(values, good):
     out[..., good] = to_int16(values)
     return out
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #e39d983c
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #2c250f50
 def _write_tiles(group, source, corners, tile, threads, progress):
     """Fill a store; share of valid pixels in its tiles."""
     good = source.aligned.pair.scene.bands.good

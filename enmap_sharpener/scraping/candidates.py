@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASS_MINUTES', 'DECAY_DAYS', 'LEAST_OVERLAP', 'LEAST_CLEAR', 'RULE', 'Acquisition', 'TileItem', 'read_tile_item',
-           'passes', 'with_look', 'Ranked', 'rank', 'refusal', 'score']
+           'passes', 'with_look', 'Ranked', 'rank', 'refusal', 'acquisition_score']
 
 # %% ../../nbs/04_scraping/10_candidates.ipynb #c195b580
 import re
@@ -207,7 +207,7 @@ def with_look(acquisition: Acquisition, scl: np.ndarray, angles: dict, inside: n
     return replace(acquisition, overlap=float(seen.sum() / inside.sum()), cloud=cloud, **angles,
                    extra=acquisition.extra | {"looked": True, "tile_cloud": acquisition.cloud})
 
-# %% ../../nbs/04_scraping/10_candidates.ipynb #a987e106
+# %% ../../nbs/04_scraping/10_candidates.ipynb #d3872b7f
 DECAY_DAYS, LEAST_OVERLAP, LEAST_CLEAR = 15.0, 0.5, 0.1
 RULE = (f"share of the scene seen clear x exp(-|days apart| / {DECAY_DAYS:g}); refused below {LEAST_OVERLAP:.0%} seen "
         f"or {LEAST_CLEAR:.0%} clear")
@@ -235,7 +235,7 @@ def rank(acquisitions, max_days: float = 15) -> list[Ranked]:
     list of Ranked
         All of them; the refused ones at the end with score 0.
     """
-    worth = sorted(((score(a, max_days), _worth(a), a) for a in acquisitions), key=lambda w: (-w[0], -w[1], w[2].start))
+    worth = sorted(((acquisition_score(a, max_days), _worth(a), a) for a in acquisitions), key=lambda w: (-w[0], -w[1], w[2].start))
     good = [(s, a) for s, _, a in worth if s]
     return [Ranked(s, a, _why(n, good) if s else f"refused: {refusal(a, max_days)}") for n, (s, _, a) in enumerate(worth)]
 
@@ -254,7 +254,7 @@ def refusal(a: Acquisition, max_days: float) -> str:
     return f"{a.clear:.0%} of the scene is clear, {LEAST_CLEAR:.0%} is wanted" if a.clear < LEAST_CLEAR else ""
 
 
-def score(a: Acquisition, max_days: float) -> float:
+def acquisition_score(a: Acquisition, max_days: float) -> float:
     "What an acquisition is worth by the rule, 0 if it is refused."
     return 0.0 if refusal(a, max_days) else _worth(a)
 

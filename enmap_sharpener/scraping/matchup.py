@@ -6,7 +6,7 @@
 __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look_grid', 'scene_footprint', 'choose',
            'fetch_partner', 'enmap_angles']
 
-# %% ../../nbs/04_scraping/11_matchup.ipynb #1a1bda7d
+# %% ../../nbs/04_scraping/11_matchup.ipynb #2e9e791f
 import logging
 import shutil
 from dataclasses import replace
@@ -22,7 +22,7 @@ import xarray as xr
 from rasterio.features import geometry_mask
 
 from ..core.errors import GridError, OutputError, PartnerError, ProductError
-from .candidates import LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, score, with_look
+from .candidates import LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, acquisition_score, with_look
 from ..core.grid import Axis, Grid
 from ..core.files import discard, make_folder, read_json, write_json
 from ..core.raster import NODATA, create_raster, open_raster, opened
@@ -136,13 +136,13 @@ def _inside(footprint, grid: Grid) -> np.ndarray:
     "Which pixels of a grid lie in a footprint, bool (y, x)."
     return geometry_mask([_warped(footprint, 4326, grid.crs)], grid.shape, grid.transform, all_touched=True, invert=True)
 
-# %% ../../nbs/04_scraping/11_matchup.ipynb #f00727b7
+# %% ../../nbs/04_scraping/11_matchup.ipynb #b12bb49f
 MOST_LOOKS = 12     # of the acquisitions that promise most
 
 
 def _hope(a: Acquisition, days: float) -> float:
     "What an acquisition would be worth without any cloud."
-    return score(replace(a, cloud=0.0), days)
+    return acquisition_score(replace(a, cloud=0.0), days)
 
 
 def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: float = 15, tell=None) -> list[Ranked]:
@@ -181,7 +181,7 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
         if tell:
             tell(f"clouds over the scene on {a.date}")
         hopes[n] = with_look(a, *provider.look(a, coarse), inside)
-        best = max(best, score(hopes[n], days))
+        best = max(best, acquisition_score(hopes[n], days))
     ranking = rank(hopes, days)
     if not ranking or not ranking[0].score:
         told = f"the best of {len(ranking)}, {ranking[0].acquisition.date}, is {ranking[0].why}" if ranking else "there is none at all"

@@ -6,7 +6,7 @@
 __all__ = ['Simulation', 'enmap_image', 'enmap_quality', 'sentinel2_images', 'sentinel2_classes', 'truth_image', 'scene_metadata',
            'simulate_pair', 'SimulatedPaths', 'simulate']
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #c62ef370
+# %% ../../nbs/03_simulation/03_scene.ipynb #d96cb9ea
 import json
 import os
 import shutil
@@ -27,7 +27,7 @@ from rasterio.windows import Window
 from ..scenes.guide_bands import SENTINEL2
 from . import sensors
 from .landscape import landscape
-from .materials import MATERIALS, SUN_ZENITH, expand
+from .materials import MATERIALS, SUN_ZENITH, mix
 from ..scenes.metadata import SceneMetadata
 from ..core.grid import Axis, Grid, windows
 from ..core.errors import GridError, OutputError
@@ -149,7 +149,7 @@ class Simulation:
         place = {"enmap": self.clouds and (0.62, 0.42), "sentinel2": self.sentinel2_clouds and (0.45, 0.7)}[sensor]
         return sensors.Cloud([n * 10.0 for n in self.ground.shape], self.seed, place) if place else None
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #2fa938ba
+# %% ../../nbs/03_simulation/03_scene.ipynb #3d507c46
 def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
     """What EnMAP measures, in chunks of `chunk` pixels a side.
 
@@ -169,7 +169,7 @@ def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image = np.empty((len(bands), rows.stop - rows.start, cols.stop - cols.start), "float32")
         for detector, matrices in optics.items():
             own = bands.detector == detector
-            image[own] = expand(sensors.look(land.abundances, *matrices, (rows, cols)), spectra[:, own])
+            image[own] = mix(sensors.see(land.abundances, *matrices, (rows, cols)), spectra[:, own])
         if cloud:
             image = cloud.over(image, simulation.metres(grid.rows, rows), simulation.metres(grid.cols, cols), bands.wavelength)
         if simulation.noise:
@@ -197,7 +197,7 @@ def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
     nothing = {"classes": 3}
     return {name: np.where(simulation.seen, layer, nothing.get(name, 0)).astype("uint8") for name, layer in layers.items()}
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #3f56a71b
+# %% ../../nbs/03_simulation/03_scene.ipynb #e9ce4d1f
 def sentinel2_images(simulation: Simulation, chunk: int = 2 * sensors.TILE) -> tuple[xr.DataArray, xr.DataArray]:
     """What Sentinel-2 measures at 10 m and at 20 m, in chunks of `chunk` pixels a side.
 
@@ -219,7 +219,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
 
     def window(rows, cols):
         y, x = simulation.metres(grid.rows, rows), simulation.metres(grid.cols, cols)
-        image = expand(sensors.look(lambda *part: land.abundances(*part, day.states), *optics, (rows, cols)), spectra)
+        image = mix(sensors.see(lambda *part: land.abundances(*part, day.states), *optics, (rows, cols)), spectra)
         image = day.light(image, names, y, x)
         if cloud:
             image = cloud.over(image, y, x, centres)
@@ -227,8 +227,6 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
         return (image + sigma * sensors.normal_tiles([simulation.seed, stream], len(names), rows, cols)).astype("float32")
 
     return sensors.lazy_image(window, grid, len(names), chunk, band=list(names))
-
-
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #1bfd25ab
 def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
@@ -245,7 +243,7 @@ def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
         classes = np.select([opacity > 0.6, opacity > 0.15, shadow > 0.15], [9, 8, 3], classes)
     return grid.georeference(classes.astype("uint8"))
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #1e146313
+# %% ../../nbs/03_simulation/03_scene.ipynb #cb74f634
 def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
     """What a perfect sharpener would find, in chunks of `chunk` pixels a side.
 
@@ -261,7 +259,7 @@ def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
 
     def window(rows, cols):
         inner = (slice(w.start + _BEYOND, w.stop + _BEYOND) for w in (rows, cols))
-        image = expand(land.abundances(*inner), spectra)
+        image = mix(land.abundances(*inner), spectra)
         image[~bands.good] = np.nan
         image[:, ~seen[rows, cols]] = np.nan
         return image

@@ -206,8 +206,8 @@ def test_real_services():
     """Searches, sizes and one look, where the environment has credentials."""
     if not (os.environ.get("ENMAP_SHARPENER_NET") and os.environ.get("ENMAP_USERNAME")):
         pytest.skip("needs the network: set ENMAP_SHARPENER_NET, ENMAP_USERNAME and ENMAP_PASSWORD")
-    from enmap_sharpener.scraping.dlr_search import search
-    found = search((11, 47.8, 11.5, 48.2), "2023-06-01/2023-09-30", max_scenes=2).found
+    from enmap_sharpener.scraping.dlr_search import search_scenes
+    found = search_scenes((11, 47.8, 11.5, 48.2), "2023-06-01/2023-09-30", max_scenes=2).found
     with scraping.open_client(os.environ) as client:
         assert all(size > 1e8 for size in scraping.cube_sizes(found, client).values())
 

@@ -8,7 +8,7 @@ from networks import network
 
 from enmap_sharpener.cli import app as cli
 from enmap_sharpener.insights.attribution import (
-    Tile,
+    NetworkTile,
     chance,
     extent,
     match_operators,
@@ -128,7 +128,7 @@ def test_occlusion_finds_the_channel_that_is_used(place, channel):
 
 def test_a_lively_tile_without_nodata_is_taken(place):
     tile = store_tile(network(), place / "wald.zarr")
-    assert isinstance(tile, Tile) and tile.x.shape == (16, 16, 4) and np.isfinite(tile.cube.values).all()
+    assert isinstance(tile, NetworkTile) and tile.x.shape == (16, 16, 4) and np.isfinite(tile.cube.values).all()
     assert 0 < tile.guide.values.mean() < 1 and abs(float(tile.cube.sel(band=30).mean()) - float(tile.guide.values[:3].mean())) < 0.2
 
 

@@ -14,11 +14,11 @@ from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing import quarantine as aside
 from enmap_sharpener.preprocessing.checks import (
     Wanted,
-    align,
     candidates,
     check_folder,
     check_scene,
     clearest,
+    measure_alignment,
     reject,
     rejected,
     restore,
@@ -405,7 +405,7 @@ def test_potsdam_as_a_product(shared, tmp_path, cut, words):
 def test_alignment_of_a_real_pair(shared):
     case = shared / "data/cases/sanfrancisco"
     [product] = [p for p in case.iterdir() if p.is_dir()]
-    found = align(read_enmap(product), read_sentinel2(case))
+    found = measure_alignment(read_enmap(product), read_sentinel2(case))
     assert found.geometry.measured and found.agreement > 0.9 and found.pixels > 4000
 
 

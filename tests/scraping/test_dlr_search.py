@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from enmap_sharpener.core.errors import RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
 from enmap_sharpener.scraping.dlr_items import SceneItem, SearchResult, Skipped, read_scene_item
-from enmap_sharpener.scraping.dlr_search import scenes_table, search
+from enmap_sharpener.scraping.dlr_search import scenes_table, search_scenes
 from enmap_sharpener.scraping.query import parse_box, parse_interval, read_area, to_area
 
 BOX, SUMMER = (10.4, 47.0, 12.8, 48.9), "2022-06-01/2022-09-30"
@@ -32,7 +32,7 @@ def quick(monkeypatch):
 
 
 def find(server, area=BOX, span=SUMMER, **options):
-    return search(area, span, url=server.stac_url, **options)
+    return search_scenes(area, span, url=server.stac_url, **options)
 
 
 def is_one_clear_line(error, *words):
@@ -465,7 +465,7 @@ def test_whole_world_is_one_box():
 def test_refused_before_anybody_is_asked(options):
     with DlrStac() as dlr:
         with pytest.raises(RequestError) as error:
-            search(BOX, SUMMER, **{"url": dlr.stac_url, **options})
+            search_scenes(BOX, SUMMER, **{"url": dlr.stac_url, **options})
         assert is_one_clear_line(error) and not dlr.log
 
 
@@ -501,7 +501,7 @@ def test_nobody_listens():
     with DlrStac() as dlr:
         url = dlr.stac_url
     with pytest.raises(ServiceError) as error:
-        search(BOX, SUMMER, url=url)
+        search_scenes(BOX, SUMMER, url=url)
     assert is_one_clear_line(error, "127.0.0.1", "cannot be reached")
 
 
@@ -522,7 +522,7 @@ def test_no_password_is_sent_or_shown(monkeypatch, tmp_path):
         assert all("authorization" not in request.headers for request in dlr.log + moved.log)
         moved.faults = [404]
         with pytest.raises(ServiceError) as error:
-            search(BOX, SUMMER, url=moved.stac_url.replace("http://", "http://me:secret-word@"))
+            search_scenes(BOX, SUMMER, url=moved.stac_url.replace("http://", "http://me:secret-word@"))
     assert "secret-word" not in str(error.value)
 
 
@@ -539,5 +539,5 @@ def test_table():
 @pytest.mark.skipif("ENMAP_USERNAME" not in os.environ, reason="asks DLR itself; set ENMAP_USERNAME to run it")
 def test_the_real_catalogue(monkeypatch):
     monkeypatch.undo()
-    result = search((10.9, 46.9, 11.5, 47.6), "2023-09-29", max_cloud_cover=20)
+    result = search_scenes((10.9, 46.9, 11.5, 47.6), "2023-09-29", max_cloud_cover=20)
     assert {"032", "033"} <= {s.tile for s in result.found} and all(s.grid and s.epsg == 32632 for s in result.found)

@@ -17,7 +17,7 @@ from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
-from enmap_sharpener.scraping.candidates import Acquisition, TileItem, passes, rank, read_tile_item, score
+from enmap_sharpener.scraping.candidates import Acquisition, TileItem, acquisition_score, passes, rank, read_tile_item
 from enmap_sharpener.scraping.matchup import (
     _windows_of,
     choose,
@@ -84,7 +84,7 @@ def test_the_ranking_follows_the_formula(candidates):
 def test_looking_in_order_of_hope_finds_the_best_of_all(candidates):
     grid = Grid(CRS.from_epsg(32633), Axis(-5_806_140.0, 10.0, 60), Axis(366_000.0, 10.0, 60))
     provider = Memory([acquisition(days, 1.0, told) for days, _, told, _ in candidates], {c[0]: c[3] for c in candidates})
-    everything = [score(acquisition(days, 1.0, true), 15) for days, _, _, true in candidates]
+    everything = [acquisition_score(acquisition(days, 1.0, true), 15) for days, _, _, true in candidates]
     area = shapely.box(13, 52.3, 13.1, 52.4)
     if max(everything) == 0:
         return
