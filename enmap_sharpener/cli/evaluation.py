@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['evaluate', 'indices']
 
-# %% ../../nbs/15_cli/09_evaluation.ipynb #49f58b1b
+# %% ../../nbs/15_cli/09_evaluation.ipynb #8b299a3b
 from pathlib import Path
 from typing import Annotated
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Limits, Session, Several
+from .terminal import LIMITS, SESSION, Limits, Offset, Session, Several
 from ..model.memory import BACKEND_GB, MAPS_GB
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #2bec75ba
 def evaluate(
     file: Path | None = None, /, *, truth: Path | None = None, scene: Path | None = None,
     methods: Annotated[list[str] | None, Several] = None, case: Annotated[list[Path] | None, Several] = None,
-    output: Path = Path("output/evaluation"), model: Path | None = None,
+    sentinel2: Path | None = None, sentinel2_offset: Offset = None, output: Path = Path("output/evaluation"), model: Path | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Judge a sharpened scene, or any methods on any cases.
@@ -34,6 +34,8 @@ def evaluate(
 
         enmap-sharpener evaluate --methods subspace supermapnet --model supErMAPnet.keras --case data/enmap --output output/evaluation
 
+        enmap-sharpener evaluate --methods subspace cubic --case dims_op_oc_oc-en_700000001_1.zip --sentinel2 S2A_MSIL2A_20220724T101611.SAFE
+
     Parameters
     ----------
     file
@@ -45,7 +47,11 @@ def evaluate(
     methods
         Names of methods, see `sharpen`, or of outputs that are there.
     case
-        Folders with an EnMAP product, Sentinel-2 files and perhaps truth.tif, or folders of such.
+        Folders with an EnMAP product (packed or not), Sentinel-2 files and perhaps truth.tif, or folders of such; with --sentinel2 also a product itself.
+    sentinel2
+        Sentinel-2 files of the one case, as for `sharpen`, where they do not lie in it.
+    sentinel2_offset
+        As for `sharpen`, of all cases.
     output
         Folder for the outputs of the methods, scores.csv, scores.md, scores.tex, bands.png and boxes.png.
     model
@@ -55,7 +61,9 @@ def evaluate(
     if (file is None) == (methods is None and case is None):
         raise UsageError("give either FILE.tif with --truth TRUTH.tif, --scene PRODUCT or both, or --methods NAME ... with --case FOLDER ...")
     if file is None:
-        return _compare(methods, case, output, model, limits, session)
+        return _compare(methods, case, output, model, limits, session, sentinel2=sentinel2, offset=sentinel2_offset)
+    if sentinel2 is not None or sentinel2_offset is not None:
+        raise UsageError(f"--sentinel2{'' if sentinel2 is not None else '-offset'} goes with --methods and --case: judging {file} takes no Sentinel-2 files")
     from enmap_sharpener.evaluation.agreement import evaluate_file
     if truth is None and scene is None:
         raise UsageError("nothing to compare with; give --truth TRUTH.tif, --scene PRODUCT, or both")
@@ -64,14 +72,14 @@ def evaluate(
     print(_scores(found))
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #7bd219e4
-def _compare(methods, case, output: Path, model: Path | None, limits: Limits, session: Session) -> None:
+def _compare(methods, case, output: Path, model: Path | None, limits: Limits, session: Session, **partner) -> None:
     "Run and judge methods on cases, print the table, and end with an error where something failed."
     if not methods or not case:
         raise UsageError(f"--{'case FOLDER' if methods else 'methods NAME'} ... is missing; methods are judged on cases")
     from enmap_sharpener.evaluation.benchmark import run_benchmark
     from enmap_sharpener.evaluation.cases import find_cases
     from enmap_sharpener.core.errors import ProductError
-    threads, cases = limits.threads(BACKEND_GB + MAPS_GB if model else 0), find_cases(case)
+    threads, cases = limits.threads(BACKEND_GB + MAPS_GB if model else 0), find_cases(case, **partner)
     with session.progress("Evaluating") as progress:
         report = run_benchmark(cases, methods, output, model=model, threads=threads, progress=progress)
     if report.done or report.already:

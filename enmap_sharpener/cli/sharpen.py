@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['sharpen', 'sharpen_scene']
 
-# %% ../../nbs/15_cli/02_sharpen.ipynb #d95d7676
+# %% ../../nbs/15_cli/02_sharpen.ipynb #06760973
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Compression, Flag, Limits, Session
+from .terminal import LIMITS, SESSION, Compression, Flag, Limits, Offset, Session
 from ..model.memory import BACKEND_GB, MAPS_GB
 from ..sharpening.methods import METHODS, NETWORKS, method_names
 
@@ -21,7 +21,7 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 
 
 def sharpen(
-    product: Path, /, *, output: Path, sentinel2: Path | None = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
+    product: Path, /, *, output: Path, sentinel2: Path | None = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
     compress: Compression = "zstd",
     cog: Flag = False, overwrite: Flag = False,
@@ -37,17 +37,21 @@ def sharpen(
 
         enmap-sharpener sharpen scene.zip --sentinel2 S2A_MSIL2A_...SAFE --output red.tif --bands 600-700nm --cog
 
+        enmap-sharpener sharpen dims_op_oc_oc-en_700000001_1.tar.gz --sentinel2 stack.tif --sentinel2-offset -1000 --output potsdam.tif
+
         enmap-sharpener sharpen ENMAP01-____L2A-DT... --output potsdam.tif --method supermapnet --model supErMAPnet.keras
 
     Parameters
     ----------
     product
-        EnMAP L2A product: its folder, its METADATA.XML, or a ZIP of it.
+        EnMAP L2A product: its folder, its METADATA.XML, a ZIP or tar of it, or DLR's order with it.
     output
         The GeoTIFF to write, NAME.tif.
     sentinel2
-        Folder with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or with one file for each band; by default
+        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it.
+    sentinel2_offset
+        What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are.
     model
         A trained network (.keras), for the method supermapnet.
     bands
@@ -65,7 +69,7 @@ def sharpen(
     _check_method(method, model)
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
     output_files(output, overwrite)
-    scene, guide = read_pair(product, sentinel2)
+    scene, guide = read_pair(product, sentinel2, sentinel2_offset)
     with session.progress("Sharpening") as progress:
         files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
