@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['evaluate', 'indices']
 
-# %% ../../nbs/15_cli/09_evaluation.ipynb #8b299a3b
+# %% ../../nbs/15_cli/09_evaluation.ipynb #20a0ee65
 from pathlib import Path
 from typing import Annotated
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sharpen', 'sharpen_scene']
 
-# %% ../../nbs/15_cli/02_sharpen.ipynb #06760973
+# %% ../../nbs/15_cli/02_sharpen.ipynb #3cbeea14
 from pathlib import Path
 from typing import Annotated
 

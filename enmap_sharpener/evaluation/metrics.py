@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SMALLEST_MEAN', 'BLOCK', 'mse', 'rmse', 'psnr_of_mse', 'psnr', 'sam', 'spectral_angle', 'ergas_of_mse', 'ergas',
            'ssim_sum', 'ssim', 'scc_sums', 'correlation_of_sums', 'scc', 'quotient', 'uiqi', 'uiqi_sum', 'q2n',
-           'q2n_sum', 'seed_scores']
+           'q2n_sum']
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #49c8e210
 from collections.abc import Iterator
@@ -409,7 +409,7 @@ def q2n_sum(o: np.ndarray, t: np.ndarray, ok: np.ndarray, block: int = BLOCK) ->
         total += inside.sum() * _q2n_block(o[:, y, x][:, inside].astype("f8"), t[:, y, x][:, inside].astype("f8"))
     return total, int(ok.sum())
 
-# %% ../../nbs/11_evaluation/00_metrics.ipynb #201fedd2
+# %% ../../nbs/11_evaluation/00_metrics.ipynb #3a7a48aa
 _SEED_RANGE = 10_000      # of its values: reflectance x 10 000
 
 
