@@ -21,7 +21,7 @@ import enmap_sharpener
 from ..core.errors import JobError, unknown
 from ..sharpening.methods import NETWORKS, method_names
 
-# %% ../../nbs/14_batch/00_jobs.ipynb #bccc95fe
+# %% ../../nbs/14_batch/00_jobs.ipynb #7c94523b
 class Argument(NamedTuple):
     """A parameter of a job.
 
@@ -38,7 +38,7 @@ class Argument(NamedTuple):
     default: str
     help: str
 
-# %% ../../nbs/14_batch/00_jobs.ipynb #53d375a7
+# %% ../../nbs/14_batch/00_jobs.ipynb #7d221841
 @dataclass(frozen=True)
 class Job:
     """A notebook that does something with one scene.

@@ -191,7 +191,7 @@ def _duration(seconds: float) -> str:
     "A time for people."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
-# %% ../../nbs/14_batch/03_runner.ipynb #d953a532
+# %% ../../nbs/14_batch/03_runner.ipynb #b625014d
 def job_results(folder) -> pd.DataFrame:
     """What lies in the folder of a job.
 

@@ -174,7 +174,7 @@ def _own_stderr():
         os.close(keep)
         os.close(nowhere)
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #5cbb5c4a
+# %% ../../nbs/15_cli/00_terminal.ipynb #0a856ecb
 def run(app, arguments: list[str] | None = None) -> int:
     """Run a command of an app.
 
@@ -192,7 +192,7 @@ def run(app, arguments: list[str] | None = None) -> int:
     with _own_stderr(), _stoppable():
         return status_of(app, sys.argv[1:] if arguments is None else arguments)
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #41c129f5
+# %% ../../nbs/15_cli/00_terminal.ipynb #6ff2ab24
 def status_of(app, arguments: list[str]) -> int:
     "Run a command; its exit status. Signals and stderr are left as they are, see `run`."
     try:

@@ -21,14 +21,14 @@ from pathlib import Path
 from .errors import OutputError, ProductError
 from .files import file_name
 
-# %% ../../nbs/00_core/07_archives.ipynb #213cd41d
+# %% ../../nbs/00_core/07_archives.ipynb #3043ab36
 MOST_ENTRIES = 2**16        # files in an archive: a Sentinel-2 product has some hundred
 LONGEST_NAME = 255          # bytes of a file's name: what file systems allow
 _ENDING = re.compile(r"\.(zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/00_core/07_archives.ipynb #9a7028fe
+# %% ../../nbs/00_core/07_archives.ipynb #1fccf336
 def is_archive(path) -> bool:
     "Whether a file is a ZIP or a tar, by its ending."
     return bool(_ENDING.search(file_name(path)))

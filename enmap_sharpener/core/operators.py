@@ -182,7 +182,7 @@ def window_stencil(n, sigma, every=1):
     centres = np.arange(0, n + every - 1, every, dtype=float)
     return Stencil.around(centres, round(4 * sigma), n, lambda d: np.exp(-0.5 * (d / sigma) ** 2))
 
-# %% ../../nbs/00_core/04_operators.ipynb #b9192a74
+# %% ../../nbs/00_core/04_operators.ipynb #c88662ab
 def _covariances(gaussian, length):
     """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in

@@ -72,13 +72,13 @@ def _check_vrt(path: str):
             with opened(os.path.join(os.path.dirname(path), source)):
                 pass
 
-# %% ../../nbs/00_core/02_raster.ipynb #1c5e6e01
+# %% ../../nbs/00_core/02_raster.ipynb #40808dca
 MOST_VALUES = 2e11           # values of a raster: EnMAP's longest strip, 30 000 rows of 1300 pixels and 224 bands, has 8e10 at 10 m
 LARGEST_BLOCK = 2**30        # bytes that have to be decoded at once
 _MOST_PACKED = 20_000        # bytes unpacked for each byte of a file: what the best of its packers does with nodata, and some more
 _ROOM = 1e9                  # bytes unpacked that a file of any size may have
 
-# %% ../../nbs/00_core/02_raster.ipynb #607e5f5f
+# %% ../../nbs/00_core/02_raster.ipynb #a05167ce
 @contextmanager
 def opened(path: str):
     """A raster opened for reading, by the driver of its ending.

@@ -50,7 +50,7 @@ def _block_sums(outputs: Sequence, truth, block: int | None, border: int, thread
         raise BandError(f"the outputs share {', '.join(str(len(s.t)) for s in blocks[0])} bands with the truth; wanted the same bands for a comparison")
     return blocks
 
-# %% ../../nbs/11_evaluation/04_bootstrap.ipynb #ea0e9afd
+# %% ../../nbs/11_evaluation/04_bootstrap.ipynb #202ff646
 @dataclass(frozen=True)
 class _Drawn:
     "Blocks of one output as arrays: pixels and angles (block,), land and its angles, and sums of each band (block, band)."

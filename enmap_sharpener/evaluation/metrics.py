@@ -409,7 +409,7 @@ def q2n_sum(o: np.ndarray, t: np.ndarray, ok: np.ndarray, block: int = BLOCK) ->
         total += inside.sum() * _q2n_block(o[:, y, x][:, inside].astype("f8"), t[:, y, x][:, inside].astype("f8"))
     return total, int(ok.sum())
 
-# %% ../../nbs/11_evaluation/00_metrics.ipynb #3a7a48aa
+# %% ../../nbs/11_evaluation/00_metrics.ipynb #b3c95ea0
 _SEED_RANGE = 10_000      # of its values: reflectance x 10 000
 
 

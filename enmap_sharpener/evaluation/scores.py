@@ -74,12 +74,12 @@ def error_sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, blocks: bool = True
     q, each = (q2n_sum(o, t, ok)[0], uiqi_sum(o, t, ok)) if n and blocks else (0.0, np.zeros(len(t)))
     return ErrorSums(n, angle.sum(), int(land.sum()), angle[land].sum(), q, *bands, each)
 
-# %% ../../nbs/11_evaluation/01_scores.ipynb #fe2a49ba
+# %% ../../nbs/11_evaluation/01_scores.ipynb #642cdb8a
 LAND = 0.05     # reflectance
 "Pixels whose mean true reflectance is above this count in `sam_land`: below (water, shadow) angles are mostly noise."
 _TILE = 8 * BLOCK     # truth pixels along a side of what is read at once, whole blocks of UIQI and Q2n
 
-# %% ../../nbs/11_evaluation/01_scores.ipynb #58caa467
+# %% ../../nbs/11_evaluation/01_scores.ipynb #4266e3b1
 @dataclass
 class MatchedTile:
     """What one tile knows.

@@ -21,7 +21,7 @@ from ..figures.style import CYCLE, styled, write_figure
 from ..core.errors import ProductError
 from ..core.files import write_text
 
-# %% ../../nbs/11_evaluation/06_tables.ipynb #3afd7bc0
+# %% ../../nbs/11_evaluation/06_tables.ipynb #108a63f8
 class ScoreColumn(NamedTuple):
     "How a score stands in a table: its title with unit and direction, its format, and which of two is better."
 
@@ -29,7 +29,7 @@ class ScoreColumn(NamedTuple):
     form: str
     better: Callable
 
-# %% ../../nbs/11_evaluation/06_tables.ipynb #e4718d6b
+# %% ../../nbs/11_evaluation/06_tables.ipynb #227879e0
 COLUMNS = {name: ScoreColumn(*column) for name, column in {
     "mse": ("MSE ↓", ".2e", min), "psnr": ("PSNR (dB) ↑", ".2f", max), "ssim": ("SSIM ↑", ".4f", max), "sam_land": ("SAM (°) ↓", ".3f", min),
     "ergas": ("ERGAS ↓", ".3f", min), "q2n": ("Q2n ↑", ".4f", max), "uiqi": ("UIQI ↑", ".4f", max), "scc": ("SCC ↑", ".4f", max),

@@ -15,7 +15,7 @@ from matplotlib.path import Path
 
 from .style import styled
 
-# %% ../../nbs/02_figures/03_diagrams.ipynb #61698750
+# %% ../../nbs/02_figures/03_diagrams.ipynb #5083135d
 class Box(NamedTuple):
     """A box of a diagram.
 
@@ -34,7 +34,7 @@ class Box(NamedTuple):
     kind: str
     text: str = ""
 
-# %% ../../nbs/02_figures/03_diagrams.ipynb #b4400ce5
+# %% ../../nbs/02_figures/03_diagrams.ipynb #24f86e1f
 class Arrow(NamedTuple):
     """An arrow of a diagram.
 
@@ -50,7 +50,7 @@ class Arrow(NamedTuple):
     end: str
     dashed: bool = False
 
-# %% ../../nbs/02_figures/03_diagrams.ipynb #2e5671cc
+# %% ../../nbs/02_figures/03_diagrams.ipynb #c45ec8eb
 PIPELINE = {
     "scraping": Box(0, 1, "room", "search,\ndownload"),
     "EnMAP L2A": Box(1, 0.45, "files", "224 bands,\n30 m"),
@@ -104,7 +104,7 @@ def _draw_box(axis, name: str, box: Box) -> None:
     axis.text(box.column, box.row - 0.075 * lines, name, ha="center", va="center", fontsize=8, weight="bold")
     axis.text(box.column, box.row + (0.03 if lines == 1 else -0.045), box.text, ha="center", va="top", fontsize=7, linespacing=1.15)
 
-# %% ../../nbs/02_figures/03_diagrams.ipynb #bafdaedf
+# %% ../../nbs/02_figures/03_diagrams.ipynb #1481fc85
 @styled
 def diagram(boxes: Mapping[str, Box], arrows: Sequence[Arrow] = ()) -> Figure:
     """Boxes and arrows.
@@ -140,7 +140,7 @@ def diagram(boxes: Mapping[str, Box], arrows: Sequence[Arrow] = ()) -> Figure:
     figure.legend(handles=[Patch(fc=_LOOK[k][0], ec=_LOOK[k][1], label=_LOOK[k][2]) for k in kinds], loc="outside lower center", ncols=len(kinds))
     return figure
 
-# %% ../../nbs/02_figures/03_diagrams.ipynb #d75ad579
+# %% ../../nbs/02_figures/03_diagrams.ipynb #582e2472
 def pipeline() -> Figure:
     "The way of the data through the package, as a figure: `PIPELINE` and `ARROWS`, drawn."
     return diagram(PIPELINE, ARROWS)

@@ -23,13 +23,13 @@ from matplotlib.patheffects import withStroke
 from ..core.files import make_folder, write_file
 from ..core.grid import Grid
 
-# %% ../../nbs/02_figures/00_style.ipynb #071b8c05
+# %% ../../nbs/02_figures/00_style.ipynb #a1406f6d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}
 DASHES = {"before": "--", "after": "-", "truth": "-"}
 TITLES = {"before": "EnMAP", "after": "Sharpened", "truth": "Truth"}
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
-# %% ../../nbs/02_figures/00_style.ipynb #81d3a54b
+# %% ../../nbs/02_figures/00_style.ipynb #570107f6
 NODATA_GREY = 0.85      # of 1, where a picture has no data
 _STYLE = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
@@ -38,7 +38,7 @@ _STYLE = {
 }
 _lock = threading.RLock()
 
-# %% ../../nbs/02_figures/00_style.ipynb #695e2d9d
+# %% ../../nbs/02_figures/00_style.ipynb #aae390c7
 def styled(draw):
     "Draw in the package's style, whatever the user's; one at a time, as matplotlib's settings are global."
     @wraps(draw)

@@ -54,7 +54,7 @@ def sample_windows(valid, size=DEFAULT.sample_size, most=DEFAULT.samples, whole=
     full = [b for b in boxes if valid[b].mean() > FULL] or sorted(boxes, key=lambda b: -valid[b].mean())[:most]
     return [full[i] for i in np.unique(np.linspace(0, len(full) - 1, most).round().astype(int))]
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #b9df439e
+# %% ../../nbs/05_fusion/07_measurement.ipynb #73509152
 @dataclass(frozen=True)
 class ResponseBands:
     """EnMAP as the guide's bands.
@@ -81,7 +81,7 @@ class ResponseBands:
         valid = self.valid & ~masked
         return replace(self, valid=valid, seen=continued(self.seen, valid))
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #9933cdfc
+# %% ../../nbs/05_fusion/07_measurement.ipynb #63426afb
 def response_bands(pair, threads=1):
     """EnMAP as the guide's bands.
 
@@ -127,7 +127,7 @@ def response_bands(pair, threads=1):
 BLUR20, LEAST20 = 0.85, 0.36
 """Blur that the 20 m bands have already [10 m pixels], and the least square of what is left to add [10 m pixels²]."""
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #be72dd75
+# %% ../../nbs/05_fusion/07_measurement.ipynb #334f0a07
 def _twenty_geometry(pair, geometry):
     """Operator from the 20 m bands to EnMAP's grid: the blur that they already have is taken off."""
     fine = pair.fine.cols.step / pair.coarse.cols.step
@@ -188,7 +188,7 @@ def _tiles(pair, found, whole, samples, geometry, threads, tuning):
 
     return in_threads(one, samples, threads)
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #f488c922
+# %% ../../nbs/05_fusion/07_measurement.ipynb #52f90150
 def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
     """Whole guide, geometry and weights of the coarse pixels.
 
@@ -225,7 +225,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning)
     return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #dec2e510
+# %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85
 @dataclass(frozen=True)
 class GuideModel:
     """How the fine guide is made from Sentinel-2.
@@ -275,7 +275,7 @@ class GuideModel:
 SWIR_SYSTEMATIC = 0.008
 """Error of the SWIR's geometry that no number of pixels averages away [EnMAP pixels]: its guide is sharpened."""
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #271968bd
+# %% ../../nbs/05_fusion/07_measurement.ipynb #65f4e496
 def _few(parts):
     """Three of the samples, spread over the scene: for one number of the whole sensor they say as much as six."""
     return parts[:: -(-len(parts) // 3)]
@@ -326,7 +326,7 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
 SMALLEST = 7
 """EnMAP pixels a side below which there is nothing to measure on."""
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #b8221bae
+# %% ../../nbs/05_fusion/07_measurement.ipynb #dc4f7219
 @dataclass(frozen=True)
 class AlignedGuide:
     """What is measured first: where the guide lies, and where it is to be trusted.
@@ -354,7 +354,7 @@ class AlignedGuide:
     geometry: Geometry
     weight: np.ndarray
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #07429728
+# %% ../../nbs/05_fusion/07_measurement.ipynb #64c24cd7
 @dataclass(frozen=True)
 class Measured:
     """What is measured of a pair.

@@ -49,7 +49,7 @@ def band_noise(cubes, held, neighbours=3):
         out[b] = np.median(np.abs(e)) / MEDIAN_OF_SPREAD * np.sqrt(len(e) / max(len(e) - len(other), 1))
     return np.maximum(out, max(LEAST_OF_MEDIAN * np.median(out), LEAST_BAND_NOISE)).astype(np.float32)
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #f8018ad0
+# %% ../../nbs/05_fusion/09_subspace.ipynb #c812472c
 @dataclass(frozen=True)
 class DetectorModel:
     """The fitted fusion of one detector.

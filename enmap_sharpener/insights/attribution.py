@@ -90,7 +90,7 @@ def _lively(scores):
     middle = 3 * (len(order) - 1) // 4
     return order[np.argsort(np.abs(np.arange(len(order)) - middle), kind="stable")]
 
-# %% ../../nbs/12_insights/00_attribution.ipynb #cc2f7367
+# %% ../../nbs/12_insights/00_attribution.ipynb #540524ae
 def store_tile(net, path, name="the network"):
     """A lively tile of a store.
 
@@ -123,7 +123,7 @@ def store_tile(net, path, name="the network"):
     bands = _table({"number": store.band.values[source.good], **{k: store[k].values[source.good] for k in ("wavelength", "detector")}})
     return NetworkTile(*source.scaling.inputs(ms[at], hs[at]), source.scaling, bands, tuple(net.contract.guide), f"{store.attrs['scene_id']}, tile {some[at]}")
 
-# %% ../../nbs/12_insights/00_attribution.ipynb #fac22b2b
+# %% ../../nbs/12_insights/00_attribution.ipynb #31b9befb
 def scene_tile(net, product, name="the network", side=32, threads=1):
     """A lively window of a scene, with a margin as wide as the network looks; see `store_tile`.
 
@@ -154,7 +154,7 @@ def scene_tile(net, product, name="the network", side=32, threads=1):
             return NetworkTile(*ready.scaling.inputs(ready.guide(*spots[i]), x1), ready.scaling, _table(vars(pair.bands)), tuple(net.contract.guide), place)
     raise NoValidPixels(f"{product}: no window of {side} x {side} pixels is whole; take a larger scene")
 
-# %% ../../nbs/12_insights/00_attribution.ipynb #dfa35e1c
+# %% ../../nbs/12_insights/00_attribution.ipynb #0b77bf6d
 def open_tile(net, place, name="the network", threads=1):
     "A tile of what lies in a place: a store of tiles (`store_tile`), or else an EnMAP product (`scene_tile`)."
     return store_tile(net, place, name) if (Path(place) / ".zattrs").exists() or Path(place).suffix == ".zarr" else scene_tile(net, place, name, threads=threads)

@@ -17,11 +17,11 @@ from .supermapnet import Scaling
 from ..core.raster import NODATA, SCALE
 from ..preprocessing.tile_store import open_store
 
-# %% ../../nbs/07_model/01_data.ipynb #037d419a
+# %% ../../nbs/07_model/01_data.ipynb #29704201
 LOWEST, HIGHEST = -0.2, 3.0
 """Reflectances beyond which a valid pixel is taken for a mistake; snow in the sun and noise lie inside."""
 
-# %% ../../nbs/07_model/01_data.ipynb #ba0675ff
+# %% ../../nbs/07_model/01_data.ipynb #ab3c0abf
 def training_stores(folder):
     """Stores for training in a folder, sorted; ProductError if there are none."""
     found = sorted(p for p in Path(folder).glob("*.zarr") if not p.name.startswith("."))

@@ -184,7 +184,7 @@ class InjectedConv3D(layers.Layer):
         "What it takes to make it again."
         return {**super().get_config(), "filters": self.filters, "kernel": self.size, "form": self.form, "kernel_initializer": self.kernel_initializer}
 
-# %% ../../nbs/07_model/00_supermapnet.ipynb #d57be0d3
+# %% ../../nbs/07_model/00_supermapnet.ipynb #dfd1b1ec
 @_register
 class DetailLayer(layers.Layer):
     "One layer of the guide's branch: reflection padding, 2-D convolution, batch normalisation, leaky rectifier."
@@ -210,7 +210,7 @@ class DetailLayer(layers.Layer):
         "What it takes to make it again."
         return {**super().get_config(), "filters": self.filters, "kernel": self.size}
 
-# %% ../../nbs/07_model/00_supermapnet.ipynb #5f46d885
+# %% ../../nbs/07_model/00_supermapnet.ipynb #03181f26
 @_register
 class SupErMAPnet(keras.Model):
     """supErMAPnet.

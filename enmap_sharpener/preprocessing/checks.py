@@ -32,15 +32,15 @@ from ..scraping.matchup import enmap_angles
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #7d7d0f57
 _all_ = ["candidates", "reject", "rejected", "restore"]
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #e426f0f8
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #0b6ef5e5
 FLAT = 0.002
 """Detail of Sentinel-2 at EnMAP's resolution [reflectance] below which there is nothing to align: calm water, a desert, snow."""
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #573b8fb7
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #c4369637
 DEFECTIVE = 0.01
 """Share of EnMAP's values that its pixel mask marks as defective, above which that is noted."""
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #ade4a852
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #058526e0
 @dataclass(frozen=True)
 class Wanted:
     """Limits of a scene pair.
@@ -91,7 +91,7 @@ class Alignment:
     detail: float
     pixels: int
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #221b41ca
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #b7333692
 def measure_alignment(scene, guide, threads: int = 1) -> Alignment:
     """Measure how two sensors lie on each other, with the 10 m bands.
 
@@ -127,7 +127,7 @@ def _correlation(a, b) -> float:
     a, b = a - a.mean(0), b - b.mean(0)
     return float(np.median((a * b).sum(0) / np.maximum(np.sqrt((a**2).sum(0) * (b**2).sum(0)), 1e-12)))
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #501260a8
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #8e056aad
 def clearest(clear: np.ndarray, size: int = 256) -> tuple[slice, slice]:
     """The window of a mask with most True.
 
@@ -335,7 +335,7 @@ def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, thread
     product = Path(product)
     return _Check(product, Path(sentinel2 or product / "sentinel2"), wanted or Wanted(), threads).verdict()
 
-# %% ../../nbs/06_preprocessing/02_checks.ipynb #9e9b8736
+# %% ../../nbs/06_preprocessing/02_checks.ipynb #16cf742e
 def check_folder(enmap_dir, wanted: Wanted | None = None, *, move: bool = True, threads: int = 1, progress=None) -> pd.DataFrame:
     """Check all scenes of a folder.
 

@@ -287,7 +287,7 @@ def _own(folder: Path) -> xr.DataArray:
     want(folder / "mask.tif", "crop")
     return open_raster(folder / "mask.tif")[0].drop_vars("band")
 
-# %% ../../nbs/06_preprocessing/01_masks.ipynb #c8f6875b
+# %% ../../nbs/06_preprocessing/01_masks.ipynb #7e658d41
 def read_masked(folder, product, sentinel2=None) -> tuple[Scene, Sentinel2]:
     """Both sensors, cropped and masked.
 

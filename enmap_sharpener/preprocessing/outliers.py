@@ -65,7 +65,7 @@ class Sample:
     pictures: dict = field(default_factory=dict)
     trouble: str = ""
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #e70183c6
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #543874ec
 def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400) -> Sample:
     """Windows and pictures of a scene.
 
@@ -216,11 +216,11 @@ def _jumps(rest: np.ndarray, held: np.ndarray, angle: float, least: int = 12) ->
     jumps, expected = mean[1:-1] - (mean[:-2] + mean[2:]) / 2, share[1:-1] + (share[:-2] + share[2:]) / 4
     return jumps[whole], expected[whole]
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #bf2ffcef
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #e441de6a
 STATISTICS = ("level", "spread", "noise", "striping", "disagreement")
 """What `measure_sample` measures, in reflectance; but striping is relative to the noise, and disagreement to the level."""
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #ef3aeaf9
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #a0f40bcc
 def measure_sample(sample: Sample) -> dict[str, float]:
     """Statistics of a scene; NaN where something cannot be measured.
 
@@ -257,11 +257,11 @@ def _disagreement(sample: Sample) -> float:
         return np.nan
     return float((np.median(np.abs(enmap - guide)[both], 0) / np.maximum(np.abs(np.median(enmap[both], 0)), 1e-4)).mean())
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #4a668558
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #14f4f63c
 LEAST_SCENES, STRICT = 4, 5.0
 """Scenes that it takes to tell one that is unlike the others, and by how many robust standard deviations it is."""
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #39166828
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #b86ab25f
 def outliers(values, strict: float = STRICT, floor: float = 0.15) -> np.ndarray:
     """Robust distance of values from their median where it is too large.
 
@@ -286,7 +286,7 @@ def outliers(values, strict: float = STRICT, floor: float = 0.15) -> np.ndarray:
     spread = max(1.4826 * np.median(np.abs(known - middle)), floor * abs(middle), 1e-12)
     return _beyond((values - middle) / spread, strict * (1 + 2 / len(known)))
 
-# %% ../../nbs/06_preprocessing/07_outliers.ipynb #2a05383e
+# %% ../../nbs/06_preprocessing/07_outliers.ipynb #61cd1e2f
 def size_outliers(values, fence: float = 1.5) -> np.ndarray:
     """The same for file sizes by their quantiles: distance beyond the quartiles in interquartile ranges, where it is above `fence`."""
     values, known = _known(values)

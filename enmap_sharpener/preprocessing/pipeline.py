@@ -30,7 +30,7 @@ from .stages import ALL, SCENE_STAGES, STAGES, Place, Settings, chosen
 _log = logging.getLogger(__name__)
 _all_ = ["ALL", "STAGES", "Settings"]
 
-# %% ../../nbs/06_preprocessing/10_pipeline.ipynb #666f6551
+# %% ../../nbs/06_preprocessing/10_pipeline.ipynb #5d8897a7
 class Outcome(NamedTuple):
     """What became of a scene in a stage.
 
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     note: str = ""
     seconds: float = 0.0
 
-# %% ../../nbs/06_preprocessing/10_pipeline.ipynb #ecf86b58
+# %% ../../nbs/06_preprocessing/10_pipeline.ipynb #5fe7b355
 @dataclass(frozen=True)
 class PreprocessingReport:
     """What `preprocess` did.

@@ -27,13 +27,13 @@ from ..core.errors import NoValidPixels, OutputError, ProductError
 from ..core.raster import NODATA, SCALE, to_int16
 from .wald import PredictionPair, WaldPair, align
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #f2bb2cb9
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #6de73398
 def tile_starts(n, tile, stride):
     """First pixels of tiles that cover `n` pixels, int array; one tile if there is room for no more."""
     starts = np.arange(0, max(n - tile, 0) + 1, stride)
     return starts if starts[-1] + tile >= n else np.append(starts, n - tile)
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #ed3528c6
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #647f5907
 def tile_corners(shape, tile, stride):
     """(row, column) of the upper left pixel of every tile, row by row, int array, shape (tile, 2)."""
     if not 1 <= stride <= tile:

@@ -24,7 +24,7 @@ from ..fusion.tuning import DEFAULT
 from .crop import cropped
 from ..scenes.sentinel2 import SCL_CLEAR, SCL_CLOUD
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #1b85eec9
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #91f731c5
 def runs(bands, gap=3.0):
     """Neighbours along the spectrum: arrays of positions in a `BandTable`, by wavelength, of one detector, without an empty band or a gap of over `gap` band distances."""
     out = []
@@ -37,7 +37,7 @@ def runs(bands, gap=3.0):
             out += [part[bands.good[part]] for part in np.split(run, np.flatnonzero(np.diff(bands.good[run])) + 1)]
     return [run for run in out if run.size]
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #3135b910
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #b8303437
 def smoothing_matrix(bands, window=7, order=1):
     """Savitzky–Golay filter along the bands, a matrix, shape (band, band); identity where a run has no more bands than the polynomial coefficients."""
     out = np.eye(len(bands))
@@ -51,7 +51,7 @@ def smoothing_matrix(bands, window=7, order=1):
             out[band], out[band, near] = 0, np.linalg.pinv(np.vander(distance, order + 1))[-1]
     return out
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #72bdd6d1
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #a75b98e5
 def smooth_spectra(cube, bands, window=7, order=1):
     """Spectra smoothed along the wavelength, within a detector, not across gaps or empty bands.
 
@@ -75,7 +75,7 @@ def smooth_spectra(cube, bands, window=7, order=1):
     filled = complete(flat)[0] @ smoothing_matrix(bands, window, order).T.astype(flat.dtype)
     return np.where(np.isnan(flat), np.nan, filled).astype(flat.dtype, copy=False).reshape(cube.shape)
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #67e2697e
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #02dc3d12
 @dataclass(frozen=True)
 class Aligned(Measured):
     """Two sensors and how they lie on each other.
@@ -137,7 +137,7 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
         measured = measure_pair(pair, threads, masked=pair.cloud_mask() if mask10 is None else None)
     return Aligned(**vars(measured), smooth=smooth)
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #1749ae4d
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #a4c702fa
 def degraded_guide(aligned, threads=1):
     """Sentinel-2 as EnMAP would see it.
 
@@ -168,7 +168,7 @@ def _covered(coarse, fine, shift):
     index = fine.index(coarse.centres + shift * coarse.step)
     return (index >= margin) & (index <= fine.n - 1 - margin)
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #a3a5ffb8
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #cfea93f4
 def residual_shift(seen, degraded, valid, size=48):
     """Where the pixels of one image truly are relative to another's, by phase correlation.
 
@@ -215,7 +215,7 @@ def alignment_report(aligned, ms, share, threads=1):
 CLEAR = DEFAULT.usable_share
 """Share of an EnMAP pixel that usable pixels of Sentinel-2 must make up for the two to show the same."""
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #24135a88
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #6a65186b
 def wald_grid(coarse, fine, shift=(0.0, 0.0)):
     """The grid that lies on `coarse` as `coarse`, moved by `shift` [coarse pixels], lies on `fine`."""
     return replace(coarse, rows=_wald_axis(coarse.rows, fine.rows, shift[0]), cols=_wald_axis(coarse.cols, fine.cols, shift[1]))
@@ -227,7 +227,7 @@ def _wald_axis(coarse, fine, shift):
     first = (fine.index(coarse.centres[0] + shift * coarse.step) + 0.5) % ratio   # edge of `coarse` to centre of the first pixel [its pixels]
     return Axis(coarse.start + (first - ratio / 2) * coarse.step, ratio * coarse.step, int(np.floor((coarse.n - first - 1e-9) / ratio)) + 1)
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #460ad5ca
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #4454bba2
 def weighted(see, image):
     """An image, shape (y, x, channel), through an `Observation`: weighted mean of what is not NaN, NaN where that is half of the weight or less."""
     held = np.isfinite(image)
@@ -237,7 +237,7 @@ def weighted(see, image):
     total = see.degrade(np.where(held, image, np.float32(0)), axes=(0, 1))
     return np.where(share > 0.5, total / np.maximum(share, 0.5), np.float32(np.nan))
 
-# %% ../../nbs/06_preprocessing/04_wald.ipynb #58baa6b9
+# %% ../../nbs/06_preprocessing/04_wald.ipynb #16c447c9
 def degrade_enmap(aligned, grid, masked, threads=1):
     """EnMAP one scale up, with the blur of each detector.
 

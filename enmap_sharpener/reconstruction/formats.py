@@ -41,10 +41,10 @@ def _tag_quality(file) -> None:
     file.descriptions = ["class", "trust in Sentinel-2 [%]"]
     file.update_tags(1, **{f"class_{value}": meaning for value, meaning in QUALITY_CLASSES.items()})
 
-# %% ../../nbs/10_reconstruction/01_formats.ipynb #43f223d5
+# %% ../../nbs/10_reconstruction/01_formats.ipynb #3930e60f
 EVERY = 8      # rows and columns from one pixel to the next that counts in the mean and the standard deviation of a band
 
-# %% ../../nbs/10_reconstruction/01_formats.ipynb #2e1cd7ac
+# %% ../../nbs/10_reconstruction/01_formats.ipynb #a8231536
 class BandStatistics:
     "Running mean and standard deviation of each band [digital numbers], nodata left out."
 

@@ -163,7 +163,7 @@ def _swap(part, place):
     shutil.rmtree(place, ignore_errors=True)
     part.rename(place)
 
-# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #70af08db
+# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #dc85bf87
 @dataclass
 class TilesReport:
     """What became of the scenes.
@@ -192,7 +192,7 @@ def stores_in(folder):
         raise ProductError(f"{folder}: holds no tiles (*.zarr); give prediction_input, as the stage predictions of preprocess writes it, or what sharpen-tiles wrote")
     return found
 
-# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #5b3f3d5d
+# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #7010a83d
 def sharpen_tiles(model, input_dir, output_dir, *, batch_size=None, memory=MAPS_GB, progress=None):
     """Send the tiles of all scenes of a folder through a network.
 
@@ -246,7 +246,7 @@ def _batch(net, store, wanted, memory):
     fits = max(1, int(pixels_within(net, int(store.good.values.sum()), memory) / (y * x)))
     return min(wanted or _BATCH, fits)
 
-# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #439f7894
+# %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #2bea258d
 class Mosaic:
     """Tiles of predictions, put together when blocks are asked for; same interface as `Sharpened`.
 

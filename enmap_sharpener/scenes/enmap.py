@@ -30,7 +30,7 @@ from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse
 _log = logging.getLogger(__name__)
 
 
-# %% ../../nbs/01_scenes/04_enmap.ipynb #6ab1d16d
+# %% ../../nbs/01_scenes/04_enmap.ipynb #3ac89c78
 class QualityLayer(NamedTuple):
     "A quality layer of the product: part of its file name, what its values mean, and whether they are bits that add up."
 
@@ -38,7 +38,7 @@ class QualityLayer(NamedTuple):
     meaning: dict
     bits: bool = False
 
-# %% ../../nbs/01_scenes/04_enmap.ipynb #d42d8632
+# %% ../../nbs/01_scenes/04_enmap.ipynb #cc677be5
 QUALITY_LAYERS = {
     "classes": QualityLayer("QL_QUALITY_CLASSES", {1: "land", 2: "water", 3: "background"}),
     "cloud": QualityLayer("QL_QUALITY_CLOUD", {1: "cloud"}),

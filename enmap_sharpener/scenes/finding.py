@@ -142,7 +142,7 @@ def _columns(path: Path, number: int, head: list[str]) -> dict[str, int]:
         raise RequestError(f"{path}, row {number}: has the columns {', '.join(names)}; wanted are {' and '.join(_COLUMNS)}, each once.")
     return {name: names.index(name) for name in names}
 
-# %% ../../nbs/01_scenes/07_finding.ipynb #4cefa0d2
+# %% ../../nbs/01_scenes/07_finding.ipynb #ec24dbe5
 def _partners(text: str, folder: Path) -> list[Path]:
     "The paths in a cell, with blanks between; a path may have blanks where it is there, or is quoted."
     if not text or (folder / text).exists():

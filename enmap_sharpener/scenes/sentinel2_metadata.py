@@ -19,7 +19,7 @@ from ..core.files import file_name, read_bytes
 from ..core.raster import SCALE
 from .metadata import parse_time, parse_xml
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #60ef6227
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #de89b2bb
 _BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")     # band_id in the metadata
 _OFFSET_SINCE, _OFFSET = 4.0, -1000.0     # processing baseline, and the BOA_ADD_OFFSET of all bands since then [digital numbers]
 _INSIDE = re.compile(r"GRANULE|IMG_DATA|R\d\dm|L2A_T\w+", re.IGNORECASE)       # folders of a SAFE product
@@ -107,12 +107,12 @@ def is_sentinel2_name(name: str) -> bool:
     "Whether a folder or an archive is a Sentinel-2 product, by its name, such as S2A_MSIL2A_20220724T101611_N0400_R065_T33UUU_20220724T161611.SAFE."
     return bool(_PRODUCT_NAME.fullmatch(name))
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #3b94a36b
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #f8970247
 def level_1c(name: str) -> str:
     "The message of a product that is not atmospherically corrected."
     return f"{name}: is level 1C, reflectance at the top of the atmosphere; level 2A (surface reflectance, MSIL2A) is wanted."
 
-# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #1fc67e6b
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #8ccdf867
 def check_level(path: Path, files: list[str]):
     "ProductError if files, by their names or those of the folders they lie in, are of level 1C."
     for file in (str(path.absolute()), *files):

@@ -19,7 +19,7 @@ from shapely.geometry import shape
 from ..scenes.metadata import parse_time
 from ..scenes.sentinel2 import SCL_HIDING, SCL_NOTHING
 
-# %% ../../nbs/04_scraping/10_candidates.ipynb #e2e81a9f
+# %% ../../nbs/04_scraping/10_candidates.ipynb #c195b627
 @dataclass(frozen=True)
 class Acquisition:
     """What one Sentinel-2 satellite saw of a scene in one pass.
@@ -70,7 +70,7 @@ class Acquisition:
         "Share of the scene that was seen and is free of cloud, 0 to 1; an unknown cloud cover counts as none."
         return self.overlap * (1 - np.nan_to_num(self.cloud) / 100)
 
-# %% ../../nbs/04_scraping/10_candidates.ipynb #f772730c
+# %% ../../nbs/04_scraping/10_candidates.ipynb #63395f94
 class TileItem(NamedTuple):
     "One tile as a catalogue lists it; what is not told is NaN, None or empty."
 

@@ -159,7 +159,7 @@ def processing_units(pixels: int, bands: int, kind: str = "INT16") -> float:
     "What a request is charged: 1 for 512 x 512 pixels of three bands, double for 32 bits, at least 0.005."
     return max(_LEAST_UNITS, pixels / 512**2 * bands / 3 * (2 if kind == "FLOAT32" else 1))
 
-# %% ../../nbs/04_scraping/12_copernicus.ipynb #7d6b1cbf
+# %% ../../nbs/04_scraping/12_copernicus.ipynb #ceb2ef6f
 class SentinelHub:
     """Sentinel-2 L2A from the Copernicus Data Space Ecosystem, a `Provider`.
 
@@ -295,7 +295,7 @@ def _decoded(content: bytes, what: str, bands: int, grid: Grid) -> np.ndarray:
         found = f"{len(content)} bytes that are no TIFF"
     raise CopernicusError(f"Copernicus, {what}: sent {found}, not what was asked for; try again later.")
 
-# %% ../../nbs/04_scraping/12_copernicus.ipynb #c1ee92ad
+# %% ../../nbs/04_scraping/12_copernicus.ipynb #30c99d32
 def open_copernicus(env) -> SentinelHub:
     """Sentinel Hub with the account and at the addresses that variables tell.
 

@@ -193,7 +193,7 @@ def _make_record(found: SceneItem, files: list, window=None) -> dict:
     return {"id": found.id, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "source": bare(found.assets["image"]).rpartition("/")[0], "window": window, "citation": found.citation, "files": files}
 
-# %% ../../nbs/04_scraping/08_dlr_products.ipynb #6f6fea7c
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #c56faa51
 _WINDOW = "window.json"
 
 

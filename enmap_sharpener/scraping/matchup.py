@@ -101,7 +101,7 @@ def look_grid(grid: Grid) -> Grid:
     "A grid of at most 96 x 96 pixels for a look at the clouds."
     return coarser(grid, 20 * np.ceil(max(grid.shape) * grid.rows.step / 20 / 96))
 
-# %% ../../nbs/04_scraping/11_matchup.ipynb #5403b27e
+# %% ../../nbs/04_scraping/11_matchup.ipynb #ea77d2b4
 def scene_footprint(scene: Scene):
     """Outline of what EnMAP saw.
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from ..core.errors import unknown
 
-# %% ../../nbs/04_scraping/15_providers.ipynb #debc0dd8
+# %% ../../nbs/04_scraping/15_providers.ipynb #ebcc4532
 class ProviderEntry(NamedTuple):
     "A provider: 'module:function' that makes it of the variables, and the variable of its account; '' where none is needed."
 
     opener: str
     account: str = ""
 
-# %% ../../nbs/04_scraping/15_providers.ipynb #441d2741
+# %% ../../nbs/04_scraping/15_providers.ipynb #e3329972
 PROVIDERS = {
     "cdse": ProviderEntry("enmap_sharpener.scraping.copernicus:open_copernicus", "COPERNICUS_CLIENT_ID"),
     "earth-search": ProviderEntry("enmap_sharpener.scraping.stac_archives:open_earth_search"),

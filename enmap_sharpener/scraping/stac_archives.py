@@ -293,7 +293,7 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
     "Rows and columns of the smallest rectangle around what is true."
     return tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
 
-# %% ../../nbs/04_scraping/14_stac_archives.ipynb #e28a351b
+# %% ../../nbs/04_scraping/14_stac_archives.ipynb #5f454ad1
 class EarthSearch(_Archive):
     """Sentinel-2 at Earth Search (Element 84, on AWS): open, without an account.
 
@@ -333,7 +333,7 @@ class EarthSearch(_Archive):
         numbers = self._load(granule, ("B02", "B04"), grid).min(axis=0)
         return float(np.percentile(numbers[numbers > 0], _DARK_PERCENT)) if numbers.any() else 0.0
 
-# %% ../../nbs/04_scraping/14_stac_archives.ipynb #4af0c9d1
+# %% ../../nbs/04_scraping/14_stac_archives.ipynb #8f4a04be
 class PlanetaryComputer(_Archive):
     """Sentinel-2 at Microsoft's Planetary Computer: open, without an account; addresses are signed for an hour.
 

@@ -143,7 +143,7 @@ def _guide(pair, measured, channels, threads):
     in_threads(one, even_windows(pair.fine, 768), threads)
     return out.read
 
-# %% ../../nbs/09_sharpening/03_network.ipynb #fff53775
+# %% ../../nbs/09_sharpening/03_network.ipynb #0d465640
 @dataclass(frozen=True)
 class NetworkModel:
     """A network, fitted to a scene; same interface as `SubspaceModel`.

@@ -84,7 +84,7 @@ def seen(pair, low, rows, cols):
     image = low.part(rows, cols, *need).degrade(stack, axes=(0, 1))
     return image[..., :-1], np.abs(image[..., -1] - 1) < 0.02
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #aae0a6d9
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #21d33abc
 GUIDE = len(SENTINEL2_10M)
 """Bands of the guide, which come first in what `Moments` holds."""
 
@@ -110,7 +110,7 @@ class Moments:
         mean = total / max(n, 1)
         return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean))
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #beada10a
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #9ba61a94
 def _solve(cov, right):
     """Least squares from covariances; directions without variance get no weight."""
     return np.linalg.lstsq(cov, right, rcond=1e-12)[0]
@@ -120,7 +120,7 @@ def hypersharpening(moments):
     """Weights of the guide's bands that synthesise EnMAP's, shape (band, 4); least squares, as mode 2 of the toolbox."""
     return _solve(moments.cov[:GUIDE, :GUIDE], moments.cov[:GUIDE, GUIDE:]).T
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #6b6200c7
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #b4f5b825
 def gram_schmidt(moments):
     """Gains and intensities of GSA.
 
@@ -146,7 +146,7 @@ def gram_schmidt(moments):
         intensity[bands, j] = alpha
     return weights, intensity
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #b2008831
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #513ed0f1
 @dataclass(frozen=True)
 class PeerModel:
     """A fitted peer; same interface as `SubspaceModel`.
@@ -223,7 +223,7 @@ _FILTERS = {
 }
 # low-pass filter and interpolation by method
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #8ec38313
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #f1b43ffd
 def fit_peer(method, pair, threads=1):
     """Measure the weights of a peer on a scene.
 
@@ -264,7 +264,7 @@ def fit_peer(method, pair, threads=1):
     single = lambda x: None if x is None else x.astype(np.float32)
     return PeerModel(pair, low, up, single(moments.mean), single(weights), single(intensity), method == "sfim", report)
 
-# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #3815e07b
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #34c935c7
 def fit_gsa(pair, threads=1, tuning=DEFAULT):
     """GSA of a pair, see `fit_peer`; of the tuning nothing is used."""
     return fit_peer("gsa", pair, threads)

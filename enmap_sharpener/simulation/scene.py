@@ -148,7 +148,7 @@ class Simulation:
         place = {"enmap": self.clouds and (0.62, 0.42), "sentinel2": self.sentinel2_clouds and (0.45, 0.7)}[sensor]
         return sensors.Cloud([n * 10.0 for n in self.ground.shape], self.seed, place) if place else None
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #8a64e5d0
+# %% ../../nbs/03_simulation/03_scene.ipynb #2d4d0645
 def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
     """What EnMAP measures, in chunks of `chunk` pixels a side.
 
@@ -184,7 +184,7 @@ def _coordinates(bands):
     """Coordinates of a cube with these bands."""
     return {"band": bands.number} | {n: ("band", getattr(bands, n)) for n in ("wavelength", "fwhm", "detector", "good")}
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #285379e4
+# %% ../../nbs/03_simulation/03_scene.ipynb #349c99b4
 def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
     """EnMAP's quality layers 'classes', 'cloud', 'cloudshadow' and 'haze', uint8 (y, x), coded as in the product."""
     y, x = simulation.metres(simulation.grid.rows), simulation.metres(simulation.grid.cols)
@@ -196,7 +196,7 @@ def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
     nothing = {"classes": 3}
     return {name: np.where(simulation.seen, layer, nothing.get(name, 0)).astype("uint8") for name, layer in layers.items()}
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #97ae5806
+# %% ../../nbs/03_simulation/03_scene.ipynb #d2113cdd
 def sentinel2_images(simulation: Simulation, chunk: int = 2 * sensors.TILE) -> tuple[xr.DataArray, xr.DataArray]:
     """What Sentinel-2 measures at 10 m and at 20 m, in chunks of `chunk` pixels a side.
 
@@ -227,7 +227,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
 
     return sensors.lazy_image(window, grid, len(names), chunk, band=list(names))
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #7e7a717a
+# %% ../../nbs/03_simulation/03_scene.ipynb #d8027c6a
 def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
     """Sentinel-2's scene classification at 20 m, uint8 (y, x): 3 shadow, 4 vegetation, 5 bare, 6 water, 8 and 9 cloud."""
     grid, land = simulation.guide_grid(20.0), simulation.land

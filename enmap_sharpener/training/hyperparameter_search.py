@@ -19,7 +19,7 @@ from ..model.supermapnet import load_model, save_model
 from ..core.files import make_folder
 from .training import train
 
-# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #98113a11
+# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #e88bc20e
 GRID = {
     "detail_kernels": [(3, 3, 3), (7, 7, 7), (9, 3, 5), (9, 5, 3)],
     "main_kernels": [((3, 3, 3),) * 4, ((7, 7, 7),) * 4, ((9, 9, 7), (1, 1, 1), (1, 1, 1), (5, 5, 3)), ((9, 9, 7), (3, 3, 1), (3, 3, 1), (5, 5, 3)),
@@ -29,7 +29,7 @@ GRID = {
 }
 """Choices for the settings of `SupErMAPnet`."""
 
-# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #79d30c1a
+# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #264c07d8
 def trial_score(history):
     """SSIM + PSNR / 100 of the best epoch, on validation tiles where there are any.
 

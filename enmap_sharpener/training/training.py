@@ -26,7 +26,7 @@ from ..core.files import write_file
 # %% ../../nbs/08_training/00_training.ipynb #e0a99958
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/08_training/00_training.ipynb #290996b4
+# %% ../../nbs/08_training/00_training.ipynb #70cc6b2c
 _WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 _WINDOW = (_WINDOW / _WINDOW.sum()).astype(np.float32)
 
@@ -78,11 +78,11 @@ def error_variance(y, predicted):
     y, predicted = _filled(y, predicted)
     return ops.var(y - predicted)
 
-# %% ../../nbs/08_training/00_training.ipynb #d2160525
+# %% ../../nbs/08_training/00_training.ipynb #e8d1ac42
 RANGES = {"reflectance": 1e4, "standard": 6.0}
 """Range of the values of a scaling: the thesis's 10 000, or three standard deviations to either side."""
 
-# %% ../../nbs/08_training/00_training.ipynb #59ff6f9b
+# %% ../../nbs/08_training/00_training.ipynb #38d0aa42
 def losses(scaling):
     "Losses by name, each a function of target and prediction, for a scaling; shape (1,), since Keras does not share a scalar among devices."
     span = RANGES[scaling]
@@ -97,7 +97,7 @@ def metrics(scaling):
     named = {"ssim": lambda y, p: batch_ssim(y, p, span), "psnr": lambda y, p: batch_psnr(y, p, span), "mse": batch_mse, "mae": batch_mae, "error_variance": error_variance}
     return [keras.metrics.MeanMetricWrapper(f, name=name) for name, f in named.items()]
 
-# %% ../../nbs/08_training/00_training.ipynb #277e77df
+# %% ../../nbs/08_training/00_training.ipynb #476d7129
 def _gpus():
     "How many GPUs the backend sees."
     if keras.backend.backend() == "tensorflow":
@@ -217,7 +217,7 @@ class Recipe:
 THESIS = Recipe()
 QUICK = Recipe(scaling="standard", loss="mae", schedule="cosine", initial_lr=1e-3, batch_size=4, residual=0.1, clip=1.0, variation=Variation(), least_gain=0.0)
 
-# %% ../../nbs/08_training/00_training.ipynb #b5ad11c4
+# %% ../../nbs/08_training/00_training.ipynb #accaa8f5
 def make_network(recipe, **settings):
     "An untrained supErMAPnet of a recipe, compiled without a schedule; `settings` are those of `SupErMAPnet`."
     keras.utils.set_random_seed(recipe.seed)
@@ -414,12 +414,12 @@ def _epochs(run, tiles, progress, callbacks):
         write_history(state["history"], run.path.with_name("history.csv"))
     return True
 
-# %% ../../nbs/08_training/00_training.ipynb #9901243d
+# %% ../../nbs/08_training/00_training.ipynb #7dd6323d
 def write_history(history, path):
     "A history as CSV, whole or not at all."
     write_file(path, lambda part: pd.DataFrame(history).to_csv(part, index=False))
 
-# %% ../../nbs/08_training/00_training.ipynb #dc0ed909
+# %% ../../nbs/08_training/00_training.ipynb #59713455
 def history_figure(history):
     """Figure of a history: loss, SSIM and PSNR against the epoch, training and validation.
 
