@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONSISTENT', 'OWN', 'band_noise', 'expand', 'SubspaceModel', 'fit_subspace']
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #b8e7806a
+# %% ../../nbs/05_fusion/09_subspace.ipynb #0d5e032f
 import logging
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .tuning import DEFAULT, Tuning
 
-# %% ../../nbs/05_fusion/09_subspace.ipynb #01e59975
+# %% ../../nbs/05_fusion/09_subspace.ipynb #e2b03b50
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #bc0b08cf

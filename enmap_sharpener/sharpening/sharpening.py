@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Block', 'available_threads', 'Sharpened', 'sharpen']
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #a597b017
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #80027545
 import logging
 import os
 import threading
@@ -26,7 +26,7 @@ from .network import open_network
 from .quality import measured_pixels, quality_layer
 from ..core.parallel import read_ahead
 
-# %% ../../nbs/09_sharpening/05_sharpening.ipynb #8af0bf13
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #f3d3e762
