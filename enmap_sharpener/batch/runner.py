@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
@@ -24,7 +24,8 @@ from distributed import Client, KilledWorker, TimeoutError, wait
 
 import enmap_sharpener
 from ..core.errors import JobError
-from .jobs import check_parameters, find_scenes, open_job
+from .jobs import check_parameters, find_scenes, open_job, partner_values
+from ..scenes.finding import Row
 from ..core.ledger import Ledger
 from ..core.files import sweep_unfinished, write_json, write_text
 from .tasks import Task, TaskOutcome, is_done, read_record, run_task
@@ -60,8 +61,8 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
     ----------
     job : str or Path
         See `open_job`.
-    scenes : str, Path or iterable of them
-        See `find_scenes`.
+    scenes : str, Path or iterable of them, or list of Row
+        See `find_scenes`; or scenes and their partners, see `finding.read_list`.
     output : str or Path
         Gets OUTPUT/JOB/SCENE for each scene, and OUTPUT/JOB/report.html.
     parameters : dict, optional
@@ -87,9 +88,8 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
         The folder cannot be written, holds results of other parameters, or another run is at work in it.
     """
     job, tell = open_job(job), tell or _log.info
-    values, found = check_parameters(job, parameters or {}), find_scenes(scenes)
-    folder = Path(os.path.abspath(output)) / job.name
-    tasks = [Task(name, place, folder, job, values) for name, place in found.items()]
+    values, folder = check_parameters(job, parameters or {}), Path(os.path.abspath(output)) / job.name
+    tasks = [Task(row.name, row.enmap, folder, job, values | partner_values(job, row, values)) for row in _rows(scenes)]
     if not overwrite:
         _check_settings(tasks)
     with Ledger(folder).alone():
@@ -108,10 +108,20 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
     return BatchReport(tuple(sorted(outcomes)), page)
 
 # %% ../../nbs/14_batch/03_runner.ipynb #ba28b511
+def _rows(scenes) -> list[Row]:
+    "Scenes by name, with those partners that are named; their places are absolute."
+    if isinstance(scenes, list) and scenes and all(isinstance(s, Row) for s in scenes):
+        return [replace(row, enmap=Path(os.path.abspath(row.enmap))) for row in scenes]
+    return [Row(name, place) for name, place in find_scenes(scenes).items()]
+
+
 def _check_settings(tasks: list[Task]):
-    "JobError where a scene has results of other parameters."
+    "JobError where a scene has results of other parameters, or of another scene of its name."
     for task in tasks:
-        earlier = read_record(task.folder / task.scene / "done.json").get("parameters", task.settings)
+        record = read_record(task.folder / task.scene / "done.json")
+        source, earlier = record.get("source", task.source), record.get("parameters", task.settings)
+        if source != task.source and record.get("fingerprint") != task.fingerprint and (task.folder / str(source)).exists():
+            raise JobError(f"{task.folder / task.scene}: was made from another scene of this name, {os.path.normpath(task.folder / str(source))}; choose another --output, or replace it with --overwrite")
         if earlier != task.settings:
             told = (", ".join(f"{k}={v}" for k, v in earlier.items()) if isinstance(earlier, dict) else str(earlier)) or "no parameters"
             raise JobError(f"{task.folder / task.scene}: was made with {told}; choose another --output, or replace it with --overwrite")

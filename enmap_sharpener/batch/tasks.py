@@ -26,9 +26,10 @@ from distributed import get_worker
 
 import enmap_sharpener
 from .jobs import Job, papermill_path
-from ..core.errors import ProductError
+from ..core.errors import EnmapError, ProductError
 from ..core.files import read_json, whole, write_json
 from ..core.ledger import digest
+from ..scenes.pairing import find_guide
 
 # %% ../../nbs/14_batch/02_tasks.ipynb #4289794d
 _log = logging.getLogger(__name__)
@@ -67,7 +68,21 @@ class Task:
         "A short text that changes when inputs, parameters or the job change."
         paths = [Path(p) for k in self.settings for p in _paths(self.values[k], self.job.arguments[k].kind)]
         cells = [cell.source for cell in nbformat.reads(self.job.source, as_version=4).cells if cell.cell_type == "code"]
-        return digest((), self.folder, cells, self.settings, [_contents(place, self.folder) for place in (self.place, *paths)])
+        return digest((), self.folder, cells, self.settings, [_contents(place, self.folder) for place in (self.place, *paths, *self._partner)])
+
+    @property
+    def _partner(self) -> list[Path]:
+        "Sentinel-2 files that the job will find beside the scene, where it looks for some and they are not named."
+        if "sentinel2" not in self.job.arguments or self.values.get("sentinel2"):
+            return []
+        with suppress(EnmapError):      # the job will tell
+            return [guide for guide in [find_guide(self.place)] if not guide.is_relative_to(self.place)]
+        return []
+
+    @property
+    def source(self) -> str:
+        "Where the scene lies, from the job's folder."
+        return Path(os.path.relpath(self.place, self.folder)).as_posix()
 
 
 def _paths(value, kind: str) -> list[str]:
@@ -188,7 +203,7 @@ def _finish(task: Task, made: Path, seconds: float):
     "Write down what was made, and gather it in the folder that will be put in its place."
     part = made.parent
     files = {path.relative_to(part).as_posix(): path.stat().st_size for path in sorted(part.rglob("*")) if path.is_file()}
-    record = {"job": task.job.name, "scene": task.scene, "fingerprint": task.fingerprint, "parameters": task.settings, "seconds": seconds,
+    record = {"job": task.job.name, "scene": task.scene, "source": task.source, "fingerprint": task.fingerprint, "parameters": task.settings, "seconds": seconds,
               "finished": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}", "software": f"enmap_sharpener {enmap_sharpener.__version__}", "files": files}
     write_json(part / "done.json", record)
     entries, gathered = list(part.iterdir()), part / uuid.uuid4().hex    # a job may have used any other name

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batch']
 
-# %% ../../nbs/15_cli/10_batch.ipynb #8f88e7ff
+# %% ../../nbs/15_cli/10_batch.ipynb #030fc904
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..core.errors import UsageError, require_extra
-from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several, need_extra
-from ..model.memory import BACKEND_GB, MAPS_GB
+from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Flag, Limits, Offset, Session, Several, need_extra
 
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 def batch(
-    job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], Several] = (), output: Path = Path("runs"),
-    param: Annotated[tuple[str, ...], Several] = (), workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
+    job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], Several] = (), pairs: Path | None = None, output: Path = Path("runs"),
+    param: Annotated[tuple[str, ...], Several] = (), sentinel2_offset: Offset = None, workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
     scheduler: str | None = None, cluster: Path | None = None, retry_failed: Flag = False, overwrite: Flag = False,
     list_jobs: Annotated[Flag, Parameter(name="--list", negative="")] = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -34,6 +33,8 @@ def batch(
 
         enmap-sharpener batch sharpen --scenes 'data/enmap/*' --param method=subspace --output runs
 
+        enmap-sharpener batch sharpen --pairs scenes.csv --sentinel2-offset -1000 --output runs
+
         enmap-sharpener batch sharpen --scenes 'data/enmap/*' --output runs --cluster slurm.yaml --workers 10
 
     Parameters
@@ -41,11 +42,15 @@ def batch(
     job
         One of --list, or a notebook of your own (.ipynb).
     scenes
-        Folders or ZIP files, or patterns of them in quotes.
+        Folders, ZIP or tar files, or patterns of them in quotes.
+    pairs
+        A table (CSV) with the columns enmap and sentinel2, a row for each scene, instead of --scenes; paths are relative to it.
     output
         Folder for all jobs.
     param
         Parameters of the job as NAME=VALUE.
+    sentinel2_offset
+        As for `sharpen`, of all scenes.
     workers
         Scenes at a time; by default one for every four processors, one a GPU, or 4 Slurm jobs.
     gpus
@@ -65,12 +70,16 @@ def batch(
     need_extra("batch", "batch")
     if list_jobs:
         return print(_listing())
-    if job is None or not scenes:
+    if scenes and pairs:
+        raise UsageError("--scenes and --pairs: give one of them")
+    if job is None or not (scenes or pairs):
         raise UsageError("which job, and for which scenes? As in: enmap-sharpener batch sharpen --scenes 'data/enmap/*'; --list shows the jobs")
+    param += () if sentinel2_offset is None else (f"sentinel2_offset={sentinel2_offset}",)
     from enmap_sharpener.batch.runner import run_batch
     from enmap_sharpener.core.errors import JobError
+    from enmap_sharpener.scenes.finding import read_list
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
-    report = run_batch(job, scenes, output, _pairs(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
+    report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
                  retry_failed=retry_failed, overwrite=overwrite, tell=session.note)
     done, already, failed = (report.of(state) for state in ("done", "there already", "failed"))
     session.note(f"{len(done)} done, {len(already)} there already, {len(failed)} failed; see {report.page}")
@@ -90,7 +99,7 @@ def _listing() -> str:
     return "\n".join(lines[:-1])
 
 
-def _pairs(param: tuple[str, ...]) -> dict[str, str]:
+def _values(param: tuple[str, ...]) -> dict[str, str]:
     "NAME=VALUE as a dictionary."
     if wrong := [p for p in param if "=" not in p]:
         raise UsageError(f"--param {wrong[0]}: wanted NAME=VALUE")

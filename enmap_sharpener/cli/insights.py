@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['insights']
 
-# %% ../../nbs/15_cli/08_insights.ipynb #f8c7d782
+# %% ../../nbs/15_cli/08_insights.ipynb #b4c0fbb7
 import os
 from pathlib import Path
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Limits, Session
-from ..model.memory import BACKEND_GB
+from .terminal import BACKEND_GB, LIMITS, SESSION, Limits, Offset, Session
 
 # %% ../../nbs/15_cli/08_insights.ipynb #a20742dd
 _TILE_GB = 1.5    # [GB] of the feature maps of one tile with all bands
 
 
-def insights(*, model: Path, scene: Path, output: Path, limits: Limits = LIMITS, session: Session = SESSION) -> None:
+def insights(*, model: Path, scene: Path, output: Path, sentinel2: Path | None = None, sentinel2_offset: Offset = None, limits: Limits = LIMITS, session: Session = SESSION) -> None:
     """Look inside a trained network.
 
     Writes pictures of a tile and what the network makes of it, its feature maps, its kernels beside edge operators, what it adds, which Sentinel-2 band each EnMAP band leans on, how far it looks, and the network as a graph; and the numbers as bands.csv and kernels.csv.
@@ -26,6 +25,8 @@ def insights(*, model: Path, scene: Path, output: Path, limits: Limits = LIMITS,
 
         enmap-sharpener insights --model supErMAPnet.keras --scene data/enmap/ENMAP01-____L2A-DT... --output insights
 
+        enmap-sharpener insights --model supErMAPnet.keras --scene dims_op_oc_oc-en_700000001_1.zip --sentinel2 S2A_MSIL2A_20220724T101611.SAFE --output insights
+
         enmap-sharpener insights --model supErMAPnet.keras --scene data/preprocessing/model_input/ENMAP01-____L2A-DT....zarr --output insights
 
     Parameters
@@ -33,9 +34,11 @@ def insights(*, model: Path, scene: Path, output: Path, limits: Limits = LIMITS,
     model
         The network, a .keras file.
     scene
-        EnMAP product folder with its partner in the folder `sentinel2`, or a store (*.zarr) that `preprocess` wrote. A lively tile of it is looked at.
+        EnMAP product, as for `sharpen`, or a store (*.zarr) that `preprocess` wrote. A lively tile of it is looked at.
     output
         Folder for pictures and tables; those of an earlier run are replaced.
+    sentinel2, sentinel2_offset
+        Of a product, as for `sharpen`.
     """
     session.start()
     if not scene.exists():
@@ -46,7 +49,7 @@ def insights(*, model: Path, scene: Path, output: Path, limits: Limits = LIMITS,
     net, name = open_network(model)
     from enmap_sharpener.insights.attribution_figures import write_insights
     from enmap_sharpener.insights.attribution import open_tile
-    tile = open_tile(net, scene, name, threads)
+    tile = open_tile(net, scene, name, threads, sentinel2, sentinel2_offset)
     with session.progress("Looking") as progress:
         files = write_insights(net, tile, output, progress)
     session.say(f"See {output}: {', '.join(file.name for file in files)}\nof {tile.name}")

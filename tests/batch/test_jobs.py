@@ -1,6 +1,7 @@
 "Each job of the package, run through `batch` on a tiny scene."
 import json
 import re
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -120,3 +121,16 @@ def test_without_outputs(path):
 def test_found_in_the_repository():
     assert {p.stem for p in job_files().values()} >= {"train", "sharpen", "evaluate", "insights"}
     assert all(p.parent == ROOT / "nbs/jobs" for p in job_files().values()) and Path(ROOT / "nbs/jobs/.notest").exists()
+
+
+# Products as they come
+
+def test_sharpen_of_an_archive_with_its_partner_named(place, client, run, tmp_path):
+    product = next((place / "case").glob("ENMAP*"))
+    shutil.copytree(product, tmp_path / "dims" / product.name, ignore=shutil.ignore_patterns("sentinel2"))
+    shutil.make_archive(str(place / "order/one"), "zip", tmp_path / "dims")
+    folder, _ = run("sharpen", place / "order/one.zip", method="cubic", bands="1-3", sentinel2=product / "sentinel2", sentinel2_offset="0")
+    assert (folder / "one.tif").exists()
+    shutil.make_archive(str(place / "order/two"), "zip", tmp_path / "dims")
+    report = run_batch("sharpen", place / "order/two.zip", place / "runs", {"method": "cubic"}, cluster=nullcontext(client))
+    assert [o.state for o in report.outcomes] == ["failed"] and "two.zip: its partner is missing" in report.outcomes[0].note

@@ -418,3 +418,88 @@ def test_jobs_are_in_the_wheel(tmp_path):
     told = subprocess.run([sys.executable, "-c", "from enmap_sharpener.batch.jobs import job_files; print(*job_files().values(), sep='\\n')"],
                           cwd=tmp_path / "site", check=True, capture_output=True, text=True).stdout
     assert len(told.splitlines()) == len(found) and all(line.startswith(str(tmp_path / "site")) for line in told.splitlines())
+
+
+# Scenes as they come, and pairs
+
+def test_forms_of_scenes(place):
+    "Archives of either kind and a METADATA.XML; of what fits a pattern neither Sentinel-2 products nor the folders of partners are scenes."
+    (place / "data/a/sentinel2").mkdir(parents=True)
+    (place / "data/S2A_MSIL2A_20220724T101611_N0400_R065_T33UUU_20220724T161611.SAFE").mkdir()
+    for name in ("a.zip", "b.tar.gz", "c-METADATA.XML", "notes.txt"):
+        (place / "data" / name).touch()
+    assert {k: v.name for k, v in find_scenes("data/*").items()} == {"a": "a.zip", "b": "b.tar.gz", "c": "c-METADATA.XML"}
+    (place / "data/a/number.txt").touch()
+    with pytest.raises(JobError, match="have the same name"):
+        find_scenes("data/*")
+
+
+PAIRED = PARAMETERS + '\nsentinel2: "Path" = ""  # the other number\nsentinel2_offset: str = ""  # a third'
+
+
+@pytest.fixture
+def paired(place):
+    write_job(place / "pairs.ipynb", PAIRED, BODY.replace("* factor", '+ float(Path(sentinel2, "number.txt").read_text() if sentinel2 else 0) + float(sentinel2_offset or 0)', 1))
+    write_scenes(place / "far/data", a=1, b=2, c=3, x=10, y=20)
+    (place / "far/scenes.csv").write_text("enmap;sentinel2\ndata/a;data/x\ndata/b;data/y\ndata/c;\n")
+    return place
+
+
+def test_pairs(paired, client, capfd):
+    "Each scene with the partner of its row; done is done, a partner that changes does its scene again, other partners are other parameters."
+    from enmap_sharpener.scenes.finding import read_list
+    run = lambda **more: run_batch("pairs.ipynb", read_list("far/scenes.csv"), "runs", cluster=nullcontext(client), **more)  # noqa: E731
+    assert states(run()) == dict.fromkeys("abc", "done")
+    assert [float((paired / f"runs/pairs/{n}/result.txt").read_text()) for n in "abc"] == [11, 22, 3]
+    assert set(states(run()).values()) == {"there already"}
+    (paired / "far/data/x/number.txt").write_text("100")
+    assert states(run()) == {"a": "done", "b": "there already", "c": "there already"}
+    (paired / "far/scenes.csv").write_text("enmap;sentinel2\ndata/a;data/x\ndata/b;data/x\n")
+    with pytest.raises(JobError, match="runs/pairs/b: was made with sentinel2=.*/y; choose another --output"):
+        run()
+    assert states(run(overwrite=True)) == {"a": "there already", "b": "done"}
+
+
+def test_one_bad_pair_does_not_stop_the_others(paired, capfd):
+    for name, text in (("a", "2001"), ("c", "2003"), ("y", "few")):
+        (paired / f"far/data/{name}/number.txt").write_text(text)
+    assert main(["batch", "pairs.ipynb", "--pairs", "far/scenes.csv", "--sentinel2-offset", "-1000", "--workers", "1"]) != 0
+    assert "1 of 3 scenes failed, the first is b: ValueError" in capfd.readouterr().err
+    assert [float((paired / f"runs/pairs/{n}/result.txt").read_text()) for n in "ac"] == [1011, 1003]
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (["pairs.ipynb", "--pairs", "far/none.csv"], "far/none.csv: is no file"), (["pairs.ipynb", "--pairs", "far/empty.csv"], "far/empty.csv: is empty"),
+    (["pairs.ipynb", "--pairs", "far/twice.csv"], "far/twice.csv, row 3: is named a like that in row 2"), (["pairs.ipynb", "--pairs", "far/two.csv"], "a: has 2 Sentinel-2 products"),
+    (["times.ipynb", "--pairs", "far/scenes.csv"], "the job times takes none (no parameter sentinel2)"), (["pairs.ipynb", "--pairs", "far/scenes.csv", "--scenes", "far/data/*"], "give one of them"),
+    (["pairs.ipynb", "--pairs", "far/scenes.csv", "--param", "sentinel2=far/data/x"], "names others; leave one of them out"), (["times.ipynb", "--scenes", "far/data/*", "--sentinel2-offset", "0"], "takes no parameter sentinel2_offset"),
+    (["pairs.ipynb", "--pairs", "far/scenes.csv", "--sentinel2-offset", "1000"], "sentinel2-offset"),
+])
+def test_tables_that_cannot_be_used(paired, arguments, told, capfd):
+    for name, text in (("empty", ""), ("twice", "enmap,sentinel2\ndata/a,data/x\ndata/a,data/y\n"), ("two", "enmap,sentinel2\ndata/a,data/x data/y\n")):
+        (paired / f"far/{name}.csv").write_text(text)
+    assert main(["batch", *arguments]) == 2
+    error = capfd.readouterr().err.strip()
+    assert told in error and error.count("\n") == 0 and not list(paired.glob("runs/*/[!.]*"))
+
+
+def test_a_list_of_partners_for_a_job_that_takes_one(paired, client):
+    from enmap_sharpener.scenes.finding import read_list
+    write_job(paired / "many.ipynb", PAIRED.replace('sentinel2: "Path" = ""', 'sentinel2: "list[Path]" = []'),
+              BODY.replace("* factor", '+ sum(float(Path(p, "number.txt").read_text()) for p in sentinel2)', 1))
+    (paired / "far/scenes.csv").write_text("enmap,sentinel2\ndata/a,data/x data/y\ndata/b,data/x\n")
+    assert set(states(run_batch("many.ipynb", read_list("far/scenes.csv"), "runs", cluster=nullcontext(client))).values()) == {"done"}
+    assert [float((paired / f"runs/many/{n}/result.txt").read_text()) for n in "ab"] == [31, 12]
+
+
+def test_another_scene_of_the_same_name(place, client):
+    "Does not replace what was made of the first; the same scene, moved, does not count as another."
+    write_scenes(place, **{"data/a": 1, "other/a": 2})
+    run = lambda scenes, **more: states(run_batch("times.ipynb", scenes, "runs", cluster=nullcontext(client), **more))  # noqa: E731
+    assert run("data/a") == {"a": "done"}
+    with pytest.raises(JobError, match="was made from another scene of this name, .*data/a; choose another --output"):
+        run("other/a")
+    assert run("data/*") == {"a": "there already"} and (place / "runs/times/a/result.txt").read_text() == "2.0"
+    assert run("other/a", overwrite=True) == {"a": "done"}
+    (place / "other").rename(place / "moved")
+    assert run("moved/a") == {"a": "there already"}
