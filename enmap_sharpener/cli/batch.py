@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['batch']
 
-# %% ../../nbs/15_cli/10_batch.ipynb #030fc904
+# %% ../../nbs/15_cli/10_batch.ipynb #8f88e7ff
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..core.errors import UsageError, require_extra
-from .terminal import BACKEND_GB, LIMITS, MAPS_GB, SESSION, Flag, Limits, Offset, Session, Several, need_extra
+from .terminal import LIMITS, SESSION, Flag, Limits, Offset, Session, Several, need_extra
+from ..model.memory import BACKEND_GB, MAPS_GB
 
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 def batch(

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['insights']
 
-# %% ../../nbs/15_cli/08_insights.ipynb #b4c0fbb7
+# %% ../../nbs/15_cli/08_insights.ipynb #f8c7d782
 import os
 from pathlib import Path
 
 from ..core.errors import UsageError
-from .terminal import BACKEND_GB, LIMITS, SESSION, Limits, Offset, Session
+from .terminal import LIMITS, SESSION, Limits, Offset, Session
+from ..model.memory import BACKEND_GB
 
 # %% ../../nbs/15_cli/08_insights.ipynb #a20742dd
 _TILE_GB = 1.5    # [GB] of the feature maps of one tile with all bands
