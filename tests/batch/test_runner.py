@@ -130,6 +130,7 @@ def shaken(folder):
     assert killed
 
 
+@pytest.mark.slow
 def test_a_worker_dies_and_all_scenes_finish(place):
     write_scenes(place / "data", a=1, b=2, c=3, d=4)
     lines = []
@@ -150,6 +151,7 @@ def test_a_scene_that_kills_its_workers_does_not_take_others_along(place):
     assert "every worker that tried died" in report.of("failed")[0].note and not half_written(place)
 
 
+@pytest.mark.slow
 def test_gpus_and_threads_are_given_out(place):
     write_scenes(place / "data", a=1, b=2)
     run_batch("times.ipynb", "data/*", "runs", {"seconds": 1}, cluster=local_workers(threads=3, gpus=[2, 7]))
@@ -157,6 +159,7 @@ def test_gpus_and_threads_are_given_out(place):
     assert set(table.device) == {"2", "7"} and set(table.threads) == {3}
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_runs_already(place):
     write_scenes(place / "data", a=1, b=2)
     with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
@@ -187,7 +190,8 @@ def start(*arguments):
                             start_new_session=True, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGKILL))])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_in_the_middle(place, client, number):
     write_scenes(place / "data", a=1, b=2)
     process = start("times.ipynb", "--scenes", "data/*", "--param", "seconds=1000", "--workers", "1")
@@ -325,6 +329,7 @@ def test_values(tmp_path, kind, text, value):
         assert check_parameters(job, {"x": value})["x"] == value
 
 
+@pytest.mark.slow
 def test_names(place, client):
     names = ["with space", "{braces}", "50%", "<b>&amp;", "ümlaut", "it's", "-dash"]
     write_scenes(place / "data", **dict.fromkeys(names, 1), bad="<few>")

@@ -120,6 +120,7 @@ def test_records_say_what_score_says(cases, tmp_path):
     assert np.allclose(again.psnr, rows.psnr, rtol=1e-5) and set(bands) == {(c, m) for c in ("case_1", "case_2") for m in ("cubic", "gsa")}
 
 
+@pytest.mark.slow
 def test_nothing_is_done_twice_and_all_that_must_be_is(cases, tmp_path, calls):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
 
@@ -143,6 +144,7 @@ def test_nothing_is_done_twice_and_all_that_must_be_is(cases, tmp_path, calls):
     run(["cubic"], 1)
 
 
+@pytest.mark.slow
 def test_what_others_put_there_is_judged_and_never_replaced(cases, tmp_path, calls):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
     run_benchmark(case, ["cubic"], out, threads=1)
@@ -159,6 +161,7 @@ def test_what_others_put_there_is_judged_and_never_replaced(cases, tmp_path, cal
     assert record["seconds"] is None and record["scores"]["psnr"] > 0
 
 
+@pytest.mark.slow
 def test_interrupted_after_sharpening_it_goes_on_there(cases, tmp_path, calls, monkeypatch):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
     with monkeypatch.context() as patch:

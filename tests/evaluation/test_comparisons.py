@@ -176,6 +176,7 @@ def run(client, evaluated, output, **parameters):
 PICTURES = {"scores.png", "bands.png", "boxes.png", "pipeline.png", "case/parts.png"}
 
 
+@pytest.mark.slow
 def test_job_draws_everything(client, evaluated, tmp_path):
     (tmp_path / "reported.json").write_text(json.dumps({"case": {"CNMF": {"psnr": 29.0}}}))
     report, folder = run(client, evaluated, tmp_path, cases=[str(evaluated / "case")], reported=tmp_path / "reported.json")

@@ -119,6 +119,7 @@ def airborne(shared, path, driver="GTiff"):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", ["GTiff", "ENVI"])
 def test_an_airborne_flight_at_half_a_metre(shared, tmp_path, driver):
     path = airborne(shared, tmp_path / ("flight.tif" if driver == "GTiff" else "flight.bsq"), driver)

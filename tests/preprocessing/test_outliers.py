@@ -155,6 +155,7 @@ def test_figures(scenes, tmp_path):
         write_figures(scenes[0].parent, tmp_path / "sheets/inspection.csv", table)
 
 
+@pytest.mark.slow
 def test_real_water(shared, tmp_path):
     "Two real cut-outs of one scene with their quality layers: dark, and with the same noise."
     [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
@@ -167,6 +168,7 @@ def test_real_water(shared, tmp_path):
     assert table.outlier.str.contains("no Sentinel-2 partner").all()
 
 
+@pytest.mark.slow
 def test_command(scenes, tmp_path, capfd):
     change(cube_of(scenes[4]), lambda v: v * 4)
     assert main(["inspect", str(scenes[0].parent)]) == 0

@@ -272,7 +272,8 @@ def undisturbed(enmap, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_killed_anywhere_it_goes_on(undisturbed, tmp_path, seed):
     "The same bytes as without, and nothing that was finished is done again."
     shutil.copytree(undisturbed / "before", tmp_path / "enmap")
@@ -534,6 +535,7 @@ def test_potsdam(shared, tmp_path):
     assert inspect(tmp_path / "out").loc[place.name].disagreement < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_water(shared, tmp_path, which):
     "Negative reflectance, which the seed turns into 10 000, comes through; there is hardly anything to align on."

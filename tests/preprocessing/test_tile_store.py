@@ -215,6 +215,7 @@ def fresh(product, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_killed_at_any_moment(product, tmp_path, kind):
     "Nothing half-written under the final name; run again, the same bytes."

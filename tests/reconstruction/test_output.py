@@ -265,6 +265,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path):
     pytest.importorskip("resource")
     small, large = (int(subprocess.run([sys.executable, "-c", MEASURED, tmp_path, str(rows)], capture_output=True, text=True,

@@ -309,6 +309,7 @@ class Stopping(SentinelHub):
         return super()._render(*what)
 
 
+@pytest.mark.slow
 def test_stopped_at_any_request_and_started_again(site, tmp_path):
     def run(folder, before=0):
         provider = Stopping(site.client_id, site.secret, base_url=site.url, token_url=site.url + "/auth/token")
@@ -341,6 +342,7 @@ fetch_partner(folder, provider)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_gives_the_same_bytes(site, tmp_path):
     script = CHILD.format(id=site.client_id, secret=site.secret)
     def run(folder, kill_at=None):

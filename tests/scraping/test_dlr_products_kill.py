@@ -54,8 +54,9 @@ def world(products, **settings):
         yield site, {name: publish(site, name, files) for name, files in products.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [
-    dict(), pytest.param(dict(basic="ignore", lasts=12), marks=pytest.mark.slow), pytest.param(dict(version="none"), marks=pytest.mark.slow)], ids=["basic", "form", "no version"])
+    dict(), dict(basic="ignore", lasts=12), dict(version="none")], ids=["basic", "form", "no version"])
 def test_killed_at_any_moment(products, tmp_path, settings):
     with world(products) as (site, scenes):
         run = start(tmp_path / "calm", site, scenes)
@@ -85,6 +86,7 @@ def test_killed_at_any_moment(products, tmp_path, settings):
     assert kills > 5 and sum(site.twice().values()) < kills * 2 * 65536
 
 
+@pytest.mark.slow
 def test_window_killed_at_any_moment(products, tmp_path):
     rng = random.Random(2)
     with world(products) as (site, scenes):

@@ -494,6 +494,7 @@ def test_commands_refuse_in_one_line(simulated, tmp_path, capfd):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.tif").exists()
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_it_goes_on(place):
     code = ("import sys, time\nfrom enmap_sharpener.reconstruction import tiled_inference as tiles\nreal = tiles.apply\n"
             "tiles.apply = lambda *a: (time.sleep(0.3), real(*a))[1]\nfrom enmap_sharpener.cli.app import main\nsys.exit(main())")

@@ -117,16 +117,16 @@ CLOUDY = {"size": (64, 50), "seed": 1, "sentinel2_clouds": True}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_result_does_not_depend_on_block_size(method):
+@pytest.mark.parametrize("size", [37, *(pytest.param(size, marks=pytest.mark.slow) for size in (64, 150))])
+def test_result_does_not_depend_on_block_size(method, size):
     settings = CLOUDY
     want, quality = result(method, **settings)
-    for size in (64, 150, 37):
-        got, kind = whole(plan(method, **settings), size)
-        np.testing.assert_array_equal(got == NODATA, want == NODATA)
-        assert np.abs(got.astype(int) - want).max() <= 1          # one unit in the last place, 0.0001
-        assert (got != want).mean() < 1e-3
-        assert (kind[0] != quality[0]).mean() < 1e-3
-        assert np.abs(kind[1].astype(int) - quality[1]).max() <= 1
+    got, kind = whole(plan(method, **settings), size)
+    np.testing.assert_array_equal(got == NODATA, want == NODATA)
+    assert np.abs(got.astype(int) - want).max() <= 1          # one unit in the last place, 0.0001
+    assert (got != want).mean() < 1e-3
+    assert (kind[0] != quality[0]).mean() < 1e-3
+    assert np.abs(kind[1].astype(int) - quality[1]).max() <= 1
 
 
 def test_threads_change_nothing():

@@ -140,6 +140,7 @@ def test_killed_at_any_moment_the_curve_is_the_same(made, tmp_path):
     np.testing.assert_allclose(*(np.concatenate([w.ravel() for w in load_model(tmp_path / f"{n}.keras").get_weights()]) for n in ("calm", "cut")), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(made, tmp_path):
     with pytest.raises(ModelError, match="not finite in four starts"):
         train(made, tmp_path / "x.keras", replace(SHORT, initial_lr=1e30, clip=None, schedule="exponential", loss="mse"), **SMALL)
@@ -154,6 +155,7 @@ def test_it_ends_early_with_the_best_weights(made, tmp_path):
     assert told["best_epoch"]["val_loss"] == pytest.approx(history.val_loss.min()) and told["parameters"] == net.count_params()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [replace(THESIS, epochs=1, batch_size=2, spectral_window=12), replace(SHORT, epochs=1, mixed_precision=True)], ids=["thesis", "mixed"])
 def test_recipes(made, tmp_path, recipe):
     net = train(made, tmp_path / "x.keras", recipe, **SMALL)
@@ -162,6 +164,7 @@ def test_recipes(made, tmp_path, recipe):
     assert all(w.dtype == np.float32 for w in net.get_weights()) and load_model(tmp_path / "x.keras").dtype_policy.name == "float32"
 
 
+@pytest.mark.slow
 def test_decay_is_that_of_the_thesis(made, tmp_path):
     train(made, tmp_path / "x.keras", replace(THESIS, epochs=5, batch_size=4, spectral_window=8, least_gain=-1e9), **SMALL)
     rates = pd.read_csv(tmp_path / "x.csv").learning_rate
