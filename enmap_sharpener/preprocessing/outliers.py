@@ -149,6 +149,8 @@ def _store_sample(path: Path, most: int = 60) -> Sample:
     from enmap_sharpener.preprocessing.tile_store import open_store    # Zarr takes a while to import
     with open_store(path) as store:
         chosen = np.unique(np.linspace(0, store.sizes["tile"] - 1, min(most, store.sizes["tile"])).round().astype(int))
+        if not {"target", "ms"} <= set(store):
+            raise ProductError(f"{path.name}: holds tiles for prediction; give training tiles (stage wald).")
         tiles = {name: _reflectance(store[name][chosen].values) for name in ("target", "ms")}
         wavelength, valid = store.wavelength.values, float(store.valid[chosen].mean())
     good = np.isfinite(tiles["target"]).any((0, 1, 2))

@@ -7,6 +7,7 @@ __all__ = ['TRAIN', 'VALIDATION', 'TEST', 'GUARD', 'REACH', 'assign_splits', 're
 
 # %% ../../nbs/06_preprocessing/06_splits.ipynb #eb70d629
 import logging
+import os
 from glob import escape
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import zarr
 from rasterio.warp import transform, transform_bounds
 
 from ..core.errors import OutputError, ProductError
-from ..core.files import make_folder, write_file
+from ..core.files import make_folder
+from .store_format import check_format
 from .tile_store import amend, open_store, store_grid
 from ..scenes.guide_bands import SENTINEL2_10M
 
@@ -145,13 +147,14 @@ def _cut_place(place, stores, fractions, rng):
 
 def record_split(path, split, attributes):
     """Write the splits of a store and how they came about."""
+    check_format(path)
     try:
         zarr.open_group(str(path), mode="r+")["split"][:] = split
         amend(path, attributes, "split")
     except OSError as error:
         raise OutputError(f"{path}: the split cannot be written ({error.strerror or error}); check that the store is writable") from None
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #21d6a205
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #21df41ad
 def export_numpy(store, folder):
     """Tiles as the seed's files: folders `train`, `validation` and `test`, each with `x`, `y` and `valid` of one .npy a tile; their number.
 
@@ -191,4 +194,11 @@ def _export_tile(tile, folder, name):
     x = np.concatenate([tile.hs.values, tile.ms.values[..., SENTINEL2_10M.fine]], -1)
     for kind, values in (("valid", tile.valid.values), ("y", plain(tile.target.values)), ("x", plain(x))):
         make_folder(folder / kind)
-        write_file(folder / kind / name, lambda part, values=values: np.save(part, values))
+        part = folder / kind / f".{name}.part"
+        try:
+            with open(part, "wb") as file:
+                np.save(file, values)
+            os.replace(part, folder / kind / name)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"{folder / kind / name}: cannot be written ({error.strerror}); check that the folder is writable and has space") from None

@@ -6,8 +6,10 @@
 __all__ = ['tile_corners', 'tile_encoding', 'amend', 'write_store', 'write_wald_store', 'write_prediction_store', 'open_store',
            'store_grid', 'assemble']
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #255b2969
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #c89d01c4
 import json
+import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +22,12 @@ from rasterio.crs import CRS
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from ..core.files import make_folder, sweep_unfinished, whole, write_json
+from ..core.files import make_folder, read_facts, write_json
 from ..core.parallel import read_ahead
 from ..core.grid import Axis, Grid, widened
 from ..core.errors import NoValidPixels, OutputError, ProductError
-from ..core.raster import NODATA, SCALE, to_int16
+from ..core.raster import MOST_VALUES, NODATA, SCALE, to_int16
+from .store_format import check_format
 from .wald import PredictionPair, WaldPair, align
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #6de73398
@@ -108,7 +111,7 @@ def _all_bands(values, good):
     out[..., good] = to_int16(values)
     return out
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #2c250f50
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #faa8aa84
 def _write_tiles(group, source, corners, tile, threads, progress):
     """Fill a store; share of valid pixels in its tiles."""
     good = source.aligned.pair.scene.bands.good
@@ -136,20 +139,27 @@ def _place(path):
     """A folder to make a store in; it takes the place of `path` when all went well, and vanishes otherwise."""
     path = Path(path)
     make_folder(path.parent)
-    sweep_unfinished(path.parent, path.name)
-    if path.exists() and "kind" not in _told(path / ".zattrs"):
-        raise OutputError(f"{path}: is there already and is no store of this package; move it away or choose another place")
-    with whole(path) as part:
+    part, old = (path.with_name(f".{path.name}.{end}") for end in ("part", "old"))
+    try:
+        if old.exists() and not path.exists():     # killed between two renames
+            os.replace(old, path)
+        if path.exists() and "kind" not in read_facts(path / ".zattrs"):
+            raise OutputError(f"{path}: is there already and is no store of this package; move it away or choose another place")
+        for place in (part, old):
+            shutil.rmtree(place, ignore_errors=True)
         part.mkdir()
         yield part
-
-
-def _told(path):
-    """A JSON file; nothing if there is none."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+        if path.exists():
+            os.replace(path, old)
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check that its folder and the one for temporary files "
+                          "are writable and have space") from None
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for place in (part, old):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _count(folder):
@@ -267,8 +277,33 @@ def write_prediction_store(scene, guide, path, *, mask10=None, window=None, tile
         return _write(part, "prediction", source, corners, len(every), settings, 0, threads, progress)
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #a3ad76f6
+_BY_PIXEL = {"hs": "band", "target": "band", "ms": "channel", "sharpened": "band", "valid": None}
+_BY_TILE, _BY_BAND = ("row", "col", "split"), ("band", "wavelength", "fwhm", "detector", "good")
+
+
+def _holds_tiles(data) -> bool:
+    "Whether an open store has the arrays, axes and attributes that others of this module take for granted."
+    told, files = data.attrs, data.attrs.get("files")
+    if told.get("kind") not in ("wald", "prediction") or not isinstance(files, dict) or not {"hs"} <= files.keys() <= set(data):
+        return False
+    axes = {name: tuple(a for a in ("tile", "y", "x", last) if a) for name, last in _BY_PIXEL.items() if name in data}
+    axes |= {name: ("tile",) for name in _BY_TILE} | {name: ("band",) for name in _BY_BAND}
+    if "valid" not in axes or any(name not in data.variables or data[name].dims != dims for name, dims in axes.items()):
+        return False
+    return isinstance(told.get("scene_id"), str) and told["scene_id"] == os.path.basename(told["scene_id"]) and _fits_grid(data, **told["settings"])
+
+
+def _fits_grid(data, tile, stride, **_) -> bool:
+    "Whether the tiles of an open store lie in its grid."
+    t, (ny, nx), band = data.attrs["transform"], data.attrs["shape"], data.sizes["band"]
+    corners = np.stack([data.row.values, data.col.values], 1)
+    sound = min(ny, nx, band) >= 1 and ny * nx * band <= MOST_VALUES and np.isfinite(t).all() and t[0] > 0 > t[4] and len(t) == 6
+    inside = (corners >= 0).all() and (corners < [ny, nx]).all()
+    return bool(sound and inside and tile == data.sizes["y"] == data.sizes["x"] and 1 <= stride <= tile and data.good.dtype == bool and store_grid(data))
+
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #b711a589
 def open_store(path):
-    """A store, lazily; nothing is decoded: int16 numbers, nodata −32768.
+    """A store, looked at by `check_format` and opened lazily; numbers are int16, nodata −32768.
 
     Parameters
     ----------
@@ -282,13 +317,15 @@ def open_store(path):
     Raises
     ------
     ProductError
-        There is no store, one that lacks files, or not one of this package.
+        There is no store, one that lacks files, or not one of this package, or it could do harm.
     """
+    check_format(path)
     try:
-        data = xr.open_zarr(path, consolidated=True, mask_and_scale=False, chunks=None)
-    except (OSError, KeyError, ValueError) as error:
+        data = xr.open_zarr(str(path), consolidated=True, mask_and_scale=False, chunks=None)
+        held = _holds_tiles(data)
+    except Exception as error:     # metadata of the right form may still say anything
         raise ProductError(f"{path}: is no readable store ({' '.join(str(error).split())[:120]}); run the stage wald or predictions again") from None
-    if data.attrs.get("kind") not in ("wald", "prediction") or not {"hs"} <= set(data.attrs.get("files", ())) <= set(data):
+    if not held:
         raise ProductError(f"{path}: is a Zarr store, but holds no tiles of this package; give a store of the stage wald or predictions")
     lacking = [name for name, n in data.attrs["files"].items() if _count(Path(path) / name) != n]
     if lacking:

@@ -20,7 +20,7 @@ import xarray as xr
 import zarr
 
 from .. import __version__
-from ..core.files import make_folder, write_json
+from ..core.files import make_folder, read_facts, write_json
 from ..core.parallel import read_ahead
 from ..scenes.metadata import band_table
 from ..model.memory import MAPS_GB, pixels_within
@@ -31,6 +31,7 @@ from ..core.raster import NODATA, SCALE, to_int16
 from ..scraping.dlr_items import Skipped
 from .output import write_cube
 from ..sharpening.sharpening import Block
+from ..preprocessing.store_format import check_format
 from ..preprocessing.tile_store import tile_encoding, assemble, open_store, store_grid
 
 # %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #d2ba5268
@@ -96,14 +97,6 @@ def _identity(store, mark):
     return hashlib.sha256(json.dumps([mark, (store / ".zmetadata").read_text(), files]).encode()).hexdigest()[:24]
 
 
-def _told(path):
-    "A JSON file; nothing if there is none."
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-
-
 def _prepare(part, source, identity, name):
     "An empty store of predictions."
     store = source.store
@@ -118,7 +111,8 @@ def _prepare(part, source, identity, name):
 
 def _fill(part, source, identity, batch, tell):
     "Write the tiles that are not there yet."
-    done, total = _told(part / "progress.json")["done"], len(source)
+    done, total = read_facts(part / "progress.json")["done"], len(source)
+    check_format(part)
     group = zarr.open_group(str(part), mode="r+")
     work = _runs(total, batch, done)
     for run, tiles in zip(work, read_ahead(source.read, work, 1), strict=True):
@@ -131,14 +125,14 @@ def _one_store(path, output, network, mark, batch, tell):
     "One scene; False if it was there already."
     identity = _identity(path, mark)
     place, part = output / path.name, output / f".{path.name}.part"
-    if _told(place / ".zattrs").get("made_from") == identity:
+    if read_facts(place / ".zattrs").get("made_from") == identity:
         return False
-    if place.exists() and "made_from" not in _told(place / ".zattrs"):
+    if place.exists() and "made_from" not in read_facts(place / ".zattrs"):
         raise OutputError(f"{place}: is there already and holds no sharpened tiles; move it away or choose another folder")
     source = StoreReader(path, *network)
     make_folder(output)
     try:
-        if _told(part / "progress.json").get("made_from") != identity:
+        if read_facts(part / "progress.json").get("made_from") != identity:
             shutil.rmtree(part, ignore_errors=True)
             _prepare(part, source, identity, network[1])
         _fill(part, source, identity, batch, tell)
@@ -147,7 +141,7 @@ def _one_store(path, output, network, mark, batch, tell):
     except OSError as error:
         raise OutputError(f"{place}: cannot be written ({error.strerror or error}); check that the folder is writable and has space") from None
     finally:
-        if not _told(part / "progress.json").get("done"):
+        if not read_facts(part / "progress.json").get("done"):
             shutil.rmtree(part, ignore_errors=True)
     return True
 
@@ -291,16 +285,16 @@ class _Flags:
 # %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #813bdf34
 def _open_predictions(path, store):
     "Tiles of predictions and the numbers of those that are missing; ProductError if they are not those of the store."
+    check_format(path)
     try:
-        data = xr.open_zarr(path, mask_and_scale=False, chunks=None)
-        shape = data.sharpened.shape
-    except (OSError, KeyError, ValueError, AttributeError) as error:
+        data = xr.open_zarr(str(path), mask_and_scale=False, chunks=None)
+        shape, empty = data.sharpened.shape, set(data.attrs.get("empty", ()))
+        same = data.sharpened.dims == store.hs.dims and shape == store.hs.shape and all(np.array_equal(data[k], store[k]) for k in ("row", "col"))
+    except Exception as error:     # metadata of the right form may still say anything
         raise ProductError(f"{path}: is no readable store of sharpened tiles ({' '.join(str(error).split())[:100]}); run sharpen-tiles again") from None
-    same = shape == store.hs.shape and all(np.array_equal(data[k], store[k]) for k in ("row", "col"))
     if not same:
         raise ProductError(f"{path}: {shape[0]} tiles of {' x '.join(map(str, shape[1:]))}; wanted the {store.hs.shape[0]} of "
                            f"{' x '.join(map(str, store.hs.shape[1:]))} of its store: give the --meta-path that they were made from")
-    empty = set(data.attrs.get("empty", ()))
     return data, [i for i in range(shape[0]) if i not in empty and not (Path(path) / "sharpened" / f"{i}.0.0.0").exists()]
 
 
@@ -358,7 +352,7 @@ def _one_scene(path, partners, target, compress, overwrite, tell):
     data, missing = _open_predictions(path, store)
     if missing:
         _log.warning("%s: %d of %d tiles are missing: %s", path.stem, len(missing), len(data.tile), _few(missing))
-    write_cube(Mosaic(store, data.sharpened, f"supermapnet, tiles ({data.attrs['model']})"), target, compress=compress, overwrite=overwrite, progress=tell)
+    write_cube(Mosaic(store, data.sharpened, f"supermapnet, tiles ({data.attrs.get('model', 'of an unknown network')})"), target, compress=compress, overwrite=overwrite, progress=tell)
     return missing
 
 

@@ -382,10 +382,13 @@ def fake(path, epsg, corner, shape, *, tile=32, stride=27, pixel=30.0, keep=1.0,
     "A store of nothing but places."
     corners = tile_corners(shape, tile, stride)
     corners = corners[np.random.default_rng(seed).random(len(corners)) <= keep]
-    data = xr.Dataset({"hs": (("tile", "y", "x", "band"), np.zeros((len(corners), tile, tile, 1), np.int16))},
-                      {"row": ("tile", corners[:, 0]), "col": ("tile", corners[:, 1]), "split": ("tile", np.zeros(len(corners), np.int8)),
+    bands = {"band": [1], **{k: ("band", v) for k, v in {"wavelength": [500.0], "fwhm": [7.0], "detector": ["VNIR"], "good": [True]}.items()}}
+    data = xr.Dataset({"hs": (("tile", "y", "x", "band"), np.zeros((len(corners), tile, tile, 1), np.int16)),
+                       "valid": (("tile", "y", "x"), np.ones((len(corners), tile, tile), bool))},
+                      {**bands, "row": ("tile", corners[:, 0]), "col": ("tile", corners[:, 1]), "split": ("tile", np.zeros(len(corners), np.int8)),
                        "east": ("tile", corner[0] + corners[:, 1] * pixel), "north": ("tile", corner[1] - corners[:, 0] * pixel)},
                       {"kind": "wald", "scene_id": path.stem, "crs": CRS.from_epsg(epsg).to_wkt(), "shape": list(shape), "files": {},
+                       "settings": {"tile": tile, "stride": stride},
                        "transform": [pixel, 0.0, corner[0], 0.0, -pixel, corner[1]]})
     data.to_zarr(path, mode="w", zarr_format=2, consolidated=True, encoding={"hs": {"chunks": (len(corners), tile, tile, 1)}})
     store.amend(path, {"files": {"hs": len(list((path / "hs").iterdir()))}})
