@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
-           'discard', 'whole', 'make_folder', 'write_file', 'write_text', 'write_bytes', 'write_json', 'locked']
+           'discard', 'whole', 'staging', 'whole_files', 'check_space', 'make_folder', 'write_file', 'write_text',
+           'write_bytes', 'json_values', 'write_json', 'locked']
 
-# %% ../../nbs/00_core/01_files.ipynb #4c5cb66b
+# %% ../../nbs/00_core/01_files.ipynb #39d0a07b
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from .errors import EnmapError, OutputError, ProductError
@@ -82,7 +84,8 @@ def read_json(path):
     except (ValueError, RecursionError):
         raise ProductError(f"{path}: is no JSON file; get it again, or delete it.") from None
 
-# %% ../../nbs/00_core/01_files.ipynb #af71ef2f
+# %% ../../nbs/00_core/01_files.ipynb #b45b06b0
+_OLD = ".old"      # what `whole` adds to the name of a folder that it replaces
 _LONGEST = 200     # characters of a name that go into the hidden one; file systems allow 255
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part"       # what `whole` makes
                          r"|[.0-9a-z]+\.[0-9a-f]{32}\.partial")     # how Zarr names a chunk that it is writing
@@ -93,12 +96,22 @@ def is_unfinished(path) -> bool:
     return bool(_UNFINISHED.fullmatch(Path(path).name))
 
 
-def sweep_unfinished(folder):
-    "Remove what killed runs have left half-written in a folder, not in those below it. Only for who has it alone, see `locked`."
-    folder = Path(folder)
+def sweep_unfinished(folder, name=None):
+    "Remove what killed runs have left half-written in a folder, not in those below it; of one `name`, or all. Only for who has it alone, see `locked`."
+    folder, mine = Path(folder), f".{name[:_LONGEST]}." if name else "."
     for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
-        if is_unfinished(path) and not path.is_symlink():
+        if is_unfinished(path) and path.name.startswith(mine) and not path.is_symlink():
+            _give_back(path)
             discard(path)
+
+
+def _give_back(hidden):
+    "Put back the folder that a run had moved away to replace it, if it was killed right then; see `whole`."
+    for old in hidden.glob(f"*{_OLD}"):
+        place = hidden.parent / old.name.removesuffix(_OLD)
+        if not os.path.lexists(place):
+            with suppress(OSError):
+                os.replace(old, place)
 
 
 def discard(path):
@@ -136,7 +149,7 @@ def whole(path):
         hidden = Path(tempfile.mkdtemp(prefix=f".{path.name[:_LONGEST]}.", suffix=".part", dir=path.parent))
         yield hidden / path.name
         if path.is_dir() and not path.is_symlink():     # a folder is not replaced by one that holds something
-            os.replace(path, hidden / f"{path.name}.old")
+            os.replace(path, hidden / f"{path.name}{_OLD}")
         os.replace(hidden / path.name, path)
     except OSError as error:
         reason = str(error.strerror or error).replace(str(hidden), str(path.parent))
@@ -145,7 +158,82 @@ def whole(path):
         if hidden:
             shutil.rmtree(hidden, ignore_errors=True)
 
-# %% ../../nbs/00_core/01_files.ipynb #40a46b95
+# %% ../../nbs/00_core/01_files.ipynb #3f4203dc
+@contextmanager
+def staging(folder):
+    """A hidden folder inside another, which is made where it is missing; at the end the one goes, and the other too if it was made for it and is empty.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Yields
+    ------
+    Path
+        Of the hidden folder.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written; every `OSError` of the block becomes one.
+    """
+    folder, stage = Path(folder), None
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".unfinished.", suffix=".part", dir=folder))
+        yield stage
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); check that it is a folder, writable, with space left") from None
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(stage or "\0"), str(folder))) from None
+    finally:
+        if stage:
+            shutil.rmtree(stage, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def whole_files(places: dict):
+    """Several files of one folder that appear together or not at all.
+
+    Parameters
+    ----------
+    places : dict of str to Path
+        Where they go, in this order; what is there is replaced. The folder is made where it is missing.
+
+    Yields
+    ------
+    dict of str to Path
+        Where to make each: of the same name, in a hidden folder. If the block raises, that goes and all places stay as they were.
+
+    Raises
+    ------
+    OutputError
+        One cannot be written; see `staging`.
+    """
+    with staging(next(iter(places.values())).parent) as stage:
+        staged = {role: stage / place.name for role, place in places.items()}
+        yield staged
+        fresh = [place for place in places.values() if not place.exists()]
+        try:
+            for role, place in places.items():
+                os.replace(staged[role], place)
+        except BaseException:
+            for place in fresh:
+                place.unlink(missing_ok=True)
+            raise
+
+# %% ../../nbs/00_core/01_files.ipynb #7abc448c
+def check_space(folder, needed: float):
+    "OutputError unless `needed` bytes are free where `folder` is."
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(f"{folder}: the disk is full, {free / 1e6:.1f} MB are left and at least {needed / 1e6:.1f} MB needed; make room or choose another folder")
+
+
 def make_folder(path):
     "Make a folder and those above it; OutputError if that cannot be."
     try:
@@ -169,6 +257,16 @@ def write_text(path, text: str) -> Path:
 def write_bytes(path, data: bytes) -> Path:
     "A small file, as `whole`; its path."
     return write_file(path, lambda part: part.write_bytes(data))
+
+
+def json_values(value):
+    "What JSON can say of a nested report: numpy's numbers as Python's, NaN as null."
+    if isinstance(value, dict):
+        return {str(key): json_values(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [json_values(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_json(path, content, **options) -> Path:

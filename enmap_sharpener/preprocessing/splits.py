@@ -7,7 +7,6 @@ __all__ = ['TRAIN', 'VALIDATION', 'TEST', 'GUARD', 'REACH', 'assign_splits', 're
 
 # %% ../../nbs/06_preprocessing/06_splits.ipynb #eb70d629
 import logging
-import os
 from glob import escape
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import zarr
 from rasterio.warp import transform, transform_bounds
 
 from ..core.errors import OutputError, ProductError
-from ..core.files import make_folder
+from ..core.files import make_folder, write_file
 from .store_format import check_format
 from .tile_store import amend, open_store, store_grid
 from ..scenes.guide_bands import SENTINEL2_10M
@@ -154,7 +153,7 @@ def record_split(path, split, attributes):
     except OSError as error:
         raise OutputError(f"{path}: the split cannot be written ({error.strerror or error}); check that the store is writable") from None
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #21df41ad
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #21d6a205
 def export_numpy(store, folder):
     """Tiles as the seed's files: folders `train`, `validation` and `test`, each with `x`, `y` and `valid` of one .npy a tile; their number.
 
@@ -194,11 +193,4 @@ def _export_tile(tile, folder, name):
     x = np.concatenate([tile.hs.values, tile.ms.values[..., SENTINEL2_10M.fine]], -1)
     for kind, values in (("valid", tile.valid.values), ("y", plain(tile.target.values)), ("x", plain(x))):
         make_folder(folder / kind)
-        part = folder / kind / f".{name}.part"
-        try:
-            with open(part, "wb") as file:
-                np.save(file, values)
-            os.replace(part, folder / kind / name)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"{folder / kind / name}: cannot be written ({error.strerror}); check that the folder is writable and has space") from None
+        write_file(folder / kind / name, lambda part, values=values: np.save(part, values))

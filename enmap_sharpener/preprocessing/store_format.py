@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_format']
 
-# %% ../../nbs/06_preprocessing/05_store_format.ipynb #658e94c2
+# %% ../../nbs/06_preprocessing/05_store_format.ipynb #726ce22f
 import math
 import os
 import re
@@ -17,7 +17,7 @@ from ..core.errors import ProductError
 from ..core.files import is_unfinished, read_json
 from ..core.raster import LARGEST_BLOCK, MOST_VALUES
 
-# %% ../../nbs/06_preprocessing/05_store_format.ipynb #e2dbb253
+# %% ../../nbs/06_preprocessing/05_store_format.ipynb #a4cd7b5e
 _KEYS = {"shape", "chunks", "dtype", "fill_value", "order", "filters", "dimension_separator", "compressor", "zarr_format"}
 _DTYPE = re.compile(r"\|b1|\|[iu]1|<[iu][248]|<f[48]|<U[1-9][0-9]?")
 _BLOSC = {"id", "cname", "clevel", "shuffle", "blocksize", "typesize"}
@@ -57,7 +57,7 @@ def _size_fault(shape, chunks, itemsize: int) -> str:
     small = math.prod(shape) <= _MOST[len(shape)] and math.prod(chunks) * itemsize <= LARGEST_BLOCK
     return "" if small and all(c <= max(n, 1) for c, n in zip(chunks, shape, strict=True)) else f"{str(shape)[:60]} values in chunks of {str(chunks)[:60]}"
 
-# %% ../../nbs/06_preprocessing/05_store_format.ipynb #2fae5445
+# %% ../../nbs/06_preprocessing/05_store_format.ipynb #4fe90a84
 _MOST_ENTRIES = 2**21                                              # files of a store: a chunk for each tile of each cube
 _ARRAY = re.compile(r"[A-Za-z_]\w{0,63}")
 _AT_ROOT, _IN_ARRAY = (".zgroup", ".zattrs", ".zmetadata"), (".zarray", ".zattrs")
@@ -84,7 +84,7 @@ def _metadata_files(path: Path, left: int = _MOST_ENTRIES, array: str = ""):
             elif entry.name.startswith(".z") and not is_unfinished(entry.name) or entry.name == "zarr.json":
                 raise _refused(path, f"{name[:80]!r}, of another kind or format of Zarr")
 
-# %% ../../nbs/06_preprocessing/05_store_format.ipynb #cb8db7d9
+# %% ../../nbs/06_preprocessing/05_store_format.ipynb #a2679b71
 def check_format(path):
     """Look at a store before it is opened; nothing is decoded.
 

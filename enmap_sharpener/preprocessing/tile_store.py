@@ -6,10 +6,8 @@
 __all__ = ['tile_corners', 'tile_encoding', 'amend', 'write_store', 'write_wald_store', 'write_prediction_store', 'open_store',
            'store_grid', 'assemble']
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #c89d01c4
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #255b2969
 import json
-import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from rasterio.crs import CRS
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from ..core.files import make_folder, read_facts, write_json
+from ..core.files import make_folder, read_facts, sweep_unfinished, whole, write_json
 from ..core.parallel import read_ahead
 from ..core.grid import Axis, Grid, widened
 from ..core.errors import NoValidPixels, OutputError, ProductError
@@ -111,7 +109,7 @@ def _all_bands(values, good):
     out[..., good] = to_int16(values)
     return out
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #faa8aa84
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #2c250f50
 def _write_tiles(group, source, corners, tile, threads, progress):
     """Fill a store; share of valid pixels in its tiles."""
     good = source.aligned.pair.scene.bands.good
@@ -139,27 +137,12 @@ def _place(path):
     """A folder to make a store in; it takes the place of `path` when all went well, and vanishes otherwise."""
     path = Path(path)
     make_folder(path.parent)
-    part, old = (path.with_name(f".{path.name}.{end}") for end in ("part", "old"))
-    try:
-        if old.exists() and not path.exists():     # killed between two renames
-            os.replace(old, path)
-        if path.exists() and "kind" not in read_facts(path / ".zattrs"):
-            raise OutputError(f"{path}: is there already and is no store of this package; move it away or choose another place")
-        for place in (part, old):
-            shutil.rmtree(place, ignore_errors=True)
+    sweep_unfinished(path.parent, path.name)
+    if path.exists() and "kind" not in read_facts(path / ".zattrs"):
+        raise OutputError(f"{path}: is there already and is no store of this package; move it away or choose another place")
+    with whole(path) as part:
         part.mkdir()
         yield part
-        if path.exists():
-            os.replace(path, old)
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check that its folder and the one for temporary files "
-                          "are writable and have space") from None
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        for place in (part, old):
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _count(folder):
@@ -290,7 +273,7 @@ def _holds_tiles(data) -> bool:
     axes |= {name: ("tile",) for name in _BY_TILE} | {name: ("band",) for name in _BY_BAND}
     if "valid" not in axes or any(name not in data.variables or data[name].dims != dims for name, dims in axes.items()):
         return False
-    return isinstance(told.get("scene_id"), str) and told["scene_id"] == os.path.basename(told["scene_id"]) and _fits_grid(data, **told["settings"])
+    return isinstance(told.get("scene_id"), str) and told["scene_id"] == Path(told["scene_id"]).name and _fits_grid(data, **told["settings"])
 
 
 def _fits_grid(data, tile, stride, **_) -> bool:
@@ -301,7 +284,7 @@ def _fits_grid(data, tile, stride, **_) -> bool:
     inside = (corners >= 0).all() and (corners < [ny, nx]).all()
     return bool(sound and inside and tile == data.sizes["y"] == data.sizes["x"] and 1 <= stride <= tile and data.good.dtype == bool and store_grid(data))
 
-# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #b711a589
+# %% ../../nbs/06_preprocessing/05_tile_store.ipynb #7f8a4535
 def open_store(path):
     """A store, looked at by `check_format` and opened lazily; numbers are int16, nodata −32768.
 
