@@ -135,3 +135,13 @@ def test_without_extras(tmp_path):
     assert told[:3] == [(0, "")] * 3 and written.is_file()
     for (extra, line), (status, said) in zip(lacking, told[3:], strict=True):
         assert status == 2 and len(said.splitlines()) == 1 and f"[{extra}]" in said, (line, status, said)
+
+
+def test_where_is_what_is_where_it_is_said_to_be():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Where is what")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .* \| `(\w+)\.(\w+)`(.*) \|$", table, re.MULTILINE)
+    assert len(rows) > 10
+    for room, module, names in rows:
+        source = (ROOT / "enmap_sharpener" / room / f"{module}.py").read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(def {name}\b|class {name}\b|[A-Z_, ]*\b{name}\b[A-Z_, ]* = )", source, re.MULTILINE), (room, module, name)
