@@ -78,7 +78,7 @@ LARGEST_BLOCK = 2**30        # bytes that have to be decoded at once
 _MOST_PACKED = 20_000        # bytes unpacked for each byte of a file: what the best of its packers does with nodata, and some more
 _ROOM = 1e9                  # bytes unpacked that a file of any size may have
 
-# %% ../../nbs/00_core/02_raster.ipynb #a05167ce
+# %% ../../nbs/00_core/02_raster.ipynb #556d51ef
 @contextmanager
 def opened(path: str):
     """A raster opened for reading, by the driver of its ending.
@@ -119,6 +119,7 @@ def _check_size(file, path: str):
 
 class _Blocks:
     "Decoded blocks for many threads: each is loaded once, those not used for longest are dropped beyond `limit` bytes."
+    # made by hand: with cachetools, threads that miss the same block would all load it, or all wait while any block is loaded
 
     def __init__(self, limit: int):
         self.limit, self.size, self.lock = limit, 0, threading.Lock()

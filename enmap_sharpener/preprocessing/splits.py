@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRAIN', 'VALIDATION', 'TEST', 'GUARD', 'REACH', 'assign_splits', 'record_split', 'export_numpy']
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #eb70d629
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #fbaf6ed1
 import logging
 from glob import escape
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 from rasterio.warp import transform, transform_bounds
 
+from ..core.raster import SCALE
 from ..core.errors import OutputError, ProductError
 from ..core.files import make_folder, write_file
 from .store_format import check_format
@@ -153,7 +154,7 @@ def record_split(path, split, attributes):
     except OSError as error:
         raise OutputError(f"{path}: the split cannot be written ({error.strerror or error}); check that the store is writable") from None
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #21d6a205
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #8518609c
 def export_numpy(store, folder):
     """Tiles as the seed's files: folders `train`, `validation` and `test`, each with `x`, `y` and `valid` of one .npy a tile; their number.
 
@@ -189,7 +190,7 @@ _SPLITS = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 
 def _export_tile(tile, folder, name):
     """The files of one tile."""
-    plain = lambda numbers: np.ascontiguousarray(np.moveaxis(np.clip(numbers, 0, 10_000), -1, 0), np.float32)
+    plain = lambda numbers: np.ascontiguousarray(np.moveaxis(np.clip(numbers, 0, round(1 / SCALE)), -1, 0), np.float32)
     x = np.concatenate([tile.hs.values, tile.ms.values[..., SENTINEL2_10M.fine]], -1)
     for kind, values in (("valid", tile.valid.values), ("y", plain(tile.target.values)), ("x", plain(x))):
         make_folder(folder / kind)

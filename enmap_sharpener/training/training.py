@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['THESIS', 'QUICK', 'losses', 'metrics', 'Recipe', 'train', 'history_figure']
 
-# %% ../../nbs/08_training/00_training.ipynb #805ac868
+# %% ../../nbs/08_training/00_training.ipynb #8dad9a2a
 import json
 import logging
 import time
@@ -22,6 +22,7 @@ from ..model.data import Tiles, Variation, check_store, order, training_stores
 from ..core.errors import ModelError
 from ..model.supermapnet import Contract, SupErMAPnet, keras, ops, save_model
 from ..core.files import write_file
+from ..core.raster import SCALE
 
 # %% ../../nbs/08_training/00_training.ipynb #e0a99958
 _log = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ def error_variance(y, predicted):
     y, predicted = _filled(y, predicted)
     return ops.var(y - predicted)
 
-# %% ../../nbs/08_training/00_training.ipynb #e8d1ac42
-RANGES = {"reflectance": 1e4, "standard": 6.0}
+# %% ../../nbs/08_training/00_training.ipynb #a625b4db
+RANGES = {"reflectance": 1 / SCALE, "standard": 6.0}
 """Range of the values of a scaling: the thesis's 10 000, or three standard deviations to either side."""
 
 # %% ../../nbs/08_training/00_training.ipynb #38d0aa42
