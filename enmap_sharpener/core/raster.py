@@ -78,7 +78,7 @@ LARGEST_BLOCK = 2**30        # bytes that have to be decoded at once
 _MOST_PACKED = 20_000        # bytes unpacked for each byte of a file: what the best of its packers does with nodata, and some more
 _ROOM = 1e9                  # bytes unpacked that a file of any size may have
 
-# %% ../../nbs/00_core/02_raster.ipynb #556d51ef
+# %% ../../nbs/00_core/02_raster.ipynb #0c2a062b
 @contextmanager
 def opened(path: str):
     """A raster opened for reading, by the driver of its ending.

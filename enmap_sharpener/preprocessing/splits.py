@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRAIN', 'VALIDATION', 'TEST', 'GUARD', 'REACH', 'assign_splits', 'record_split', 'export_numpy']
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #fbaf6ed1
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #4108401c
 import logging
 from glob import escape
 from pathlib import Path
@@ -154,7 +154,7 @@ def record_split(path, split, attributes):
     except OSError as error:
         raise OutputError(f"{path}: the split cannot be written ({error.strerror or error}); check that the store is writable") from None
 
-# %% ../../nbs/06_preprocessing/06_splits.ipynb #8518609c
+# %% ../../nbs/06_preprocessing/06_splits.ipynb #12b31175
 def export_numpy(store, folder):
     """Tiles as the seed's files: folders `train`, `validation` and `test`, each with `x`, `y` and `valid` of one .npy a tile; their number.
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['THESIS', 'QUICK', 'losses', 'metrics', 'Recipe', 'train', 'history_figure']
 
-# %% ../../nbs/08_training/00_training.ipynb #8dad9a2a
+# %% ../../nbs/08_training/00_training.ipynb #f4583126
 import json
 import logging
 import time
@@ -79,7 +79,7 @@ def error_variance(y, predicted):
     y, predicted = _filled(y, predicted)
     return ops.var(y - predicted)
 
-# %% ../../nbs/08_training/00_training.ipynb #a625b4db
+# %% ../../nbs/08_training/00_training.ipynb #000c4d8a
 RANGES = {"reflectance": 1 / SCALE, "standard": 6.0}
 """Range of the values of a scaling: the thesis's 10 000, or three standard deviations to either side."""
 
