@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -44,19 +43,17 @@ def lab(tmp_path_factory):
     places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "TMPDIR": "."}
     env = os.environ | {k: str(home / v) for k, v in places.items()} | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     token = secrets.token_hex(16)
     with open(home / "log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=500",
              f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'work'}"], env=env, stdout=log, stderr=log, start_new_session=True)
     try:
-        end = time.monotonic() + 60
-        while not _answers(f"http://127.0.0.1:{port}/api?token={token}"):
+        told, end = home / f"runtime/jpserver-{server.pid}.json", time.monotonic() + 60      # which port it found
+        while not told.exists() or not _answers(f"http://127.0.0.1:{json.loads(told.read_text())['port']}/api?token={token}"):
             assert server.poll() is None and time.monotonic() < end, (home / "log").read_text()[-2000:]
             time.sleep(0.2)
+        port = json.loads(told.read_text())["port"]
         yield lambda name: f"http://127.0.0.1:{port}/lab/tree/nbs/explore/{name}.ipynb?reset&token={token}"
     finally:
         server.send_signal(signal.SIGTERM)      # kernels end with it
