@@ -6,10 +6,8 @@
 __all__ = ['keras', 'Contract', 'Scaling', 'InjectedConv3D', 'SupErMAPnet', 'load_model', 'save_model']
 
 # %% ../../nbs/07_model/00_supermapnet.ipynb #5c1eaaa1
-import json
 import logging
 import os
-import zipfile
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import ModelError
+from .keras_file import check_keras_file
 from ..core.files import make_folder, write_file
 
 # %% ../../nbs/07_model/00_supermapnet.ipynb #150f5569
@@ -315,17 +314,9 @@ def load_model(path):
     Raises
     ------
     ModelError
-        There is no such file, it is damaged, or it is a network of another kind.
+        There is no such file, it is damaged, a network of another kind, or holds what none needs; see `check_keras_file`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: there is no such file; give a .keras file, as `enmap-sharpener train` writes it")
-    try:
-        kind = json.loads(zipfile.ZipFile(path).read("config.json")).get("class_name")
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, AttributeError):
-        raise ModelError(f"{path}: is no Keras model, or damaged; give a .keras file, as `enmap-sharpener train` writes it") from None
-    if kind != SupErMAPnet.__name__:
-        raise ModelError(f"{path}: holds a network of the kind {kind}; wanted {SupErMAPnet.__name__}, as `enmap-sharpener train` writes it")
+    check_keras_file(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:

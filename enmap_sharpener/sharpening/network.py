@@ -8,6 +8,7 @@ __all__ = ['open_network', 'apply', 'fit_network', 'channels_of']
 # %% ../../nbs/09_sharpening/03_network.ipynb #59f93cf1
 import threading
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..fusion.pair import Pair, Scratch, complete, interpolate
 from ..fusion.radiometry import share_of_guide
 from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
+from ..model.keras_file import check_keras_file
 from ..model.memory import MAPS_GB, tile_side
 from ..preprocessing.wald import Interpolator, weighted
 
@@ -49,8 +51,10 @@ def open_network(model):
         See `load_model`; or Keras is not installed.
     """
     from enmap_sharpener.core.errors import ModelError
-    from enmap_sharpener.model.supermapnet import SupErMAPnet, load_model
     named = isinstance(model, (str, Path))
+    if named and find_spec("h5py"):     # before Keras is imported, which takes seconds; without h5py there is no Keras either
+        check_keras_file(model)
+    from enmap_sharpener.model.supermapnet import SupErMAPnet, load_model
     net = load_model(model) if named else model
     if not isinstance(net, SupErMAPnet):
         raise ModelError(f"a {type(net).__name__} is no network of this package; give a .keras file or a SupErMAPnet")
