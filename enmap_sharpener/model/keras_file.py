@@ -63,7 +63,7 @@ _MOST_LAYERS, _MOST_CHANNELS, _LARGEST_KERNEL = 64, 2**16, 999
 def _numbers(values, most) -> bool:
     return isinstance(values, list) and len(values) <= _MOST_LAYERS and all(type(n) is int and 1 <= n <= most for n in values)
 
-# %% ../../nbs/07_model/00_keras_file.ipynb #a3f5f1e0
+# %% ../../nbs/07_model/00_keras_file.ipynb #38db483a
 def weight_count(settings: dict) -> int:
     """How many weights a network of these settings has at least.
 
@@ -138,7 +138,7 @@ def _members(path: Path) -> dict[str, bytes]:
                 raise ModelError(f"{path}: is refused, its {member.filename} has {member.file_size / 1e6:,.0f} MB, more than any network; {_GET}")
         return {member.filename: file.read(member) for member in found}
 
-# %% ../../nbs/07_model/00_keras_file.ipynb #620ce460
+# %% ../../nbs/07_model/00_keras_file.ipynb #02d14c9d
 def check_keras_file(path):
     """Look at a network's file before Keras does.
 
