@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
 from .scraping import environment
-from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several, need_extra
+from .terminal import LIMITS, SESSION, Flag, Limits, Offset, Session, Several, need_extra
 
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #81a20027
 def preprocess(
     *, enmap_dir: Path, output_dir: Path,
     stage: Annotated[list[Literal["all", "crop", "scrape", "check", "mask", "clean", "wald", "predictions"]], Several] = ["all"],  # noqa: B006
     haze: Flag = False, cirrus: Flag = False, distance: float = 60, days: float = 15,
-    provider: Literal[tuple(PROVIDERS)] | None = None,
+    provider: Literal[tuple(PROVIDERS)] | None = None, sentinel2_offset: Offset = None,
     tile: int = 32, stride: int = 27, least_valid: float = 0.9, smooth: Flag = False, numpy: Flag = False, seed: int = 0,
     restore: Flag = False, dry_run: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -36,12 +36,14 @@ def preprocess(
 
         enmap-sharpener preprocess --stage check --restore --days 30 --enmap-dir data/enmap --output-dir data/preprocessing
 
+        enmap-sharpener preprocess --sentinel2-offset -1000 --enmap-dir data/orders --output-dir data/preprocessing
+
         enmap-sharpener preprocess --stage clean --dry-run --enmap-dir data/enmap --output-dir data/preprocessing
 
     Parameters
     ----------
     enmap_dir
-        Folder of EnMAP product folders, as `scrape` and `simulate` write them.
+        Folder of EnMAP products: folders as `scrape` and `simulate` write them, DLR's orders, archives; each with Sentinel-2 files in its folder (`sentinel2`, or a SAFE product).
     output_dir
         Folder for what is made.
     stage
@@ -58,6 +60,8 @@ def preprocess(
         How many days apart Sentinel-2 may be.
     provider
         Where missing Sentinel-2 partners come from, see `scrape-sentinel2`.
+    sentinel2_offset
+        As for `sharpen`, of all scenes.
     tile
         Side of a tile [pixels].
     stride
@@ -81,7 +85,7 @@ def preprocess(
     session.start()
     settings = preprocessing.Settings(
         haze=haze, cirrus=cirrus, wanted=Wanted(days=days), distance=distance, tile=tile, stride=stride, least_valid=least_valid,
-        smooth=(7, 1) if smooth else None, seed=seed, numpy=numpy)
+        smooth=(7, 1) if smooth else None, seed=seed, sentinel2_offset=sentinel2_offset, numpy=numpy)
     with session.progress("Preprocessing") as progress:
         report = preprocessing.preprocess(stage, enmap_dir, output_dir, settings=settings, provider=lambda: _provider(provider, session),
                                           restore=restore, threads=limits.threads(), dry_run=dry_run, progress=progress)
@@ -112,7 +116,7 @@ def _conclude(session: Session, report, dry_run: bool) -> None:
         raise ProductError(f"{len({s.id for s in report.failed})} of {table.scene.nunique()} scenes failed, for the reasons above")
 
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #f4ecebc1
-def inspect(folder: Path, /, *, output: Path | None = None, limits: Limits = LIMITS, session: Session = SESSION) -> None:
+def inspect(folder: Path, /, *, sentinel2: Path | None = None, sentinel2_offset: Offset = None, output: Path | None = None, limits: Limits = LIMITS, session: Session = SESSION) -> None:
     """Look for scenes that are unlike the others.
 
     Prints level, spread, noise, striping, disagreement between the sensors and file size of each scene, and what is odd; writes the table, a histogram of each statistic, and a contact sheet for each scene.
@@ -123,24 +127,31 @@ def inspect(folder: Path, /, *, output: Path | None = None, limits: Limits = LIM
 
         enmap-sharpener inspect data/preprocessing --output sheets
 
+        enmap-sharpener inspect dims_op_oc_oc-en_700000001_1.zip --sentinel2 S2A_MSIL2A_20220724T101611.SAFE --output sheets
+
     Parameters
     ----------
     folder
-        EnMAP product folders, or the output folder of `preprocess`.
+        Folder of EnMAP products, one product in any of its forms, or the output folder of `preprocess`.
+    sentinel2
+        Sentinel-2 files of the one product, as for `sharpen`.
+    sentinel2_offset
+        As for `sharpen`, of all scenes.
     output
-        Folder for table and pictures; `inspection` in the folder by default.
+        Folder for table and pictures; by default `inspection` in the folder, or beside the archive.
     """
     need_extra("inspect", "preprocess")
     from enmap_sharpener.preprocessing.outliers import inspect as look
     from enmap_sharpener.preprocessing.outlier_figures import write_figures
     session.start()
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder; give one with EnMAP products, or the output of preprocess")
+    if not folder.exists():
+        raise UsageError(f"{folder}: is no folder and no product; give one of them, or the output of preprocess")
+    partner = {"sentinel2": sentinel2, "offset": sentinel2_offset}
     with session.progress("Inspecting") as progress:
-        table = look(folder, threads=limits.threads(), progress=progress)
+        table = look(folder, **partner, threads=limits.threads(), progress=progress)
     print(table.drop(columns="outlier").to_string(float_format="{:.4g}".format, na_rep="?"))
     for name, why in table.outlier[table.outlier != ""].items():
         print(f"unlike the others: {name}: {why}")
     with session.progress("Drawing") as progress:
-        files = write_figures(folder, output or folder / "inspection", table, progress)
+        files = write_figures(folder, output or (folder if folder.is_dir() else folder.parent) / "inspection", table, progress, **partner)
     session.say(f"See {files[0].parent}: {len(files)} files")

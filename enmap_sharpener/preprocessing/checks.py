@@ -26,6 +26,8 @@ from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
 from .quarantine import candidates, reject, rejected, restore
 from ..scenes.enmap import read_enmap
+from ..scenes.finding import scene_name
+from ..scenes.pairing import checked, find_guide, partner_folder
 from ..scenes.sentinel2 import read_sentinel2
 from ..scraping.matchup import enmap_angles
 
@@ -156,7 +158,7 @@ class Verdict:
     Attributes
     ----------
     id : str
-        Name of the product's folder.
+        See `scene_name`.
     reasons : tuple of str
         Why the scene fails; none if it passes.
     notes : tuple of str
@@ -206,9 +208,10 @@ class _Check:
     "A check under way: what was found so far."
 
     product: Path
-    partner: Path
+    partner: Path | None
     wanted: Wanted
     threads: int
+    offset: float | None = None
     reasons: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     found: dict = field(default_factory=dict)
@@ -233,7 +236,7 @@ class _Check:
         if scene and guide:
             self.dates(scene, guide)
             self.ask(self.together, scene, guide)
-        return Verdict(self.product.name, tuple(self.reasons), tuple(self.notes), **self.found)
+        return Verdict(scene_name(self.product), tuple(self.reasons), tuple(self.notes), **self.found)
 
     def enmap(self):
         "EnMAP, every value of it read."
@@ -252,7 +255,9 @@ class _Check:
 
     def sentinel2(self):
         "Sentinel-2, every value of the 20 m bands read; those of the 10 m bands are with the mask."
-        guide = read_sentinel2(self.partner)
+        usual = partner_folder(self.product) / "sentinel2"
+        self.partner = self.partner or (usual if usual.is_dir() else find_guide(self.product))
+        guide = read_sentinel2(self.partner, self.offset)
         if guide.scl is None:
             self.notes.append("Sentinel-2 has no scene classification, so its clouds are not known")
         if guide.bands20 is None:
@@ -286,7 +291,9 @@ class _Check:
             raise NoValidPixels("no pixel is left to measure the alignment on")
         window = clearest(clear)
         part = cropped(scene, *window)
-        self.aligned(measure_alignment(*apply_mask(part, guide, own[window], mask), self.threads))
+        part, guide = apply_mask(part, guide, own[window], mask)
+        if guide := self.ask(checked, part, guide):
+            self.aligned(measure_alignment(part, guide, self.threads))
 
     def aligned(self, a: Alignment):
         "Judge the alignment."
@@ -315,16 +322,18 @@ def _read_all(image) -> tuple[int, int]:
     return zeros, ones
 
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #15070cbb
-def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, threads: int = 1) -> Verdict:
+def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, offset: float | None = None, threads: int = 1) -> Verdict:
     """Check a scene and its partner.
 
     Parameters
     ----------
     product : str or Path
-        Folder of the EnMAP product; nothing in it is changed.
+        The EnMAP product; nothing in it is changed.
     sentinel2 : str or Path, optional
-        Its partner; by default `sentinel2` in the product's folder.
+        Its partner; by default where `find_guide` finds it.
     wanted : Wanted, optional
+    offset : float, optional
+        What is added to Sentinel-2's numbers, see `read_sentinel2`. Where they contradict EnMAP's level, that is a reason.
     threads : int
 
     Returns
@@ -332,8 +341,7 @@ def check_scene(product, sentinel2=None, wanted: Wanted | None = None, *, thread
     Verdict
         Files that are missing or damaged are reasons in it, not exceptions.
     """
-    product = Path(product)
-    return _Check(product, Path(sentinel2 or product / "sentinel2"), wanted or Wanted(), threads).verdict()
+    return _Check(Path(product), Path(sentinel2) if sentinel2 else None, wanted or Wanted(), threads, offset).verdict()
 
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #16cf742e
 def check_folder(enmap_dir, wanted: Wanted | None = None, *, move: bool = True, threads: int = 1, progress=None) -> pd.DataFrame:

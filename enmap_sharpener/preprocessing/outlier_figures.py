@@ -104,7 +104,7 @@ def _value_histograms(axis, sample: Sample) -> None:
     axis.legend(fontsize=6)
 
 # %% ../../nbs/06_preprocessing/08_outlier_figures.ipynb #fdd95605
-def write_figures(folder, output, table: pd.DataFrame, progress=None) -> list[Path]:
+def write_figures(folder, output, table: pd.DataFrame, progress=None, sentinel2=None, offset: float | None = None) -> list[Path]:
     """Write the table, the histograms and a contact sheet for each scene.
 
     Parameters
@@ -117,6 +117,8 @@ def write_figures(folder, output, table: pd.DataFrame, progress=None) -> list[Pa
         From `inspect`.
     progress : callable, optional
         Called as `progress(done, total)` in scenes.
+    sentinel2, offset
+        As for `inspect`.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def write_figures(folder, output, table: pd.DataFrame, progress=None) -> list[Pa
                write_file(output / "histograms.png", lambda part: histograms(table).savefig(part, dpi=110, format="png"))]
     for n, place in enumerate(places):
         try:
-            sample = read_sample(place)
+            sample = read_sample(place, sentinel2, offset)
         except EnmapError:
             continue        # the table says why
         sheet = contact_sheet(sample, table.outlier.get(sample.id, ""))

@@ -18,16 +18,17 @@ from scipy.sparse import csr_matrix
 from ..core.grid import Grid
 from ..core.parallel import in_threads
 from ..fusion.pair import complete
-from ..core.errors import EnmapError, NoValidPixels, ProductError
+from ..core.errors import EnmapError, NoValidPixels, ProductError, RequestError
 from ..core.archives import list_files
 from ..core.raster import NODATA, SCALE
-from ..scenes.enmap import Scene, read_enmap
+from ..scenes.enmap import Scene, count_products, product_folder, read_enmap
+from ..scenes.finding import scene_name, source_files
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
 from ..fusion.subspace import band_noise
 from ..fusion.measurement import sample_windows
-from ..scenes.pairing import on_coarse
+from ..scenes.pairing import checked, find_guide, has_guide, on_coarse, reconciled
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #ef86cc3c
 _log = logging.getLogger(__name__)
@@ -113,13 +114,15 @@ def _megabytes(files) -> float:
     return sum(sizes) / 1e6 if sizes else np.nan
 
 
-def read_sample(place) -> Sample:
+def read_sample(place, sentinel2=None, offset: float | None = None) -> Sample:
     """Windows and pictures of a product or a training store.
 
     Parameters
     ----------
     place : str or Path
-        Product folder (with a folder `sentinel2` in it, if there is a partner), or `SCENE.zarr`.
+        EnMAP product, see `read_enmap`, or `SCENE.zarr`.
+    sentinel2, offset
+        Its partner, see `read_pair`.
 
     Returns
     -------
@@ -133,15 +136,19 @@ def read_sample(place) -> Sample:
     place = Path(place)
     if place.suffix == ".zarr":
         return _store_sample(place)
-    scene, guide, trouble = read_enmap(place), None, "no Sentinel-2 partner"
-    if (place / "sentinel2").is_dir():
+    scene, guide, trouble, partner = read_enmap(place), None, "no Sentinel-2 partner", []
+    if sentinel2 or has_guide(place):
         try:
-            guide, trouble = read_sentinel2(place / "sentinel2"), ""
+            sentinel2 = Path(sentinel2) if sentinel2 else find_guide(place)
+            guide, trouble = reconciled(scene, read_sentinel2(sentinel2, offset)), ""
+            partner = [f for f in source_files(sentinel2) if f.suffix != ".json"]
+            checked(scene, guide)
         except EnmapError as error:
             trouble = str(error)
     found = sample_pair(scene, guide)
-    sizes = _megabytes(f for f in place.iterdir() if f.is_file()), _megabytes((place / "sentinel2").glob("*.tif"))
-    return replace(found, id=place.name, sizes=sizes, trouble=trouble or found.trouble)
+    home = product_folder(place)
+    own = [f for f in (home.iterdir() if place.is_dir() else source_files(place)) if f.is_file() and f not in partner]
+    return replace(found, id=scene_name(place), sizes=(_megabytes(own), _megabytes(partner)), trouble=trouble or found.trouble)
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #b2c0a5ee
 def _store_sample(path: Path, most: int = 60) -> Sample:
@@ -311,13 +318,15 @@ def _beyond(distance: np.ndarray, limit: float) -> np.ndarray:
     return np.where(np.abs(np.nan_to_num(distance)) > limit, np.nan_to_num(distance), 0.0)
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #22b4f2c3
-def inspect(folder, *, threads: int = 1, progress=None) -> pd.DataFrame:
+def inspect(folder, *, sentinel2=None, offset: float | None = None, threads: int = 1, progress=None) -> pd.DataFrame:
     """Statistics of the scenes in a folder, and which are unlike the others.
 
     Parameters
     ----------
     folder : str or Path
-        Product folders, as `scrape` and `simulate` write them, or `OUTPUT_DIR` of `preprocess` (its training stores).
+        Folder of EnMAP products, one of them in any of its forms, or `OUTPUT_DIR` of `preprocess` (its training stores).
+    sentinel2, offset
+        The partner of the one product, and what is added to the numbers of all, see `read_pair`.
     threads : int
         Scenes at once.
     progress : callable, optional
@@ -334,11 +343,15 @@ def inspect(folder, *, threads: int = 1, progress=None) -> pd.DataFrame:
     ------
     ProductError
         The folder has neither products nor stores.
+    RequestError
+        Sentinel-2 files are named for more than one product.
     """
     places, done = scene_places(folder), []
+    if sentinel2 and len(places) > 1:
+        raise RequestError(f"{sentinel2}: is named as the Sentinel-2 files of {len(places)} scenes; name it with one")
 
     def one(place):
-        row = _row(place)
+        row = _row(place, sentinel2, offset)
         done.append(place)
         if progress:
             progress(len(done), len(places))
@@ -350,8 +363,10 @@ def inspect(folder, *, threads: int = 1, progress=None) -> pd.DataFrame:
 
 
 def scene_places(folder) -> list[Path]:
-    "Training stores in a folder (or its `model_input`), or else products; ProductError if there is neither."
+    "Training stores in a folder (or its `model_input`), or else products, or what was given if it is one; ProductError if there is neither."
     folder = Path(folder)
+    if folder.is_file() and count_products(folder):
+        return [folder]
     stores = sorted([*folder.glob("[!.]*.zarr"), *(folder / "model_input").glob("[!.]*.zarr")])
     if stores:
         return stores
@@ -360,16 +375,16 @@ def scene_places(folder) -> list[Path]:
     return scene_folders(folder)
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #34ea9394
-def _row(place: Path) -> dict:
+def _row(place: Path, sentinel2=None, offset: float | None = None) -> dict:
     "A row of `inspect`; one with the reason where a scene cannot be read."
     try:
-        sample = read_sample(place)
+        sample = read_sample(place, sentinel2, offset)
         return {"id": sample.id, **measure_sample(sample), "valid": sample.valid,
                 "enmap_mb": sample.sizes[0], "sentinel2_mb": sample.sizes[1], "trouble": sample.trouble}
     except EnmapError as error:
         _log.info("%s: %s", place.name, error)
-        files = [f for f in place.rglob("*") if f.is_file()] if place.suffix == ".zarr" else list_files(place, 0)
-        return {"id": place.name.removesuffix(".zarr"), **dict.fromkeys([*STATISTICS, "valid"], np.nan),
+        files = [f for f in place.rglob("*") if f.is_file()] if place.suffix == ".zarr" else list_files(place, 0) if place.is_dir() else [place]
+        return {"id": scene_name(place), **dict.fromkeys([*STATISTICS, "valid"], np.nan),
                 "enmap_mb": _megabytes(files), "sentinel2_mb": np.nan, "trouble": str(error)}
 
 

@@ -20,7 +20,8 @@ from .checks import candidates, rejected
 from .checks import restore as bring_back
 from ..core.ledger import Ledger, begin, finish, forget, removable, remove, size, state
 from ..core.errors import EnmapError, OutputError, ProductError, Rejected, RequestError
-from ..core.archives import list_files
+from ..scenes.enmap import count_products
+from ..scenes.finding import scene_name
 from ..core.files import make_folder, sweep_unfinished
 from ..scraping.dlr_items import Skipped
 from .splits import GUARD, assign_splits, export_numpy, record_split
@@ -188,7 +189,7 @@ def _places(run) -> list[Place]:
             raise ProductError(f"{run.enmap_dir}: all of its {len(aside)} scenes were rejected, the first because {aside.reasons[0].rstrip('.')}; "
                                "see rejected/*/rejected.json, or bring them back with --restore.") from None
         found = []
-    return [Place(p.name, p, run.ledger.folder / p.name, run.ledger.folder) for p in found]
+    return [Place(name, p, run.ledger.folder / name, run.ledger.folder) for p in found for name in [scene_name(p)]]
 
 
 def _sweep(run):
@@ -266,7 +267,7 @@ def _require(run, name: str, place: Place, done: dict, planned: set):
         if entry["inputs"] != stage.basis(place, run.settings, done)[1]:
             raise ProductError(f"what the stage {need} was made from has changed since; run it again (--stage {need} {name}).")
     if SCENE_STAGES[name].partner and name != "check" and not place.partner and "scrape" not in planned:
-        raise ProductError("has no Sentinel-2 partner; run the stage scrape first, or put one into its folder sentinel2.")
+        raise ProductError("has no Sentinel-2 partner; run the stage scrape first, or put one into its folder sentinel2 or beside it.")
 
 # %% ../../nbs/06_preprocessing/10_pipeline.ipynb #59b5ed49
 def _scrape(run):
@@ -283,10 +284,18 @@ def _scrape(run):
     for place in lacking:
         if place.partner:
             run.note("scrape", place.id, "done", seconds=(time.perf_counter() - start) / len(lacking))
-        elif any(f.upper().endswith("METADATA.XML") for f in list_files(place.product)):
+        elif _is_whole(place.product):
             run.note("scrape", place.id, "failed", reasons.get(place.id, reasons.get("", "no partner was found")))
         else:
             run.note("scrape", place.id, "left out", "no METADATA.XML tells when and where it is")
+
+
+def _is_whole(product: Path) -> bool:
+    "Whether a METADATA.XML is there, which tells when and where a scene is."
+    try:
+        return count_products(product) > 0
+    except ProductError:
+        return False
 
 
 def _fetch(run) -> dict[str, str]:

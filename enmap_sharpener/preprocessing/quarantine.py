@@ -15,21 +15,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.archives import list_files
+from ..core.archives import is_archive, list_files
 from ..core.files import make_folder, write_json
 from ..core.errors import OutputError, ProductError
+from ..scenes.enmap import count_products
+from ..scenes.finding import find_products, scene_name
+from ..scenes.sentinel2_metadata import is_sentinel2_name
 from ..scraping.dlr_items import REJECTED
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #256c22cd
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #a9f384dd
-_NAMED = re.compile(r"ENMAP\d\d-_*L2A-DT", re.IGNORECASE)
+_NAMED = re.compile(r"ENMAP\d\d-_*L2A-DT|dims_op_", re.IGNORECASE)
 _PARTS = ("METADATA.XML", "SPECTRAL_IMAGE")
 
 
 def candidates(enmap_dir) -> list[Path]:
-    """Folders that are meant to be scenes, complete or not.
+    """Folders and archives that are meant to be scenes, complete or not.
 
     Parameters
     ----------
@@ -38,18 +41,34 @@ def candidates(enmap_dir) -> list[Path]:
     Returns
     -------
     list of Path
-        By name: folders named like a product, or with a part of one in them; not what was rejected, and no hidden folder.
+        By name: folders named like a product or an order, or with a part of one in them, and archives; not what was rejected, and no hidden folder. A folder
+        of several products is told and left out: each needs its own, to be moved aside and brought back.
 
     Raises
     ------
     ProductError
         There is none.
     """
-    places = [p for p in sorted(Path(enmap_dir).glob("[!.]*")) if p.is_dir() and p.name != REJECTED]
-    found = [p for p in places if _NAMED.match(p.name) or any(part in f.upper() for f in list_files(p) for part in _PARTS)]
+    enmap_dir = Path(enmap_dir)
+    found, products = {}, find_products(enmap_dir) if enmap_dir.is_dir() else []
+    for place in {p.parent for p in products} - {enmap_dir, enmap_dir.parent}:
+        _log.warning("%s: holds several EnMAP products and is left out; give each a folder of its own", place)
+    for place in products:
+        if place.parent == enmap_dir:
+            found[place.name] = place
+    whole = {scene_name(name) for name in found}
+    for place in sorted(enmap_dir.glob("[!.]*")):
+        if place.is_dir() and place.name != REJECTED and place.name not in whole and not is_sentinel2_name(place.name) and _incomplete(place):
+            found[place.name] = place
+    found = [found[name] for name in sorted(found)]
     if not found:
         raise ProductError(f"{enmap_dir}: no EnMAP scene in it; wanted is a folder of product folders, each with its METADATA.XML.")
     return found
+
+
+def _incomplete(place: Path) -> bool:
+    "Whether a folder that is no product was meant to be one."
+    return count_products(place) < 2 and (bool(_NAMED.match(place.name)) or any(part in f.upper() for f in list_files(place) for part in _PARTS))
 
 
 def _rename(place: Path, target: Path):
@@ -82,10 +101,10 @@ def reject(product, verdict) -> Path:
         It cannot be moved; it is where it was.
     """
     product = Path(product)
-    beside = product.parent / REJECTED / product.name
+    beside = product.parent / REJECTED / scene_name(product)
     number = 2
     while (beside / product.name).exists():
-        beside, number = beside.with_name(f"{product.name}.{number}"), number + 1
+        beside, number = beside.with_name(f"{scene_name(product)}.{number}"), number + 1
     make_folder(beside)
     try:
         write_json(beside / "rejected.json", verdict.as_dict())
@@ -97,9 +116,14 @@ def reject(product, verdict) -> Path:
     return beside / product.name
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #792515f5
+def _is_scene(place: Path) -> bool:
+    "Whether something that was moved aside is a scene and not its record."
+    return place.is_dir() or is_archive(place)
+
+
 def _tidy(beside: Path):
     "Remove the record of a scene that is not there, and folders that are empty."
-    if not any(p.is_dir() for p in beside.glob("*")):
+    if not any(_is_scene(p) for p in beside.glob("*")):
         with suppress(OSError):
             (beside / "rejected.json").unlink(missing_ok=True)
             beside.rmdir()
@@ -108,7 +132,7 @@ def _tidy(beside: Path):
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #b3490dcc
 def _set_aside(enmap_dir) -> list[tuple[Path, Path]]:
     "Folders in `rejected` and the scene in each, the last one rejected first."
-    found = [(scene.parent, scene) for scene in Path(enmap_dir).glob(f"{REJECTED}/*/*") if scene.is_dir()]
+    found = [(scene.parent, scene) for scene in Path(enmap_dir).glob(f"{REJECTED}/*/*") if _is_scene(scene)]
     return sorted(found, key=lambda pair: (pair[1].name, len(pair[0].name), pair[0].name), reverse=True)
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #d7dd09aa
@@ -129,7 +153,7 @@ def rejected(enmap_dir) -> pd.DataFrame:
         reasons = ["?"]
         with suppress(OSError, ValueError, KeyError):
             reasons = json.loads((beside / "rejected.json").read_text())["reasons"]
-        rows.append({"id": scene.name, "reasons": "; ".join(reasons), "folder": beside.name})
+        rows.append({"id": scene_name(scene), "reasons": "; ".join(reasons), "folder": beside.name})
     return pd.DataFrame(rows, columns=["id", "reasons", "folder"])
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #948532bd
@@ -155,11 +179,11 @@ def restore(enmap_dir, ids=None) -> list[str]:
         It is in its place again already, or cannot be moved.
     """
     places, back = _set_aside(enmap_dir), []
-    if ids is not None and (strange := set(ids) - {scene.name for _, scene in places}):
+    if ids is not None and (strange := set(ids) - {scene_name(scene) for _, scene in places}):
         raise ProductError(f"{sorted(strange)[0]}: is not among the {len(places)} rejected scenes of {enmap_dir}; see rejected().")
     for _, scene in places:
         target = Path(enmap_dir) / scene.name
-        if ids is not None and scene.name not in ids or scene.name in back:
+        if ids is not None and scene_name(scene) not in ids or scene_name(scene) in back:
             continue
         if os.path.lexists(target):
             if ids is not None:
@@ -167,7 +191,7 @@ def restore(enmap_dir, ids=None) -> list[str]:
             _log.warning("%s: is there again already, the rejected one stays aside", scene.name)
             continue
         _rename(scene, target)
-        back.append(scene.name)
+        back.append(scene_name(scene))
     for beside in Path(enmap_dir).glob(f"{REJECTED}/*"):    # those that are empty now, and what a kill left half done
         if beside.is_dir():
             _tidy(beside)

@@ -16,10 +16,10 @@ from ..core.files import make_folder, write_json
 from .crop import CropRecord, crop_scene
 from ..core.ledger import digest
 from .masks import DISTANCE, mask_scene
-from ..core.errors import Rejected, RequestError
+from ..core.errors import ProductError, Rejected, RequestError
 from ..core.raster import open_raster
-from ..scenes.enmap import read_enmap
-from ..scenes.sentinel2 import read_sentinel2
+from ..scenes.finding import source_files
+from ..scenes.pairing import checked, find_guide, has_guide, partner_folder, read_pair
 from .tile_store import write_prediction_store, write_wald_store
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #9c36e8df
@@ -68,6 +68,8 @@ class Settings:
         Shares of training, validation and test.
     seed : int
         Of the choice between them.
+    sentinel2_offset : float, optional
+        What is added to Sentinel-2's numbers instead of what its files say, see `read_sentinel2`.
     numpy : bool
         Whether tiles are also written as files `numpy/train/x/*.npy`, `numpy/train/y/*.npy` and so on.
 
@@ -87,6 +89,7 @@ class Settings:
     smooth: tuple[int, int] | None = None
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     seed: int = 0
+    sentinel2_offset: float | None = None
     numpy: bool = False
 
     def __post_init__(self):
@@ -120,7 +123,25 @@ class Place(NamedTuple):
     @property
     def partner(self) -> bool:
         "Whether there are Sentinel-2 files."
-        return (self.product / "sentinel2").is_dir()
+        return has_guide(self.product)
+
+    @property
+    def guide(self) -> Path:
+        "The Sentinel-2 files; ProductError if there are none, or those of several dates."
+        usual = partner_folder(self.product) / "sentinel2"
+        return usual if usual.is_dir() else find_guide(self.product)
+
+    def files(self, partner: bool) -> list[Path]:
+        "What a stage reads: the product's files, and those of its partner where it needs them and they are there."
+        inside = self.product.is_dir() and (self.product / "sentinel2").is_dir()
+        own = [Path(f) for f in list_files(self.product, 1) if not f.endswith(".aux.xml")] if inside else source_files(self.product)     # without GDAL's notes
+        if inside:
+            return [f for f in own if partner or f.parent.name != "sentinel2"]
+        try:
+            guide = source_files(self.guide) if self.partner else []
+        except ProductError:
+            guide = []
+        return sorted({*own, *guide} if partner else {*own} - {*guide})
 
     def store(self, stage: str) -> Path:
         "Its store for training ('wald') or for prediction ('predictions')."
@@ -142,11 +163,9 @@ class Stage(NamedTuple):
 
     def basis(self, place: Place, settings: Settings, done: dict) -> tuple[dict, str]:
         "Settings that matter to it, and a digest of its inputs: files of the scene, and what was `done` in the stages that it needs."
-        files = [Path(f) for f in list_files(place.product, 1) if not f.endswith(".aux.xml")]      # GDAL's notes
-        files = [f for f in files if self.partner or f.parent.name != "sentinel2"]
         before = [[n, done[n]["settings"], done[n]["inputs"]] for n in self.needs if n in done]
         chosen = {n: getattr(settings, n) for n in self.settings}
-        return {n: asdict(v) if isinstance(v, Wanted) else v for n, v in chosen.items()}, digest(files, place.product, before)
+        return {n: asdict(v) if isinstance(v, Wanted) else v for n, v in chosen.items()}, digest(place.files(self.partner), place.product, before)
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #de08b6aa
 def _crop(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
@@ -157,13 +176,13 @@ def _crop(place: Place, settings: Settings, threads: int, progress) -> list[Path
 
 def _mask(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "Both masks joined."
-    mask_scene(place.folder, place.product, distance=settings.distance, threads=threads, progress=progress)
+    mask_scene(place.folder, place.product, place.guide, distance=settings.distance, threads=threads, progress=progress)
     return [place.folder / "mask10.tif"]
 
 
 def _check(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "The verdict; Rejected, and the scene moved, if it fails."
-    verdict = check_scene(place.product, wanted=settings.wanted, threads=threads)
+    verdict = check_scene(place.product, wanted=settings.wanted, offset=settings.sentinel2_offset, threads=threads)
     if not verdict.ok:
         reject(place.product, verdict)
         raise Rejected("; ".join(verdict.reasons))
@@ -174,18 +193,19 @@ def _check(place: Place, settings: Settings, threads: int, progress) -> list[Pat
 def _store(stage: str, write, options: tuple[str, ...]) -> Stage:
     "A stage that writes a store of a scene: cropped, masked, with these of the settings."
     def run(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
-        scene, guide = read_enmap(place.product), read_sentinel2(place.product / "sentinel2")
+        scene, guide = read_pair(place.product, place.guide, settings.sentinel2_offset)
+        guide = checked(scene, guide)       # what is learnt from is used as it is
         mask = open_raster(place.folder / "mask10.tif")[0].drop_vars("band")
         make_folder(place.store(stage).parent)
         write(scene, guide, place.store(stage), mask10=mask, window=CropRecord.read(place.folder).window, threads=threads, progress=progress,
               **{name: getattr(settings, name) for name in options})
         return [place.store(stage)]
-    return Stage(run, options, ("crop", "mask"))
+    return Stage(run, (*options, "sentinel2_offset"), ("crop", "mask"))
 
 
 SCENE_STAGES = {
     "crop": Stage(_crop, ("haze", "cirrus"), partner=False, spare=("enmap.tif",)),
-    "check": Stage(_check, ("wanted",)),
+    "check": Stage(_check, ("wanted", "sentinel2_offset")),
     "mask": Stage(_mask, ("distance",), ("crop",)),
     "wald": _store("wald", write_wald_store, ("tile", "stride", "least_valid", "smooth")),
     "predictions": _store("predictions", write_prediction_store, ("tile", "stride", "smooth")),

@@ -26,6 +26,7 @@ from ..core.grid import Axis, Grid
 from ..core.files import discard, make_folder, read_json, write_json
 from ..core.raster import NODATA, create_raster, open_raster, opened
 from ..scenes.enmap import Scene, read_enmap
+from ..scenes.pairing import partner_folder
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 
 # %% ../../nbs/04_scraping/11_matchup.ipynb #7d6b632d
@@ -208,7 +209,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     Parameters
     ----------
     scene_folder : str or Path
-        The EnMAP product folder; gets `sentinel2/` with `sentinel2_10m.tif`, `sentinel2_20m.tif`, `scl_20m.tif` and
+        The EnMAP product folder; gets (or a folder of its name beside it, if it is an archive) `sentinel2/` with `sentinel2_10m.tif`, `sentinel2_20m.tif`, `scl_20m.tif` and
         `partner.json`.
     provider : Provider
     days : float
@@ -234,7 +235,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     EnmapError
         The scene cannot be read, or the folder not be written.
     """
-    folder, work_folder = Path(scene_folder) / "sentinel2", Path(scene_folder) / ".sentinel2.part"
+    folder, work_folder = partner_folder(scene_folder) / "sentinel2", partner_folder(scene_folder) / ".sentinel2.part"
     if (folder / "partner.json").exists() and not overwrite:
         shutil.rmtree(work_folder, ignore_errors=True)
         return read_json(folder / "partner.json")

@@ -19,10 +19,11 @@ from .credentials import DOWNLOAD_URL, SSO_URL, Login
 from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
 from .bulk import DownloadReport
-from ..core.archives import list_files
+from ..scenes.finding import find_products, scene_name
+from ..scenes.pairing import has_guide
 from ..core.files import make_folder, read_json, write_text
 from ..core.parallel import in_threads
-from .dlr_items import REJECTED, Skipped, to_number
+from .dlr_items import Skipped, to_number
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/16_services.ipynb #d47976de
@@ -132,29 +133,23 @@ def scene_folders(enmap_dir) -> list[Path]:
     Returns
     -------
     list of Path
-        By name; hidden folders, in which something is being fetched, are left out.
+        By name, see `find_products`; hidden folders, in which something is being fetched, are left out.
 
     Raises
     ------
     ProductError
         There is none.
     """
-    places = sorted(p for p in Path(enmap_dir).glob("[!.]*") if p.is_dir() and p.name != REJECTED)
-    found = [p for p in places if any(f.upper().endswith("METADATA.XML") for f in list_files(p))]
+    found = find_products(enmap_dir) if Path(enmap_dir).is_dir() else []
     if not found:
         raise ProductError(f"{enmap_dir}: no EnMAP scene in it; wanted is a folder of product folders, each with its METADATA.XML, "
                            "as `enmap-sharpener scrape` and `simulate` write them.")
     return found
 
 
-def _has_partner(place: Path) -> bool:
-    "Whether a scene has its Sentinel-2 files, fetched or put there by someone."
-    return (place / "sentinel2").is_dir()
-
-
 def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = False) -> dict[str, float]:
     "Processing units that `fetch_partners` with these arguments will cost about, by identifier of the scenes that it will fetch."
-    return {p.name: provider.estimate(target_grid(p, margin)) for p in scene_folders(enmap_dir) if overwrite or not _has_partner(p)}
+    return {scene_name(p): provider.estimate(target_grid(p, margin)) for p in scene_folders(enmap_dir) if overwrite or not has_guide(p)}
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,
@@ -192,8 +187,8 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
     for n, place in enumerate(places):
         if progress:
             progress(n, len(places))
-        if _has_partner(place) and not overwrite:
-            already.append(place.name)
+        if has_guide(place) and not overwrite:
+            already.append(scene_name(place))
             continue
         left = None if max_units is None else max_units - (provider.spent - before)
         try:
@@ -206,7 +201,7 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
             if failed > 1:
                 raise
             _log.warning("%s has no partner: %s", place.name, error)
-            skipped.append(Skipped(place.name, str(error)))
+            skipped.append(Skipped(scene_name(place), str(error)))
     if progress:
         progress(len(places), len(places))
     return DownloadReport(tuple(done), tuple(already), tuple(skipped))
