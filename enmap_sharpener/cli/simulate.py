@@ -7,20 +7,25 @@ __all__ = ['simulate', 'listing']
 
 # %% ../../nbs/15_cli/04_simulate.ipynb #6fe51570
 from pathlib import Path
+from typing import Literal
 
 from ..core.errors import UsageError
 from .terminal import SESSION, Flag, Session, need_extra
 
 # %% ../../nbs/15_cli/04_simulate.ipynb #3263912a
-def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, overwrite: Flag = False,
-             session: Session = SESSION) -> None:
+def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, clouds: float = 0.0, layout: Literal["folder", "order"] = "folder",
+             overwrite: Flag = False, session: Session = SESSION) -> None:
     """Make up a landscape, and see it with both sensors.
 
-    Writes an EnMAP L2A product folder, a Sentinel-2 folder and the truth at 10 m.
+    Writes an EnMAP L2A product folder with the Sentinel-2 files in its folder sentinel2, and the truth at 10 m; or both products as their archives hand them out. Simulations of several seeds may share a folder.
 
     Examples:
 
         enmap-sharpener simulate --size 100 --seed 1 --output simulated
+
+        enmap-sharpener simulate --clouds 0.2 --output cloudy
+
+        enmap-sharpener simulate --layout order --output rehearsal
 
     Parameters
     ----------
@@ -32,6 +37,10 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
         Seed of all that is random.
     truth
         Whether to write the truth too, which is the largest file.
+    clouds
+        Share of each image that clouds cover, up to 0.9; their shadows come on top. They are in the masks of both sensors, and lie elsewhere in each.
+    layout
+        folder: as `sharpen` finds it by itself. order: EnMAP as the ZIP of a DLR order, Sentinel-2 as a SAFE product with ESA's offset.
     overwrite
         Replace an earlier simulation.
     """
@@ -39,9 +48,10 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
     need_extra("simulate", "simulate")
     if size < 1:
         raise UsageError(f"--size {size}: a scene has at least one pixel; give a larger number")
-    from enmap_sharpener.simulation.scene import simulate as run
+    from enmap_sharpener.simulation import order, scene
+    run = {"folder": scene.simulate, "order": order.simulate_order}[layout]
     with session.progress("Simulating") as progress:
-        run(output, size=size, seed=seed, truth=truth, overwrite=overwrite, progress=progress)
+        run(output, size=size, seed=seed, truth=truth, overwrite=overwrite, progress=progress, clouds=clouds, sentinel2_clouds=clouds)
     session.say(listing(output))
 
 

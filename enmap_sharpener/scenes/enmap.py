@@ -120,9 +120,10 @@ def _parts(files: list[str]) -> list[tuple[str, str, str, str]]:
             for file in files if (match := _FILE.fullmatch(file_name(file))) and not _OTHERS.search(file_name(file))]
 
 
-def _products(parts: list) -> set[tuple[str, str]]:
-    "Folder and prefix of the products that lie least deep."
-    found = {(folder, prefix) for folder, prefix, kind, _ in parts if kind == "METADATA"}
+def _products(parts: list, whole: bool = False) -> set[tuple[str, str]]:
+    "Folder and prefix of the products that lie least deep: those with a cube of their name, or if there are none (and not only whole ones are wanted) all."
+    found, cubes = ({(folder, prefix) for folder, prefix, kind, _ in parts if kind == wanted} for wanted in ("METADATA", "SPECTRAL_IMAGE"))
+    found = found & cubes or (set() if whole else found)
     depth = min((folder.count("/") for folder, _ in found), default=0)
     return {p for p in found if p[0].count("/") == depth}
 
@@ -151,7 +152,7 @@ def _listed(path: Path) -> list[str]:
     files = list_files(path)
     for _ in range(2):       # an archive in an archive, and no deeper
         packed = [f for f in files if is_archive(f) and not is_sentinel2_name(file_name(f))]
-        if not packed or _products(_parts(files)):
+        if not packed or _products(_parts(files), whole=True):
             break
         if len(packed) > 1:
             raise ProductError(f"{path}: holds {len(packed)} archives ({', '.join(map(file_name, packed[:3]))}, …) and no METADATA.XML; "
@@ -167,8 +168,8 @@ def product_folder(path) -> Path:
     return found if found == around or around in found.parents else around
 
 
-def count_products(path) -> int:
-    """How many EnMAP products a folder or an archive holds, least deep, by the names of its files.
+def count_products(path, depth: int = 8, whole: bool = False) -> int:
+    """How many EnMAP products a folder (so many folders deep) or an archive holds, least deep, by the names of its files; perhaps only of those with a cube.
 
     Raises
     ------
@@ -176,7 +177,8 @@ def count_products(path) -> int:
         It does not exist, or the archive is damaged.
     """
     path = Path(path)
-    return len(_products(_parts(list_files(path.parent, 0) if _FILE.fullmatch(path.name) else _listed(path))))
+    files = list_files(path.parent, 0) if _FILE.fullmatch(path.name) else list_files(path, depth) if path.is_dir() and depth == 0 else _listed(path)
+    return len(_products(_parts(files), whole))
 
 
 def _one(files: dict, kind: str, path: Path) -> str:

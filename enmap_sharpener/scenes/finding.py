@@ -62,7 +62,7 @@ def find_products(folder) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ProductError(f"{folder}: is no folder; give one with EnMAP products.")
-    if any(_METADATA.search(p.name) and not is_sentinel2_name(p.stem) for p in folder.iterdir() if p.is_file()) and count_products(folder) == 1:
+    if count_products(folder, depth=0, whole=True) == 1:
         return [folder]
     found: dict[str, list[Path]] = {}
     for place in sorted(folder.iterdir()):
@@ -71,7 +71,7 @@ def find_products(folder) -> list[Path]:
         number = _count(place)
         if number and (place.is_dir() or scene_name(place) not in found):
             found[scene_name(place)] = find_products(place) if number > 1 and place.is_dir() else [place]
-    return [place for places in found.values() for place in places]
+    return [place for places in found.values() for place in places] or [folder] * (count_products(folder, depth=0) == 1)
 
 # %% ../../nbs/01_scenes/07_finding.ipynb #ad33ca9b
 def source_files(path) -> list[Path]:

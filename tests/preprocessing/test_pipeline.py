@@ -554,3 +554,87 @@ def test_water(shared, tmp_path, which):
         row, col = int(store.row[i]), int(store.col[i])
         whole = np.rint(scene.cube.values[:, row:row + 16, col:col + 16] * 1e4).transpose(1, 2, 0)
         np.testing.assert_array_equal(target[i][seen[i]], np.where(np.isfinite(whole), whole, NODATA).astype("int16")[seen[i]])
+
+
+# ---- scenes as they come -----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def offline(monkeypatch):
+    "Whoever looks for a partner elsewhere fails."
+    monkeypatch.setattr("enmap_sharpener.scraping.services.fetch_partners", lambda *_, **__: pytest.fail("nothing was missing"))
+
+
+def test_simulated_into_folders_of_their_own(tmp_path, offline, capfd):
+    "As README has it: each simulation in a folder below that of the scenes; the partner is that in the product which was found."
+    for seed, name in enumerate(("a", "b")):
+        assert main(["simulate", "--output", str(tmp_path / "enmap" / name), "--size", "40", "--seed", str(seed), "--no-truth"]) == 0
+    command = ["preprocess", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / "out"), *OPTIONS]
+    assert main(command) == 0, capfd.readouterr().err
+    assert sorted(p.stem for p in (tmp_path / "out/model_input").glob("*.zarr")) == ["a", "b"]
+    capfd.readouterr()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("?/*.tif")}
+    assert len(before) == 6 and main(command) == 0 and {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def raised(guide, added):
+    "Numbers of a guide with so much in them."
+    for path in guide.glob("sentinel2_*.tif"):
+        with rasterio.open(path, "r+") as file:
+            values = file.read()
+            file.write(np.where(values == NODATA, NODATA, values + added).astype(values.dtype))
+
+
+def test_offset_is_not_learnt(tmp_path, offline, capfd):
+    "A guide with ESA's offset is named and moved aside; alone, the stage of training data refuses it too; told of it, both give what they would without it."
+    for seed, name in enumerate(("a", "b")):
+        simulate(tmp_path / "enmap" / name, size=40, seed=seed, truth=False)
+    arguments = lambda *more, out="out": ["preprocess", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / out), *OPTIONS, *more]  # noqa: E731
+    assert main(arguments(out="right")) == 0
+    raised(next((tmp_path / "enmap/a").glob("*/sentinel2")), 1000)
+    assert main(arguments("--stage", "crop", "mask", "wald")) == 2
+    err = capfd.readouterr().err
+    assert "a: wald: " in err and "ESA's offset of 1000 is still in it: --sentinel2-offset -1000 takes it off" in err and "b: wald" not in err
+    assert [p.stem for p in (tmp_path / "out/model_input").glob("*.zarr")] == ["b"]
+    raised(next((tmp_path / "enmap/b").glob("*/sentinel2")), 1000)
+    assert main(arguments("--sentinel2-offset", "-1000", out="told")) == 0
+    for name in ("a", "b"):
+        with open_store(tmp_path / f"told/model_input/{name}.zarr") as told, open_store(tmp_path / f"right/model_input/{name}.zarr") as right:
+            np.testing.assert_array_equal(told.ms.values, right.ms.values)
+    assert main(arguments("--stage", "check", out="checked")) == 0
+    told = json.loads((tmp_path / "enmap/rejected/a/rejected.json").read_text())
+    assert any("ESA's offset of 1000 is still in it" in reason for reason in told["reasons"])
+
+
+def test_orders_and_archives(tmp_path, offline, capfd):
+    "An order as ZIP with its SAFE product in a folder, and an archive with a folder of its name beside it; one is rejected, and comes back."
+    from enmap_sharpener.simulation.order import simulate_order
+    simulate_order(tmp_path / "enmap/potsdam", size=40, seed=1, truth=False)
+    made = simulate(tmp_path / "made", size=40, seed=2, truth=False)
+    shutil.move(made.sentinel2, tmp_path / "enmap/berlin/sentinel2")
+    shutil.make_archive(str(tmp_path / "enmap/berlin"), "zip", made.enmap)
+    arguments = lambda *more: ["preprocess", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / "out"), *OPTIONS, *more]  # noqa: E731
+    assert main(arguments()) == 0, capfd.readouterr().err
+    assert sorted(p.stem for p in (tmp_path / "out/model_input").glob("*.zarr")) == ["berlin", "potsdam"]
+    raised(tmp_path / "enmap/berlin/sentinel2", 1000)
+    assert main(arguments("--stage", "check")) == 0
+    assert (tmp_path / "enmap/rejected/berlin/berlin.zip").is_file() and not (tmp_path / "enmap/berlin.zip").exists()
+    assert main(arguments("--stage", "check", "--restore", "--sentinel2-offset", "-1000")) == 0
+    assert (tmp_path / "enmap/berlin.zip").is_file() and not (tmp_path / "enmap/rejected").exists()
+
+
+def test_inspect_of_products_as_they_come(tmp_path, capfd):
+    from enmap_sharpener.core.errors import RequestError
+    from enmap_sharpener.simulation.order import simulate_order
+    paths = simulate_order(tmp_path / "potsdam", size=40, seed=1, truth=False)
+    right = simulate(tmp_path / "right", size=40, seed=1, truth=False)
+    tables = [inspect(place, **more) for place, more in ((paths.order, {}), (paths.order, {"sentinel2": right.sentinel2}), (tmp_path / "potsdam", {}), (tmp_path / "right", {}), (right.enmap, {}))]
+    assert [list(t.index) for t in tables] == [[paths.order.stem]] * 3 + [[right.enmap.name]] * 2
+    for table in tables:
+        np.testing.assert_allclose(table.level.iloc[0], tables[-1].level.iloc[0]), np.testing.assert_allclose(table.disagreement.iloc[0], tables[-1].disagreement.iloc[0], rtol=1e-3)
+        assert table.outlier.iloc[0] == ""
+    raised(right.sentinel2, 1000)
+    assert "ESA's offset of 1000 is still in it" in inspect(right.enmap).outlier.iloc[0] and inspect(right.enmap, offset=-1000).outlier.iloc[0] == ""
+    with pytest.raises(RequestError, match="of 2 scenes; name it with one"):
+        simulate(tmp_path / "right", size=40, seed=2, truth=False)
+        inspect(tmp_path / "right", sentinel2=paths.safe)
+    assert main(["inspect", str(paths.order), "--sentinel2", str(paths.safe), "--output", str(tmp_path / "sheets")]) == 0 and (tmp_path / f"sheets/{paths.order.stem}.png").is_file()

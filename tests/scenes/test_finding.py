@@ -149,3 +149,18 @@ def test_a_table_that_is_none(place):
     (place / "scenes.csv").write_bytes(bytes(range(128, 256)) * 3)
     with pytest.raises(RequestError):
         read_list(place / "scenes.csv")
+
+
+def test_metadata_of_a_result_are_no_product(tmp_path):
+    "What `sharpen` wrote beside a product, packed or not, does not hide it; alone it is an incomplete one."
+    (tmp_path / "potsdam-METADATA.XML").touch()
+    assert find_products(tmp_path) == [tmp_path]
+    inner = product(tmp_path / "made")
+    shutil.make_archive(str(tmp_path / "order"), "zip", inner)
+    shutil.rmtree(tmp_path / "made")
+    assert names(tmp_path) == ["order.zip"]
+    product(tmp_path, ID)
+    assert names(tmp_path) == [ID, "order.zip"]
+    for file in (tmp_path / ID).iterdir():
+        shutil.copy(file, tmp_path)
+    assert find_products(tmp_path) == [tmp_path]
