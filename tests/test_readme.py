@@ -2,6 +2,7 @@
 import re
 import shlex
 import shutil
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,9 @@ def test_commands_run(services, capfd):
         words = [w for word in words for w in box.get(word, [word])]
         words = [scene if w.startswith("ENMAP01-") else "flight/truth.tif" if w == "flight.bsq" else f"{scene}/sentinel2" if w == "sentinel2" else w for w in words]
         words = [str(ROOT / w) if w.startswith("output/models") else w for w in words]
+        words = [f for w in words for f in (sorted(glob(w)) if w.startswith("rehearsal/") else [w])]
+        if "scenes.csv" in words:
+            Path("scenes.csv").write_text("enmap;sentinel2\n" + "\n".join(f"{order};{safe}" for order, safe in zip(glob("rehearsal/*.zip"), glob("rehearsal/*.SAFE"), strict=True)))
         assert main(words) == 0, (command, capfd.readouterr().err[-500:])
 
 
