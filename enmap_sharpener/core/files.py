@@ -147,15 +147,16 @@ def whole(path):
     path, hidden = Path(path), None
     try:
         hidden = Path(tempfile.mkdtemp(prefix=f".{path.name[:_LONGEST]}.", suffix=".part", dir=path.parent))
-        yield hidden / path.name
-        if path.is_dir() and not path.is_symlink():     # a folder is not replaced by one that holds something
+        yield (made := hidden / path.name)
+        if path.is_dir() and os.path.lexists(made) and (made.is_dir() or not path.is_symlink()):     # a folder that holds something, and a link to one, are moved aside
             os.replace(path, hidden / f"{path.name}{_OLD}")
-        os.replace(hidden / path.name, path)
+        os.replace(made, path)
     except OSError as error:
         reason = str(error.strerror or error).replace(str(hidden), str(path.parent))
         raise OutputError(f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has space.") from None
     finally:
         if hidden:
+            _give_back(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
 
 # %% ../../nbs/00_core/01_files.ipynb #3f4203dc

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 
+from .kernels import compiled
 from .errors import GridError
 from .grid import Axis
 
@@ -21,7 +21,7 @@ from .grid import Axis
 @lru_cache
 def _apply_inner(width):
     """Kernel: out[a, i, m] = sum_k weights[i, k] x[a, start[i] + k, m], four taps at a time; `width` is the number of m, known when there are few (its loops are unrolled), 0 for any."""
-    @njit(nogil=True, cache=True, fastmath=True)
+    @compiled(fastmath=True)
     def apply(x, start, weights, out):
         taps, size = weights.shape[1], width or x.shape[2]
         for a in range(x.shape[0]):
@@ -44,7 +44,7 @@ def _apply_inner(width):
     return apply
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _apply_last(x, start, weights, out):
     """out[a, i] = sum_k weights[i, k] x[a, start[i] + k]."""
     for a in range(x.shape[0]):

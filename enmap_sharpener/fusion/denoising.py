@@ -9,10 +9,10 @@ __all__ = ['FLAT', 'FREEDOM', 'REACH', 'highpass', 'relative_noise', 'Denoiser']
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import correlate, minimum_filter, uniform_filter
 from scipy.stats import chi2
 
+from ..core.kernels import compiled
 from ..core.grid import Axis, Grid, inside, widened
 from ..core.operators import gaussian_stencil, linear_stencil, local_mean
 from .tuning import DEFAULT
@@ -79,7 +79,7 @@ def _bordered(image):
     return np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _patches(wide, y, out):
     """The 3 × 3 neighbours, channels innermost, of each pixel of row `y` of what `_bordered` gave, shape (x, 9 channels)."""
     n = wide.shape[2]
@@ -90,7 +90,7 @@ def _patches(wide, y, out):
                     out[x, (3 * i + j) * n + b] = wide[y + i, x + j, b]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _project(wide, basis, start, weights, c, power):
     """Components of all patches, (y, x, component), and their power in windows along x, (y, window, component)."""
     patches = np.empty((c.shape[1], basis.shape[0]), np.float32)
@@ -106,7 +106,7 @@ def _project(wide, basis, start, weights, c, power):
                     p[m] += weights[i, k] * v[m] * v[m]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _restore(c, gain, start, weights, spectra, total):
     """Sum of all values that the patches of `c` hold for a pixel, when their components are scaled by the gains of the windows along x."""
     n, last = total.shape[2], weights.shape[1] - 1

@@ -13,8 +13,8 @@ from copy import copy
 
 import dask
 import numpy as np
-from numba import njit
 
+from ..core.kernels import compiled
 from ..core.grid import Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
@@ -58,7 +58,7 @@ class Scratch:
         return out
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _pack(values, out):
     """Reflectance (band, y, x), NaN nodata, to int16 × 10 000 (y, x, band)."""
     for y in range(values.shape[1]):
@@ -68,7 +68,7 @@ def _pack(values, out):
                 out[y, x, b] = np.int16(np.rint(min(max(v, np.float32(NODATA + 1)), np.float32(-NODATA - 1)))) if np.isfinite(v) else NODATA
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _unpack(numbers, bands, out):
     """The reverse, for some bands; channel last on both sides."""
     for y in range(out.shape[0]):

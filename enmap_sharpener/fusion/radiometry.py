@@ -9,8 +9,8 @@ __all__ = ['STEEPNESS', 'LEVEL', 'Radiometry', 'weighted_line', 'fit_radiometry'
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from ..core.kernels import compiled
 from ..core.operators import window_sum
 from .tuning import DEFAULT
 
@@ -36,7 +36,7 @@ class Radiometry:
         return degraded * self.field[..., None] * self.gain + self.offset
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _line_sums(x, field, z, weight):
     """Weighted sums of 1, x f, z, (x f)^2, x f z, z^2 for each channel, shape (6, channel), float64."""
     sums = np.zeros((6, x.shape[2]))
@@ -56,7 +56,7 @@ def _line_sums(x, field, z, weight):
     return sums
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _field_sums(x, z, weight, gain, offset, precision, out):
     """Per pixel, weighted over channels: (z - offset) x gain, and (x gain)^2."""
     for i in range(x.shape[0]):
@@ -118,7 +118,7 @@ MOST_PIXELS = 50_000
 """Pixels from which the spread of the deviations is taken."""
 
 # %% ../../nbs/05_fusion/02_radiometry.ipynb #55464338
-@njit(nogil=True, cache=True)
+@compiled()
 def _squares(seen, degraded, field, gain, offset, mad, least, floor, out):
     """Mean over channels of squared differences of EnMAP and the guide at its level, in units of their spread and of a share of the level, per pixel."""
     for y in range(out.shape[0]):

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
+from ..core.kernels import compiled
 from ..core.operators import Observation, window_stencil
 
 # %% ../../nbs/05_fusion/03_regression.ipynb #fa07f92c
 @lru_cache
 def _moments(n, r):
     """Kernel: weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'. With both numbers known its loops are unrolled."""
-    @njit(nogil=True, cache=True, fastmath=True)
+    @compiled(fastmath=True)
     def moments(guide, target, weight, out):
         for y in range(guide.shape[0]):
             for x in range(guide.shape[1]):
@@ -40,7 +40,7 @@ def _moments(n, r):
     return moments
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _solve(moments, n, r, prior, drawn, floor, out):
     """Coefficients (n, r) and intercept (r) for each pixel; `prior` = kG + diag n, `drawn` = kGW."""
     S, B = np.empty((n, n)), np.empty((n, r))
@@ -94,7 +94,7 @@ def _solve(moments, n, r, prior, drawn, floor, out):
 @lru_cache
 def _predict(n, r):
     """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n), four channels at a time."""
-    @njit(nogil=True, cache=True, fastmath=True)
+    @compiled(fastmath=True)
     def predict(guide, maps, y0, wy, x0, wx, out):
         row = np.empty(maps.shape[1:], maps.dtype)
         last = wy.shape[1] - 1, wx.shape[1] - 1

@@ -10,9 +10,9 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from scipy.ndimage import minimum_filter
 
+from ..core.kernels import compiled
 from ..core.grid import axes, inside, joined
 from ..core.operators import Observation, continued, linear_stencil
 from ..core.parallel import in_threads
@@ -129,7 +129,7 @@ def _basis(pixels, noise, components):
     return mean.astype(np.float32), np.ascontiguousarray(vectors[:, :components].astype(np.float32))
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #8ab56dbf
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
     """out[target[b], y, x] = int16(1 / SCALE (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
     row = np.empty(out.shape[2], np.float32)
@@ -167,7 +167,7 @@ def _expand(q, basis, mean, rest, start, weights, target, out):
                     values[x] = np.int16(np.rint(min(max(row[x] * np.float32(1 / SCALE), np.float32(NODATA + 1)), np.float32(-NODATA - 1))))
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _blend(image, share, other, start, weights):
     """image[y, x] = share[y, x] image[y, x] + (1 - share[y, x]) sum_k weights[y, k] other[start[y] + k, x], where the share is not one."""
     total = np.empty(image.shape[2], np.float32)

@@ -15,9 +15,9 @@ from pathlib import Path
 import dask
 import numpy as np
 import xarray as xr
-from numba import njit
 from rasterio.windows import Window
 
+from ..core.kernels import compiled
 from ..scenes.metadata import tag_bands
 from ..core.grid import Grid, windows
 from ..core.errors import NoValidPixels, ProductError
@@ -30,7 +30,7 @@ from ..core.parallel import read_ahead
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #235c10ce
-@njit(nogil=True, cache=True)
+@compiled()
 def _largest(valid):
     """Area, upper, lower (exclusive), left and right (exclusive) edge of the largest rectangle of True; of several the first found."""
     height, best = np.zeros(valid.shape[1] + 1, np.int64), (0, 0, 0, 0, 0)

@@ -9,16 +9,16 @@ __all__ = ['Noise', 'Landscape', 'landscape']
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from rasterio.features import rasterize
 
+from ..core.kernels import compiled
 from .materials import CROPS, KINDS, MATERIALS, ROOFS, SOILS, SUN_ZENITH, kind_states, kind_texture
 
 # %% ../../nbs/03_simulation/01_landscape.ipynb #4b56d79c
 _CELL = 5.0   # of the map of objects [m]
 
 # %% ../../nbs/03_simulation/01_landscape.ipynb #40d4df30
-@njit(nogil=True, cache=True)
+@compiled()
 def _spline(t):
     """First of four lattice nodes and their weights for a position `t` [nodes]."""
     i = int(np.floor(t))
@@ -26,7 +26,7 @@ def _spline(t):
     return i - 1, ((1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _spline_point(nodes, ty, tx):
     """Spline through `nodes` at a point; beyond the lattice the value at its edge."""
     i, wy = _spline(min(max(ty, 1.0), nodes.shape[0] - 3.0))
@@ -38,13 +38,13 @@ def _spline_point(nodes, ty, tx):
     return value
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _spline_points(nodes, ty, tx):
     """The same at many points."""
     return np.array([_spline_point(nodes, ty[n], tx[n]) for n in range(ty.size)])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _spline_grid(nodes, ty, tx, out):
     """Spline through `nodes` on the grid of two axes."""
     line = np.zeros(nodes.shape[1])
@@ -327,7 +327,7 @@ class Landscape:
         return states, change
 
 # %% ../../nbs/03_simulation/01_landscape.ipynb #89818836
-@njit(nogil=True, cache=True)
+@compiled()
 def _mix(cells, fields, y, x, states, texture, out):
     """Fill `out`, zeros of shape (rows, cols, materials), with the abundances of dry land; `fields` is (3, rows, cols)."""
     for i in range(out.shape[0]):

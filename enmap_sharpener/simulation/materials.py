@@ -10,8 +10,8 @@ __all__ = ['MATERIALS', 'SPECTRUM_NM', 'SUN_ZENITH', 'KINDS', 'SOILS', 'CROPS', 
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from scipy.interpolate import PchipInterpolator
+from ..core.kernels import compiled, import_compiled
 
 # %% ../../nbs/03_simulation/00_materials.ipynb #c71d1919
 _CANOPIES = {  # N, Cab, Car, Cbrown, Cw, Cm, LAI, leaf angle, hot spot
@@ -85,7 +85,7 @@ def material_spectra():
     ----------
     Féret et al. 2017, PROSPECT-D (doi 10.1016/j.rse.2017.03.004); Verhoef et al. 2007, 4SAIL (doi 10.1109/TGRS.2007.895844).
     """
-    from prosail import run_prosail  # compiles on import, which only those who simulate should wait for
+    run_prosail = import_compiled("prosail").run_prosail     # compiles on import, which only those who simulate should wait for
 
     other = {name: _curve(text) for name, text in _MATERIALS.items()}
     soil = 0.7 * other["loess"] + 0.3 * other["humus"]
@@ -111,7 +111,7 @@ def mix(abundances, spectra):
     return out
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _expand(abundances, spectra, out):
     """The sum of `mix`, row by row."""
     line = np.empty((abundances.shape[1], spectra.shape[1]), np.float32)
