@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ..figures.quicklook import rgb
 from ..figures.style import stretch, styled
 from ..core.grid import Grid
-from ..core.errors import RequestError
+from ..core.errors import require_extra
 from ..scenes.guide_bands import SENTINEL2
 from .query import to_area
 from ..scenes.enmap import read_enmap
@@ -96,13 +96,11 @@ def interactive_map(found, area=None):
 
     Raises
     ------
-    RequestError
+    MissingExtra
         folium is not installed.
     """
-    try:
-        import folium
-    except ImportError:
-        raise RequestError("The interactive map needs folium; install it with: pip install 'enmap_sharpener[maps]'.") from None
+    require_extra("the interactive map", "scrape", "folium")
+    import folium
     chart = folium.Map(tiles="OpenStreetMap")
     for scene in found:
         told = f"{scene.id}<br>{scene.start:%Y-%m-%d %H:%M} UTC, cloud and cirrus {_cover(scene):.0f} %, {abs(scene.off_nadir):.0f}° off nadir"
