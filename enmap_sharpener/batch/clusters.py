@@ -8,9 +8,9 @@ __all__ = ['local_workers', 'remote_workers', 'slurm_workers']
 # %% ../../nbs/14_batch/01_clusters.ipynb #63d1d20f
 import logging
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dask.config
 import yaml
@@ -18,10 +18,20 @@ from dask.system import cpu_count
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
 from ..core.errors import JobError
+from ..core.files import private_folder
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #453a4278
 _HERE = "127.0.0.1"
 _NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}    # what `dashboard: False` leaves of them
+
+
+@contextmanager
+def _removed(folder):
+    "A folder that goes with the block, as far as that is possible."
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -50,9 +60,9 @@ def local_workers(workers: int | None = None, threads: int | None = None, gpus: 
     if gpus and workers > len(gpus):
         raise JobError(f"{workers} workers were asked for and {len(gpus)} GPUs; each worker needs one")
     threads = threads or max(1, cpu_count() // workers)
-    with TemporaryDirectory(prefix="enmap-sharpener-", ignore_cleanup_errors=True) as private, dask.config.set(_NO_PAGES):
+    with _removed(private_folder()) as private, dask.config.set(_NO_PAGES):
         listening = {"host": _HERE, "protocol": "tls://", "security": Security.temporary(), "dashboard": False}
-        nannies = {i: {"cls": Nanny, "options": _worker(threads, gpus[i] if gpus else -1) | listening | {"local_directory": private}} for i in range(workers)}
+        nannies = {i: {"cls": Nanny, "options": _worker(threads, gpus[i] if gpus else -1) | listening | {"local_directory": str(private)}} for i in range(workers)}
         scheduler = {"cls": Scheduler, "options": {**listening, "dashboard_address": f"{_HERE}:0"}}
         with (SpecCluster(workers=nannies, scheduler=scheduler, security=listening["security"], silence_logs=logging.CRITICAL) as cluster,
               Client(cluster, set_as_default=False) as client):
@@ -120,12 +130,12 @@ def slurm_cluster(path):
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         shared = Path(os.path.expanduser(os.path.expandvars(spec.pop("shared_temp_directory", "~"))))
         encrypted, arguments = spec.pop("security", True), _slurm_arguments(spec)
-        private = TemporaryDirectory(prefix=".enmap-sharpener-", dir=shared, ignore_cleanup_errors=True)
+        private = private_folder(shared, hidden=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise JobError(told.format(type(error).__name__, error)) from None
-    with private, dask.config.set(_NO_PAGES):
+    with _removed(private), dask.config.set(_NO_PAGES):
         try:
-            cluster = SLURMCluster(**arguments, security=_certificates(private.name) if encrypted else None)
+            cluster = SLURMCluster(**arguments, security=_certificates(str(private)) if encrypted else None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise JobError(told.format(type(error).__name__, error)) from None
         with cluster:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .errors import OutputError, ProductError
-from .files import file_name
+from .files import file_name, private_folder
 
 # %% ../../nbs/00_core/07_archives.ipynb #3043ab36
 MOST_ENTRIES = 2**16        # files in an archive: a Sentinel-2 product has some hundred
@@ -104,7 +104,7 @@ def _zip_names(path: Path) -> list[str]:
 @lru_cache(1)
 def _temporary() -> Path:
     "The folder of this process for what is unpacked."
-    folder = Path(tempfile.mkdtemp(prefix="enmap_sharpener-"))
+    folder = private_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

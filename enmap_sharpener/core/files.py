@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
-           'discard', 'whole', 'staging', 'whole_files', 'check_space', 'make_folder', 'write_file', 'write_text',
-           'write_bytes', 'json_values', 'write_json', 'locked']
+           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'make_folder', 'write_file',
+           'write_text', 'write_bytes', 'json_values', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #39d0a07b
 import json
 import os
+import platform
 import re
 import shutil
+import stat
 import tempfile
+import time
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
@@ -98,7 +101,7 @@ def is_unfinished(path) -> bool:
 
 def sweep_unfinished(folder, name=None):
     "Remove what killed runs have left half-written in a folder, not in those below it; of one `name`, or all. Only for who has it alone, see `locked`."
-    folder, mine = Path(folder), f".{name[:_LONGEST]}." if name else "."
+    folder, mine = Path(folder), f".{name[:_LONGEST]}." if name else ""
     for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
         if is_unfinished(path) and path.name.startswith(mine) and not path.is_symlink():
             _give_back(path)
@@ -226,6 +229,46 @@ def whole_files(places: dict):
             for place in fresh:
                 place.unlink(missing_ok=True)
             raise
+
+# %% ../../nbs/00_core/01_files.ipynb #ca4bceeb
+_PRIVATE = "enmap-sharpener-"
+_DAY = 86400                # [s]; a container may share the folder, and name processes otherwise
+
+
+def private_folder(where=None, hidden: bool = False) -> Path:
+    """Make a folder that only this user may enter; those that killed runs have left beside it, a day ago or more, are removed.
+
+    Parameters
+    ----------
+    where : str or Path, optional
+        In which folder; that for temporary files by default.
+    hidden : bool
+        Whether its name begins with a point.
+
+    Returns
+    -------
+    Path
+        Who asks for it removes it.
+    """
+    machine = re.sub(r"\W", "", platform.node())[:40]
+    prefix, where = f"{'.' * hidden}{_PRIVATE}{machine}-", Path(where or tempfile.gettempdir())
+    for place in where.glob(f"{prefix}*"):
+        with suppress(OSError, ValueError):
+            if _is_left(place, int(place.name.removeprefix(prefix).partition("-")[0])):
+                shutil.rmtree(place, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=where))
+
+
+def _is_left(place: Path, process: int) -> bool:
+    "Whether a folder is this user's, old, and its process gone."
+    status = place.lstat()
+    if not hasattr(os, "getuid") or status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < _DAY:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 # %% ../../nbs/00_core/01_files.ipynb #7abc448c
 def check_space(folder, needed: float):

@@ -1,10 +1,14 @@
 "What is written replaces what was there, or nothing."
 import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
 from enmap_sharpener.core.errors import OutputError
-from enmap_sharpener.core.files import whole
+from enmap_sharpener.core.files import private_folder, whole
 
 
 @pytest.fixture
@@ -46,3 +50,38 @@ def test_a_folder_comes_back_where_it_cannot_be_replaced(linked, monkeypatch):
         with whole(place) as part:
             part.mkdir()
     assert os.listdir(place) == ["dear.txt"]
+
+
+# ---- private folders
+
+def left(place, age=2 * 86400):
+    "A folder as if a run had left it."
+    (place / "inner").mkdir(parents=True)
+    (place / "inner/key.pem").write_text("secret")
+    os.utime(place, (time.time() - age,) * 2)
+    return place
+
+
+def test_private_folders_that_killed_runs_left_are_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    mine = private_folder(tmp_path)
+    prefix = mine.name.partition(f"-{os.getpid()}-")[0]
+    assert mine.stat().st_mode & 0o777 == 0o700 and mine.name.startswith("enmap-sharpener-")
+    alive = left(tmp_path / f"{prefix}-{process.pid}-abcd")
+    process.kill()
+    process.wait()
+    gone, young = left(tmp_path / f"{prefix}-{process.pid}-efgh"), left(tmp_path / f"{prefix}-{process.pid}-ijkl", 60)
+    alive.rename(alive := tmp_path / f"{prefix}-{os.getpid()}-abcd")
+    os.utime(alive, (0, 0))
+    elsewhere = left(tmp_path / f"enmap-sharpener-other-{process.pid}-abcd")
+    odd = left(tmp_path / f"{prefix}-none-abcd")
+    (tmp_path / "dear").mkdir()
+    (tmp_path / "dear/letter").write_text("dear")
+    (link := tmp_path / f"{prefix}-{process.pid}-link").symlink_to(tmp_path / "dear")
+    shutil.rmtree(private_folder(tmp_path))
+    assert not gone.exists() and all(p.exists() for p in (mine, alive, young, elsewhere, odd, link, tmp_path / "dear/letter"))
+
+
+def test_hidden_private_folders(tmp_path):
+    place = private_folder(tmp_path, hidden=True)
+    assert place.name.startswith(".enmap-sharpener-") and place.parent == tmp_path
