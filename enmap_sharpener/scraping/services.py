@@ -20,7 +20,7 @@ from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
 from .bulk import DownloadReport
 from ..scenes.finding import find_products, scene_name
-from ..scenes.pairing import has_guide
+from ..scenes.pairing import has_guide, partner_folder
 from ..core.files import make_folder, read_json, write_text
 from ..core.parallel import in_threads
 from .dlr_items import Skipped, to_number
@@ -236,7 +236,7 @@ def _mapping(value) -> dict:
 def _pair(place: Path) -> dict:
     "A row of `pairs_table`."
     try:
-        told = _mapping(read_json(place / "sentinel2/partner.json"))
+        told = _mapping(read_json(partner_folder(place) / "sentinel2/partner.json"))
     except ProductError:
         told = {}
     chosen, angles = _mapping(told.get("chosen")), _mapping(told.get("angles"))

@@ -1,5 +1,6 @@
 "Which Sentinel-2 acquisition, on which grid, and how a fetch ends; the provider is a stand-in in memory."
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from rasterio.crs import CRS
 from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
+from enmap_sharpener.scenes.pairing import find_guide, has_guide
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.scraping.candidates import Acquisition, TileItem, acquisition_score, passes, rank, read_tile_item
 from enmap_sharpener.scraping.matchup import (
@@ -26,7 +28,7 @@ from enmap_sharpener.scraping.matchup import (
     scene_footprint,
     target_grid,
 )
-from enmap_sharpener.scraping.services import pairs_table
+from enmap_sharpener.scraping.services import pairs_table, scene_folders
 
 START = METADATA.start
 WORLD = shapely.box(-170, -80, 170, 80)
@@ -145,6 +147,14 @@ def test_a_partner_comes_whole_and_stays(tmp_path):
     again = fetch_partner(scene, Memory([acquisition(1)]), overwrite=True)
     assert again["chosen"]["days"] == 1 and [p.name for p in scene.iterdir() if p.name.startswith(".")] == []
     assert read_enmap(scene).metadata.id == SCENE_ID
+
+
+def test_the_partner_of_an_archive_lies_beside_it(tmp_path):
+    scene, provider = product(tmp_path / "made"), Memory([acquisition(1)])
+    shutil.make_archive(str(tmp_path / "enmap/order"), "zip", scene)
+    assert fetch_partner(tmp_path / "enmap/order.zip", provider)["chosen"]["days"] == 1
+    assert sorted(p.name for p in (tmp_path / "enmap/order").iterdir()) == ["sentinel2"] and find_guide(tmp_path / "enmap/order.zip") == tmp_path / "enmap/order/sentinel2"
+    assert [p.name for p in scene_folders(tmp_path / "enmap")] == ["order.zip"] and has_guide(tmp_path / "enmap/order.zip")
 
 
 def test_a_plan_for_something_else_is_thrown_away(tmp_path):
