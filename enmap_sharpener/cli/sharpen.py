@@ -70,6 +70,8 @@ def sharpen(
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
     output_files(output, overwrite)
     scene, guide = read_pair(product, sentinel2, sentinel2_offset)
+    for line in guide.found:      # what is found later is logged
+        session.note(line)
     with session.progress("Sharpening") as progress:
         files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
@@ -98,7 +100,7 @@ def _summary(files: dict, sharpened) -> str:
     size = files["data"].stat().st_size
     rows, cols = sharpened.grid.shape
     lines = [f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.transform.a:g} m, {size / 1e6:.0f} MB"]
-    lines += [f"  {key}: {value}" for key, value in _flat(sharpened.report)]
+    lines += [f"  {key}: {value}" for key, value in _flat({key: value for key, value in sharpened.report.items() if key != "assumptions"})]
     return "\n".join([*lines, f"  see also {', '.join(file.name for role, file in files.items() if role != 'data')}"])
 
 

@@ -21,7 +21,7 @@ from ..core.grid import Grid
 from ..core.operators import NOMINAL_SIGMA, Observation
 from ..core.parallel import in_threads
 from .scores import score, scoring_threads
-from ..scenes.cubes import cube_values, read_cube
+from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
 from ..scenes.enmap import read_enmap
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #a61d72ee
@@ -86,21 +86,20 @@ def observation_inside(coarse: Grid, fine: Grid, geometry: Mapping) -> tuple[Obs
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #721d804a
 WHOLE = 1 - 1e-5       # of its weights: an EnMAP pixel sees only valid output
-_SAME_BAND = 0.5        # nm between the centres of what is one band
 
 
-def _disagreement(output: xr.DataArray, seen: xr.DataArray, operator: Observation) -> tuple[float, float, int]:
-    "Sums of squares and of differences, degraded output minus EnMAP, in one band (y, x), and the number of EnMAP pixels."
+def _disagreement(output: xr.DataArray, seen: xr.DataArray, operator: Observation) -> tuple[float, float, float, int]:
+    "Sums of squares and of differences, degraded output minus EnMAP, and of EnMAP in one band (y, x), and the number of EnMAP pixels."
     fine, seen = cube_values(output), cube_values(seen)
     whole = operator.degrade(np.isfinite(fine).astype("f4")) > WHOLE
-    d = (operator.degrade(np.nan_to_num(fine)) - seen)[whole & np.isfinite(seen)].astype("f8")
-    return float(d @ d), float(d.sum()), d.size
+    use = whole & np.isfinite(seen)
+    d = (operator.degrade(np.nan_to_num(fine)) - seen)[use].astype("f8")
+    return float(d @ d), float(d.sum()), float(seen[use].sum(dtype="f8")), d.size
 
 
 def common_bands(output: xr.DataArray, cube: xr.DataArray) -> list[tuple[int, int]]:
     "Positions (output, scene) of the bands that have one wavelength; BandError if there are none."
-    distance = np.abs(output.wavelength.values[:, None] - cube.wavelength.values)
-    pairs = [(i, int(j)) for i, j in enumerate(distance.argmin(1)) if distance[i, j] < _SAME_BAND]
+    pairs = [(int(i), j) for j, i in enumerate(equal_bands(output, cube)) if i >= 0]
     if not pairs:
         raise BandError("no band of the output has the wavelength of one of the scene; check that they belong together")
     return pairs
@@ -136,6 +135,8 @@ def agreement_by_band(output: xr.DataArray, cube: xr.DataArray, geometry: Mappin
         Different coordinate systems or no overlap.
     BandError
         No band in common.
+    ProductError
+        The two are in different units.
     """
     coarse, fine = Grid.of(cube), Grid.of(output)
     detector = cube.detector.values if "detector" in cube.coords else np.full(cube.sizes["band"], "VNIR")
@@ -149,9 +150,11 @@ def agreement_by_band(output: xr.DataArray, cube: xr.DataArray, geometry: Mappin
 
     sums = in_threads(compare_band, pairs, scoring_threads(threads), progress)
     rows = [(cube.band.values[j], cube.wavelength.values[j], detector[j], np.sqrt(dd / n), d / n, n)
-            for (_, j), (dd, d, n) in zip(pairs, sums) if n]
+            for (_, j), (dd, d, _, n) in zip(pairs, sums) if n]
     if not rows:
         raise NoValidPixels("no EnMAP pixel sees only valid output; check the nodata of both")
+    means = np.array([(d + s, s) for _, d, s, n in sums if n]).T
+    check_units(*means, "output", "EnMAP scene")
     return pd.DataFrame(rows, columns=["band", "wavelength", "detector", "rmse", "bias", "pixels"]).set_index("band")
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #abacc11d

@@ -20,7 +20,7 @@ from ..core.parallel import in_threads
 from enmap_sharpener.evaluation.metrics import (
     BLOCK, correlation_of_sums, ergas_of_mse, psnr_of_mse, q2n_sum, sam, scc_sums, spectral_angle, ssim_sum, uiqi_sum,
 )
-from ..scenes.cubes import CubePair, line_up, read_cube
+from ..scenes.cubes import CubePair, check_units, line_up, mixed_bands, read_cube
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #85445928
 @dataclass
@@ -120,7 +120,7 @@ def read_matched(pair: CubePair, window: tuple[slice, slice]) -> tuple[MatchedTi
     asked = finite_t[have_t].all(0) & have_t.any()
     ok = asked & finite_o[have_o].all(0) & have_o.any()
     near, weights = pair.match(have_o, have_t)
-    o = o[have_o] if weights is None else np.tensordot(weights, np.where(ok, o[have_o], 0), 1)
+    o = mixed_bands(weights, o[have_o] if weights is None else np.where(ok, o[have_o], 0))
     return MatchedTile(window, have_o, have_t, asked, ok, None), o, t[near]
 
 
@@ -202,8 +202,9 @@ def _band_table(pair: CubePair, found: _FirstPass) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = np.where(variation > _CONSTANT * s.tt, 1 - s.dd / variation, np.nan)
     columns = {name: truth[name].values for name in ("wavelength", "detector") if name in truth.coords}
-    if found.weights is None and "detector" in pair.output.coords:
-        columns["detector"] = pair.output.detector.values[found.output_bands]
+    if "detector" in pair.output.coords and (found.weights is None or (found.weights.max(1) == 1).all()):
+        order = slice(None) if found.weights is None else found.weights.argmax(1)
+        columns["detector"] = pair.output.detector.values[found.output_bands][order]
     columns |= {"rmse": np.sqrt(s.dd / n), "bias": s.d / n, "r2": r2, "psnr": psnr_of_mse(s.dd / n, s.peak), "uiqi": s.uiqi / n}
     return pd.DataFrame(columns, index)
 
@@ -244,10 +245,14 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
         Different coordinate systems, no overlap, or no georeference and different shapes.
     BandError
         No band in common.
+    ProductError
+        The two are in different units.
     """
     pair = line_up(output, truth, border)
     found = _first_pass(pair, threads, progress)
-    table, s = _band_table(pair, found), found.sums
+    s = found.sums
+    check_units((s.t + s.d) / s.pixels, s.t / s.pixels, "output", "truth")
+    table = _band_table(pair, found)
     chosen = list(range(0, len(table), ssim_step))
     structure = in_threads(lambda b: _structure(pair, found, b), chosen, scoring_threads(threads))
     table = table.join(pd.DataFrame(structure, table.index[chosen], ["ssim", "scc"]))
@@ -301,7 +306,7 @@ def _error_tile(pair: CubePair, window: tuple[slice, slice]) -> np.ndarray:
     have_o, have_t = np.isfinite(o).any((1, 2)), np.isfinite(t).any((1, 2))
     near, weights = pair.match(have_o, have_t)
     maps = np.full((2, *t.shape[1:]), np.nan, "f4")
-    o, t = o[have_o] if weights is None else np.tensordot(weights, o[have_o], 1), t[near]
+    o, t = mixed_bands(weights, o[have_o]), t[near]
     if near.size and np.isfinite(o + t).all(0).any():
         maps[0], maps[1] = np.sqrt(np.mean((o - t) ** 2, 0)), sam(o, t)
     return maps

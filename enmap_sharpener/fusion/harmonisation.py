@@ -163,7 +163,7 @@ def guide_noise(tiles, sigma, mean, metric, tuning=DEFAULT):
     tuning : Tuning
         Of the regression.
     """
-    usable = [t for t in tiles if min(t[0].shape[:2]) >= LEAST_SIDE]
+    usable = [t for t in tiles if min(t[0].shape[:2]) >= LEAST_SIDE and (t[3] > tuning.sure).any()]
     if not usable:
         return TYPICAL_NOISE
     prepared = [_one_scale_down(*t, sigma) for t in usable]

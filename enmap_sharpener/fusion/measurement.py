@@ -19,6 +19,7 @@ from .denoising import Denoiser, relative_noise
 from .guide import ALREADY, KRIGING, WholeGuide
 from .pair import Pair, Scratch, complete
 from .radiometry import fit_radiometry, measure_trust, weighted_line
+from .same_ground import SameGround, same_ground
 from .sharpen20 import Mover, Sharpen20, measure_blur20, measure_swir_geometry
 from .tuning import DEFAULT, Tuning
 
@@ -105,7 +106,7 @@ def response_bands(pair, threads=1):
         lost = [n for n, r in zip(fine.names, R, strict=False) if not r.any()]
         raise BandError(f"{pair.scene.metadata.id}: no good bands where Sentinel-2 sees {', '.join(lost)}; the guide needs all four 10 m bands")
     if not R.any(1).all():
-        _log.warning("the scene does not see all 20 m bands; they are left out")
+        pair.tell(f"{pair.guide.source}: EnMAP does not see all of its 20 m bands; they are left out")
         pair, R = pair.without_twenty(), R[:len(fine)]
     used = np.flatnonzero(R.any(0))
     seen, valid = np.zeros((*pair.coarse.shape, len(R)), np.float32), np.zeros(pair.coarse.shape, bool)
@@ -202,6 +203,8 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         Of EnMAP against the 10 m bands.
     weight
         Usable and trusted, 0…1, shape (y, x), float32.
+    ground : SameGround
+        Whether the guide shows the ground that EnMAP sees; where it does not it is not trusted.
     """
     ones = np.ones(pair.coarse.shape, np.float32)
     channels = np.ones(len(pair.names), np.float32)
@@ -220,10 +223,19 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
             whole_pixels = use * ~found.missing.any(-1)
             filled = fit_radiometry(degraded, found.seen, whole_pixels)(degraded)
             found = replace(found, seen=np.where(found.missing, filled, found.seen).astype(np.float32))
-        trust = continued(measure_trust(degraded, found.seen, use, tuning).astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
-        gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
+        ten, other = pair.guide_bands.fine, False
+        if needed is None:
+            ground = same_ground(found.seen[..., ten], degraded[..., ten], (use > tuning.sure) & ~pair.cloud_mask(), samples, tuning)
+            ground.tell(pair)
+            geometry, other = Geometry() if ground.verdict is False else geometry, ground.other
+        use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
+        trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))
+        trust = continued(trust.astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
+        gain, offset = channels, 0 * channels      # EnMAP's own level, where nothing is trusted that could tell another
+        if (use * trust).any():
+            gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning)
-    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid
+    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85
 @dataclass(frozen=True)
@@ -345,6 +357,8 @@ class AlignedGuide:
         Of EnMAP against the 10 m bands.
     weight
         Usable and trusted coarse pixels, 0…1, shape (y, x), float32.
+    ground : SameGround
+        Whether the guide shows the ground that EnMAP sees.
     """
 
     pair: Pair
@@ -353,6 +367,7 @@ class AlignedGuide:
     whole: WholeGuide
     geometry: Geometry
     weight: np.ndarray
+    ground: SameGround
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #64c24cd7
 @dataclass(frozen=True)
@@ -373,6 +388,8 @@ class Measured:
         Usable and trusted coarse pixels, 0…1, shape (y, x), float32.
     vnir, swir : Geometry
         Of EnMAP against the 10 m bands, and against B11 and B12.
+    ground : SameGround
+        Whether the guide shows the ground that EnMAP sees.
     tuning : Tuning
         With which it was measured.
     """
@@ -384,6 +401,7 @@ class Measured:
     weight: np.ndarray
     vnir: Geometry
     swir: Geometry
+    ground: SameGround
     tuning: Tuning = DEFAULT
 
     @property
@@ -431,8 +449,8 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
             raise NoValidPixels(f"{pair.scene.metadata.id}: every measured pixel is cloudy; take another scene")
     samples = sample_windows(found.valid, tuning.sample_size, tuning.samples, tuning.whole_scene)
     _log.info("measuring the alignment")
-    found, whole, geometry, weight = measure_guide(pair, found, samples, threads, tuning)
-    return AlignedGuide(pair, found, samples, whole, geometry, weight)
+    found, whole, geometry, weight, ground = measure_guide(pair, found, samples, threads, tuning)
+    return AlignedGuide(pair, found, samples, whole, geometry, weight, ground)
 
 
 def measure_pair(pair, threads=1, masked=None, tuning=DEFAULT):
@@ -460,4 +478,4 @@ def measure_pair(pair, threads=1, masked=None, tuning=DEFAULT):
     aligned = align_guide(pair, threads, masked, tuning)
     _log.info("measuring Sentinel-2")
     model, (vnir, swir) = model_guide(aligned, threads, tuning)
-    return Measured(aligned.pair, aligned.found, aligned.samples, model, aligned.weight, vnir, swir, tuning)
+    return Measured(aligned.pair, aligned.found, aligned.samples, model, aligned.weight, vnir, swir, aligned.ground, tuning)

@@ -10,12 +10,13 @@ import logging
 import os
 import tempfile
 from copy import copy
+from pathlib import Path
 
 import dask
 import numpy as np
 
 from ..core.kernels import compiled
-from ..core.grid import Grid, axes, overlap
+from ..core.grid import Axis, Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
 from ..core.raster import NODATA, SCALE
@@ -81,6 +82,15 @@ def _unpack(numbers, bands, out):
 WHOLE = 0.999
 """Share of the EnMAP scene that the guide must cover for nothing to be said about it."""
 
+LACKING = 2
+"""Pixels by which the 20 m bands may end before the 10 m bands on each side: what each loses at its rim when it is warped."""
+
+
+def _lacking(coarse, fine):
+    """How many pixels more an axis would need before and after to cover another."""
+    first, last = (coarse.index(edge) + 0.5 for edge in (fine.start, fine.start + fine.n * fine.step))
+    return tuple(max(0, int(np.ceil(n - 1e-6))) for n in (-first, last - coarse.n))
+
 # %% ../../nbs/05_fusion/00_pair.ipynb #a38d97c7
 class Pair:
     """An EnMAP scene and its Sentinel-2 guide, cropped to what they share.
@@ -104,6 +114,8 @@ class Pair:
         Of the guide: all, or those of the 10 m bands alone.
     covered : float
         Share of the EnMAP scene that the guide covers, 0…1.
+    told : list of str
+        What was found of the two together, a line each; see `tell`.
 
     Raises
     ------
@@ -123,7 +135,7 @@ class Pair:
             raise GridError(f"EnMAP and Sentinel-2 do not overlap: they are {_distance_km(full.bounds, fine.bounds):.1f} km apart; "
                             "check that both show the same place")
         guide = reconciled(scene, guide)
-        self.scene, self.guide = scene, guide
+        self.scene, self.guide, self.told = scene, guide, []
         good = np.flatnonzero(scene.bands.good)
         if not good.size:
             raise NoValidPixels(f"{scene.metadata.id}: all {len(scene.bands)} bands are empty")
@@ -134,7 +146,7 @@ class Pair:
         self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where Sentinel-2 covers it")
         self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"Sentinel-2 in {guide.source}, where it covers EnMAP")
         if self.covered < WHOLE:
-            _log.warning("Sentinel-2 covers %.0f %% of the EnMAP scene; only that part is sharpened", 100 * self.covered)
+            self.tell(f"{guide.source}: covers {self.covered:.0%} of the EnMAP scene; only that part is sharpened")
         self._scl, self.fine20, self.guide_bands = None, None, SENTINEL2.finest
         if guide.scl is not None:
             self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(SCALE), threads, "scene classification")
@@ -142,14 +154,28 @@ class Pair:
             self._open_twenty(Grid.of(guide.bands20), threads)
 
     def _open_twenty(self, grid, threads):
-        """Crop the 20 m bands, or leave them out where they cover less than the 10 m bands."""
-        rows, cols = overlap(grid.rows, self.fine.rows), overlap(grid.cols, self.fine.cols)
-        whole = lambda part, axis: part is not None and (part[1].stop - part[1].start) >= axis.n - grid.cols.step / self.fine.cols.step
-        if grid.crs == self.fine.crs and whole(rows, self.fine.rows) and whole(cols, self.fine.cols):
-            self.fine20, self.guide_bands = grid.part(rows[0], cols[0]), SENTINEL2
-            self._twenty = _spooled(self.guide.bands20[:, rows[0], cols[0]], threads, "20 m bands")
+        """Crop the 20 m bands to the 10 m bands; what little they are shorter is nodata, and where they cover much less they are left out."""
+        lacking = [_lacking(a, b) for a, b in zip(axes(grid), axes(self.fine), strict=True)]
+        if grid.crs == self.fine.crs and max(map(max, lacking)) <= LACKING:
+            image = self.guide.bands20.pad(dict(zip(self.guide.bands20.dims[1:], lacking, strict=True))) if any(map(any, lacking)) else self.guide.bands20
+            grid = Grid(grid.crs, *(Axis(a.start - first * a.step, a.step, first + a.n + last) for a, (first, last) in zip(axes(grid), lacking, strict=True)))
+            found = [(overlap(a, b)[0], a.n, *more) for a, b, more in zip(axes(grid), axes(self.fine), lacking, strict=True)]
+            rows, cols = (slice(0 if first else part.start, n if last else part.stop) for part, n, first, last in found)
+            self.fine20, self.guide_bands = grid.part(rows, cols), SENTINEL2
+            self._twenty = _spooled(image[:, rows, cols], threads, f"20 m bands in {self.guide.source}")
         else:
-            _log.warning("the 20 m bands do not cover the 10 m bands; they are left out")
+            self.tell(f"{self.guide.source}: its 20 m bands do not cover its 10 m bands; they are left out")
+
+    def tell(self, line, level=logging.WARNING):
+        """Log a line, and keep it for the report."""
+        _log.log(level, line)
+        self.told.append(line)
+
+    @property
+    def assumptions(self):
+        """What was assumed or found of both, each and together, a list of lines; of folders the name alone."""
+        name = Path(self.guide.source).name
+        return [line.replace(str(self.guide.source), name) if name else line for line in (*self.scene.assumptions, *self.guide.found, *self.told)]
 
     @property
     def names(self):
@@ -231,8 +257,9 @@ class Pair:
         return tuple(_under(b, a.part(w), margin) for a, b, w in zip(axes(self.coarse), axes(self.fine), (coarse_rows, coarse_cols), strict=True))
 
     def twenty_window(self, fine_rows, fine_cols):
-        """Slices of `fine20` pixels whose centre lies in a window of `fine`."""
-        return tuple(_under(a, b.part(w), 0) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True))
+        """Slices of `fine20` pixels whose centre lies in a window of `fine`; at its ends those of `fine20`."""
+        parts = [(_under(a, b.part(w), 0), w, a.n, b.n) for a, b, w in zip(axes(self.fine20), axes(self.fine), (fine_rows, fine_cols), strict=True)]
+        return tuple(slice(0 if w.start == 0 else part.start, n20 if w.stop == n else part.stop) for part, w, n20, n in parts)
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #5ff42426
 def _spooled(image, threads, name, size=256):

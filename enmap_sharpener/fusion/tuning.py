@@ -38,7 +38,10 @@ class Tuning:
     shift_error, blur_error : float
         Standard errors up to which a measured shift, and a measured blur, are taken [EnMAP pixels].
     explained : float
-        Share of EnMAP's detail that the guide must explain for a shift to be taken [0…1].
+        Share of EnMAP's detail that the guide must explain for a shift to be taken, or the two to show the same ground [0…1].
+    contradicted, confirmed : float
+        Share of the detail around a pixel that the two have in common below which they show other ground there, and above which they surely show the same [0…1]; it was
+        below 0.2 on 95 % of the ground of 19 cases when that was turned by 180°, and above 0.5 on 95 % of what was right.
     noise_kept : float
         Noise of the guide relative to its mean below which it is not denoised: that would cost more detail than it gains [1].
     samples, sample_size : int
@@ -69,6 +72,8 @@ class Tuning:
     shift_error: float = 0.15
     blur_error: float = 0.1
     explained: float = 0.05
+    contradicted: float = 0.2
+    confirmed: float = 0.5
     noise_kept: float = 0.0025
     samples: int = 6
     sample_size: int = 48

@@ -7,7 +7,7 @@ __all__ = ['keys', 'interpolation_stencil', 'cubic_stencil', 'continued_bands', 
            'fit_unsharp']
 
 # %% ../../nbs/09_sharpening/01_interpolation.ipynb #c4f7ba9b
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -71,13 +71,14 @@ class InterpolationModel:
         From `pair.coarse` to `pair.fine`.
     unsharp : float
         Strength of the unsharp mask, 0 for none; its Gaussian has the size of one EnMAP pixel.
+    report : dict
+        What was measured, plain numbers.
     """
 
     pair: Pair
     spread: Observation
     unsharp: float = 0.0
-
-    report = {}
+    report: dict = field(default_factory=dict)
 
     @property
     def observations(self):

@@ -310,7 +310,8 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads)
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": measured.vnir.as_dict(pixel), "SWIR": measured.swir.as_dict(pixel)}, "guide_bands": list(contract.guide),
-              "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0}}
+              "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0},
+              **measured.ground.report()}
     scaling = _scaling(pair, measured, contract, guide, measured.vnir.between(pair.coarse, pair.fine))
     return NetworkModel(pair, measured, net, scaling, guide, base, detectors, tile_side(net, len(pair.bands), memory), report, np.zeros(2))
 

@@ -16,8 +16,9 @@ from ..core.operators import Observation, Stencil
 from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE
 from ..fusion.guide import usable
-from ..fusion.measurement import even_windows
+from ..fusion.measurement import even_windows, sample_windows
 from ..fusion.pair import Pair, complete
+from ..fusion.same_ground import same_ground
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..fusion.tuning import DEFAULT
 from .interpolation import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys
@@ -98,12 +99,12 @@ class Moments:
     cov: np.ndarray
 
     @classmethod
-    def of(cls, pair, low, threads=1):
-        """Of a `Pair`, window by window; pixels without EnMAP or guide do not count."""
+    def of(cls, pair, low, other, threads=1):
+        """Of a `Pair`, window by window; pixels without EnMAP or guide do not count, nor those where the guide shows `other` ground, bool, shape (y, x)."""
         def one(window):
             y, held = complete(pair.enmap(*window))
             image, guided = seen(pair, low, *window)
-            z = np.concatenate([image, y], -1)[held & guided].astype(float)
+            z = np.concatenate([image, y], -1)[held & guided & ~other[window]].astype(float)
             return len(z), z.sum(0), z.T @ z
 
         n, total, squares = (sum(part) for part in zip(*in_threads(one, even_windows(pair.coarse, 128), threads), strict=True))
@@ -165,6 +166,8 @@ class PeerModel:
         EnMAP's bands into the guide at EnMAP's resolution, shape (band, 4); None: that is the guide, low-pass filtered.
     modulated : bool
         Detail is multiplied, not added.
+    other
+        Where the guide shows other ground than EnMAP, bool, shape (y, x) of `pair.coarse`.
     report : dict
         What was measured, plain numbers.
     """
@@ -176,6 +179,7 @@ class PeerModel:
     weights: np.ndarray
     intensity: np.ndarray | None
     modulated: bool
+    other: np.ndarray
     report: dict
 
     observations = InterpolationModel.observations
@@ -183,7 +187,7 @@ class PeerModel:
     def trust(self, rows, cols):
         """1 where the guide is used in a window of the output grid, 0 where the output is EnMAP interpolated; shape (y, x)."""
         near, index = self.pair.under(rows, cols)
-        guided = seen(self.pair, self.low, *near)[1][np.ix_(*index)]
+        guided = (seen(self.pair, self.low, *near)[1] & ~self.other[near])[np.ix_(*index)]
         return (guided & usable(self.pair, self.pair.ten(rows, cols), rows, cols)).astype(np.float32)
 
     def _coarse(self, near, raw):
@@ -224,7 +228,23 @@ _FILTERS = {
 # low-pass filter and interpolation by method
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #f1b43ffd
-def fit_peer(method, pair, threads=1):
+def _ground(pair, low, threads, tuning):
+    """`SameGround` of a pair, from the 10 m bands that EnMAP sees."""
+    R = pair.guide_bands.finest.responses(pair.bands.wavelength)
+    used, known = np.flatnonzero(R.any(0)), R.any(1)
+    both, use = np.zeros((2, *pair.coarse.shape, int(known.sum())), np.float32), np.zeros(pair.coarse.shape, bool)
+
+    def one(window):
+        y, held = complete(pair.enmap(*window, bands=used))
+        image, guided = seen(pair, low, *window)
+        both[0][window], both[1][window], use[window] = y @ R[known][:, used].T, image[..., known], held & guided
+
+    in_threads(one, even_windows(pair.coarse, 128), threads)
+    use &= ~pair.cloud_mask() & known.any()
+    return same_ground(*both, use, sample_windows(use, tuning.sample_size, tuning.samples, tuning.whole_scene), tuning)
+
+# %% ../../nbs/09_sharpening/02_pansharpening.ipynb #cdbd5952
+def fit_peer(method, pair, threads=1, tuning=DEFAULT):
     """Measure the weights of a peer on a scene.
 
     Parameters
@@ -236,16 +256,18 @@ def fit_peer(method, pair, threads=1):
         (`potsdam_train`: 1.8° to 2.4°), and the published figures are without them.
     threads : int
         Threads to use.
+    tuning : Tuning
+        Limits of what is the same ground.
 
     Returns
     -------
     PeerModel or InterpolationModel
-        Ready to compute blocks; the interpolation alone where fewer than ten EnMAP pixels see good guide.
+        Ready to compute blocks; the interpolation alone where fewer than ten EnMAP pixels see good guide of the same ground.
 
     Notes
     -----
     As published: EnMAP's georeference is taken at its word, its blur is a full width at half maximum of one pixel, and the output is not
-    made consistent with the input. Only that clouds and gaps of the guide are left out is an addition.
+    made consistent with the input. Only that clouds, gaps and other ground of the guide are left out is an addition.
 
     References
     ----------
@@ -255,26 +277,29 @@ def fit_peer(method, pair, threads=1):
     """
     _log.info("measuring the guide")
     low, up = (Observation(*(stencil(a, b) for a, b in zip(axes(pair.coarse), axes(pair.fine), strict=True))) for stencil in _FILTERS[method])
-    moments = Moments.of(pair, low, threads)
+    ground = _ground(pair, low, threads, tuning)
+    ground.tell(pair)
+    moments = Moments.of(pair, low, ground.other, threads)
     if moments.n < 10:
-        _log.warning("%d EnMAP pixels see good Sentinel-2; EnMAP is interpolated", moments.n)
-        return InterpolationModel(pair, up)
+        if ground.verdict is not False:
+            _log.warning("%d EnMAP pixels see good Sentinel-2; EnMAP is interpolated", moments.n)
+        return InterpolationModel(pair, up, report=ground.report())
     weights, intensity = gram_schmidt(moments) if method == "gsa" else (hypersharpening(moments), None)
-    report = {"guide_bands": list(SENTINEL2_10M.names), "guided_pixels": moments.n}
+    report = {"guide_bands": list(SENTINEL2_10M.names), "guided_pixels": moments.n, **ground.report()}
     single = lambda x: None if x is None else x.astype(np.float32)
-    return PeerModel(pair, low, up, single(moments.mean), single(weights), single(intensity), method == "sfim", report)
+    return PeerModel(pair, low, up, single(moments.mean), single(weights), single(intensity), method == "sfim", ground.other, report)
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #34c935c7
 def fit_gsa(pair, threads=1, tuning=DEFAULT):
-    """GSA of a pair, see `fit_peer`; of the tuning nothing is used."""
-    return fit_peer("gsa", pair, threads)
+    """GSA of a pair, see `fit_peer`."""
+    return fit_peer("gsa", pair, threads, tuning)
 
 
 def fit_sfim(pair, threads=1, tuning=DEFAULT):
-    """SFIM of a pair, see `fit_peer`; of the tuning nothing is used."""
-    return fit_peer("sfim", pair, threads)
+    """SFIM of a pair, see `fit_peer`."""
+    return fit_peer("sfim", pair, threads, tuning)
 
 
 def fit_mtf_glp(pair, threads=1, tuning=DEFAULT):
-    """MTF-GLP of a pair, see `fit_peer`; of the tuning nothing is used."""
-    return fit_peer("mtf-glp", pair, threads)
+    """MTF-GLP of a pair, see `fit_peer`."""
+    return fit_peer("mtf-glp", pair, threads, tuning)

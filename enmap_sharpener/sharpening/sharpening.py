@@ -21,6 +21,7 @@ from ..core.errors import EnmapError
 from ..core.raster import NODATA, SCALE
 from ..fusion.tuning import DEFAULT
 from ..model.memory import MAPS_GB
+from ..scenes.pairing import days_apart
 from .methods import NETWORKS, open_method
 from .network import open_network
 from .quality import measured_pixels, quality_layer
@@ -64,6 +65,13 @@ def available_threads():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #403e9c55
+def _acquired(pair):
+    """When the two images were taken, and the days between; None where it is not known."""
+    start, date, days = pair.scene.metadata.start, pair.guide.date, days_apart(pair.scene, pair.guide)
+    text = lambda time: time and time.isoformat(timespec="seconds")
+    return {"enmap": text(start), "sentinel2": text(date), "days_apart": None if days is None else round(days, 3)}
+
+
 class Sharpened:
     """A sharpened scene, computed when its blocks are asked for.
 
@@ -76,7 +84,8 @@ class Sharpened:
     method : str
         Name of the method.
     report : dict
-        What was measured, plain numbers; `agreement` with the input is there once all blocks were computed.
+        What was measured, plain numbers, and in `assumptions` what was assumed or found of the inputs, a line each; `agreement` with the input is there
+        once all blocks were computed.
     """
 
     def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
@@ -84,7 +93,8 @@ class Sharpened:
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
         self._sums, self._lock = [], threading.Lock()
-        self.report = {"method": method, "covered": round(float(model.pair.covered), 4), **model.report}
+        self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report,
+                       "assumptions": model.pair.assumptions}
 
     def block(self, rows, cols):
         """`Block` of a window, two slices of `grid`."""

@@ -9,7 +9,7 @@ from cubes import WAVELENGTH, cube, pair, write
 from rasterio.transform import from_origin
 from scipy.ndimage import zoom
 
-from enmap_sharpener.core.errors import BandError, GridError
+from enmap_sharpener.core.errors import BandError, GridError, ProductError
 from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.metrics import psnr, q2n, sam, scc, ssim, uiqi
 from enmap_sharpener.evaluation.scores import compare, error_maps, score
@@ -127,3 +127,48 @@ def test_scores_of_a_real_case_are_those_of_the_reference_scorer(tmp_path, case)
     fine[(coarse == -32768).any((1, 2))] = np.nan
     write(tmp_path / "o.tif", fine, wavelength, profile["transform"], crs=profile["crs"])
     check_against_reference(folder, tmp_path / "o.tif")
+
+
+@pytest.mark.parametrize("detectors", [True, False])
+def test_the_order_of_bands_costs_nothing(detectors):
+    "Also where two detectors see nearly the same wavelength."
+    o, t = pair(nodata=False)
+    wavelength = WAVELENGTH.copy()
+    wavelength[5] = wavelength[4] + 0.3
+    truth, output = cube(t, wavelength), cube(o, wavelength)
+    if detectors:
+        truth, output = (c.assign_coords(detector=("band", np.where(np.arange(12) < 5, "VNIR", "SWIR"))) for c in (truth, output))
+    expected, bands = score(output, truth)
+    order = np.random.default_rng(0).permutation(12)
+    found, shuffled = score(output[order], truth)
+    assert np.allclose(found.astype(float), expected.astype(float), rtol=1e-6) and np.allclose(shuffled.rmse, bands.rmse)
+    some = score(output[order[:7]], truth[np.sort(order[:7])])[0]
+    assert np.isclose(some.rmse, np.sqrt(np.mean(bands.rmse.values[np.sort(order[:7])] ** 2)), rtol=1e-5)
+
+
+def test_a_part_of_the_bands_is_compared_with_its_equals():
+    "No band is averaged with its neighbours where the other cube has it."
+    o, t = pair(bands=40, nodata=False)
+    wavelength = np.linspace(500, 700, 40)
+    expected = score(cube(o, wavelength), cube(t, wavelength), ssim_step=1)[1]
+    found = score(cube(o[::2], wavelength[::2]), cube(t, wavelength), ssim_step=1)[1]
+    assert np.allclose(found.rmse[::2], expected.rmse[::2]) and not np.allclose(found.rmse[1::2], expected.rmse[1::2])
+
+
+@pytest.mark.parametrize("factor, told", [(100, "100 times as bright as the truth"), (1e4, "10000 times as bright"), (0.01, "100 times as dark"), (0.1, "10 times as dark"), (11, "10 times as bright")])
+def test_other_units_are_named_and_not_scored(factor, told):
+    o, t = pair()
+    with pytest.raises(ProductError, match=f"output is {told}.*in another unit"):
+        score(cube(o * np.float32(factor)), cube(t))
+
+
+@pytest.mark.parametrize("factor", [0, 0.3, 0.5, 2, 3, 30, -1])
+def test_what_is_merely_wrong_is_scored(factor):
+    o, t = pair()
+    assert score(cube(o * np.float32(factor)), cube(t))[0].rmse > 0
+
+
+def test_field(shared):
+    "All VNIR bands first: as sorted."
+    found = compare(shared / "data/field/72_vnir_first_output/vnir_first.tif", shared / "data/cases/potsdam_train/truth.tif")
+    assert round(found.psnr, 2) == 39.59

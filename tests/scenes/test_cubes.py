@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from cubes import WAVELENGTH, pair, write
 from rasterio.transform import from_origin
 
@@ -44,3 +45,67 @@ def test_read_cube_says_what_is_wrong(tmp_path):
     (tmp_path / "text.tif").write_text("not a TIFF")
     with pytest.raises(ProductError, match="text.tif"):
         read_cube(tmp_path / "text.tif")
+
+
+# ---- as other programs write them
+
+
+def header(path, *lines):
+    "An ENVI cube with lines in its header."
+    o, _ = pair(4, nodata=False)
+    write(path, o, [], from_origin(366000, 5806000, 10, 10), driver="ENVI", dtype="float32")
+    hdr = path.with_suffix(".hdr")
+    hdr.write_text(hdr.read_text() + "".join(f"{line}\n" for line in lines))
+    return o
+
+
+@pytest.mark.parametrize("units, values", [("Unknown", "0.42, 0.53, 1.2, 2.4"), ("unknown", "420, 530, 1200, 2400"), ("Micrometers", "0.42, 0.53, 1.2, 2.4"), ("um", "0.42, 0.53, 1.2, 2.4"),
+                                           ("µm", "0.42, 0.53, 1.2, 2.4"), ("Nanometers", "420, 530, 1200, 2400"), ("nm", "420, 530, 1200, 2400"), ("", "0.42, 0.53, 1.2, 2.4"),
+                                           ("Index", "420, 530, 1200, 2400"), ("Meters", "4.2e-7, 5.3e-7, 1.2e-6, 2.4e-6"), ("nanometer", "420, 530, 1200, 2400"), ("Millimeters", "4.2e-4, 5.3e-4, 1.2e-3, 2.4e-3")])
+def test_units_of_wavelengths(tmp_path, units, values):
+    header(tmp_path / "a.bsq", f"wavelength units = {units}", f"wavelength = {{{values}}}")
+    assert np.allclose(read_cube(tmp_path / "a.bsq").wavelength, [420, 530, 1200, 2400])
+
+
+@pytest.mark.parametrize("line", ["reflectance scale factor = 10000.000000", "reflectance scale factor = 10000", "Reflectance Scale Factor = 1e4", "reflectance scale factor = 0.0001",
+                                  "reflectance_scale_factor = 10000", "scale factor = 10000", ""])
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint16", "int32"])
+def test_factor_of_an_envi_header(tmp_path, line, dtype):
+    o, _ = pair(4, nodata=False)
+    numbers = np.rint(o * 1e4).astype(dtype)
+    with rasterio.open(tmp_path / "a.bsq", "w", driver="ENVI", count=4, height=o.shape[1], width=o.shape[2], dtype=dtype, crs="EPSG:32633",
+                       transform=from_origin(366000, 5806000, 10, 10)) as f:
+        f.write(numbers)
+    hdr = tmp_path / "a.hdr"
+    hdr.write_text(hdr.read_text() + f"{line}\nwavelength units = nm\nwavelength = {{420, 530, 1200, 2400}}\n")
+    assert np.allclose(read_cube(tmp_path / "a.bsq").values, o, atol=1e-4)
+
+
+@pytest.mark.parametrize("line", ["reflectance scale factor = 1", "reflectance scale factor = 0", "reflectance scale factor = nan", "reflectance scale factor = many", "reflectance scale factor = 1e300"])
+def test_a_factor_that_cannot_be_is_not_followed(tmp_path, line):
+    o = header(tmp_path / "a.bsq", line, "wavelength units = nm", "wavelength = {420, 530, 1200, 2400}")
+    assert np.allclose(read_cube(tmp_path / "a.bsq").values, o, atol=1e-6)
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("dtype, factor", [("float32", 1), ("float32", 100), ("float32", 1e4), ("int16", 1e4), ("int16", 2000), ("int32", 1e5)])
+def test_levels_and_scales(tmp_path, dtype, factor, said):
+    "The file's own scale counts if it gives reflectance; else what the level allows."
+    o, _ = pair(nodata=False)
+    if not said and factor in (2000, 1e5):
+        pytest.skip("nothing tells")
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=len(o), height=o.shape[1], width=o.shape[2], dtype=dtype, crs="EPSG:32633", transform=from_origin(366000, 5806000, 10, 10)) as f:
+        f.write(np.rint(o * factor).astype(dtype) if dtype != "float32" else o * np.float32(factor))
+        if said:
+            f.scales = [1 / factor] * len(o)
+        for i, w in enumerate(WAVELENGTH, 1):
+            f.set_band_description(i, f"Band {i} ({w:.3f} Nanometers)")
+    assert np.allclose(read_cube(tmp_path / "a.tif").values, o, atol=1 / factor if dtype != "float32" else 1e-5) and np.allclose(read_cube(tmp_path / "a.tif").wavelength, WAVELENGTH, atol=1e-3)
+
+
+def test_a_scale_that_is_a_leftover(tmp_path):
+    o, _ = pair(nodata=False)
+    path = write(tmp_path / "a.tif", o, WAVELENGTH, from_origin(366000, 5806000, 10, 10), "float32")
+    with rasterio.open(path, "r+") as f:
+        f.scales = [1e-4] * len(o)
+    assert np.allclose(read_cube(path).values, o, atol=1e-6)

@@ -1,0 +1,169 @@
+"A guide that shows something else: EnMAP alone is used there, and a line says so."
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from enmap_sharpener.fusion.same_ground import UNCHECKED, same_ground
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.sharpening.sharpening import sharpen
+from enmap_sharpener.simulation.scene import simulate_pair
+
+GUIDED = ("subspace", "gsa")     # the other peers share what is tested here
+NOT_THE_SAME = "does not show the same ground as EnMAP"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return simulate_pair(size=48, seed=3)[:2]
+
+
+def altered(guide, change):
+    "The guide with `change(values)` in both stacks."
+    stacks = {name: getattr(guide, name) for name in ("bands10", "bands20") if getattr(guide, name) is not None}
+    return replace(guide, **{name: image.copy(data=np.asarray(change(image.values), np.float32)) for name, image in stacks.items()})
+
+
+def judged(scene, guide, method="subspace"):
+    "Class, trust and report."
+    plan = sharpen(scene, guide, method)
+    kind, trust = plan.quality_dataarray().values
+    return kind, trust, plan.report
+
+
+def turned(values):
+    return values[:, ::-1, ::-1]
+
+
+def half_turned(values):
+    out = values.copy()
+    out[:, :, values.shape[2] // 2:] = turned(values)[:, :, values.shape[2] // 2:]
+    return out
+
+
+WRONG = {
+    "turned": turned, "mirrored": lambda v: v[:, ::-1], "constant": lambda v: 0 * v + 0.15, "zeros": lambda v: 0 * v, "saturated": lambda v: 0 * v + 1.6,
+    "noise": lambda v: np.random.default_rng(0).uniform(0, 0.4, v.shape), "a ramp": lambda v: 0 * v + np.linspace(0.05, 0.3, v.shape[2]),
+    "far away": lambda v: np.roll(v, v.shape[1] // 3, 1), "one bright pixel": lambda v: np.where(np.arange(v.shape[2]) == 30, 0.5, 0 * v + 0.1),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("method", GUIDED)
+def test_other_ground(pair, what, method):
+    scene, guide = pair
+    kind, trust, report = judged(scene, altered(guide, WRONG[what]), method)
+    assert set(np.unique(kind)) <= {0, 2} and trust.max() <= 5
+    assert report["same_ground"]["same"] is False and sum(NOT_THE_SAME in line for line in report["assumptions"]) == 1
+
+
+@pytest.mark.parametrize("method", GUIDED)
+def test_half_of_it(pair, method):
+    scene, guide = pair
+    kind, trust, report = judged(scene, altered(guide, half_turned), method)
+    kind_right, trust_right, _ = judged(scene, guide, method)
+    held, middle = kind_right > 0, kind.shape[1] // 2
+    left, right = held[:, :middle - 24], held[:, middle + 24:]
+    assert (kind[:, middle + 24:][right] == 2).mean() > 0.85 and trust[:, middle + 24:][right].mean() < 10
+    assert trust[:, :middle - 24][left].mean() > trust_right[:, :middle - 24][left].mean() - 10
+    assert report["same_ground"]["same"] is True and any("shows other ground than EnMAP, or cloud, on" in line for line in report["assumptions"])
+
+
+def test_where_it_is_wrong_nothing_is_lost_against_enmap_alone(pair):
+    "What is put out under other ground is no worse than without a guide."
+    scene, guide = pair
+    truth = simulate_pair(size=48, seed=3)[2]
+    good = np.flatnonzero(scene.bands.good)
+    error = {}
+    for name, g, method in (("wrong", altered(guide, turned), "subspace"), ("cubic", guide, "cubic")):
+        cube = sharpen(scene, g, method).to_dataarray()
+        true = truth.sel(x=cube.x, y=cube.y, method="nearest").values
+        error[name] = float(np.sqrt(np.nanmean((cube.values[good] - true[good]) ** 2)))
+    assert error["wrong"] <= error["cubic"]
+
+
+@pytest.mark.parametrize("name, change", {
+    "right": lambda v: v, "brighter": lambda v: 1.5 * v + 0.05, "another season": lambda v: 0.4 - v, "hazy": lambda v: 0.5 * v + 0.1,
+    "noisy": lambda v: v + np.random.default_rng(1).normal(0, 0.01, v.shape), "a pixel off": lambda v: np.roll(v, 3, 2)}.items())
+def test_what_is_no_other_ground(pair, name, change):
+    kind, _, report = judged(pair[0], altered(pair[1], change), "gsa")
+    assert report["same_ground"]["same"] is True and report["same_ground"]["other_ground"] == 0
+    assert not any(NOT_THE_SAME in line for line in report["assumptions"]) and (kind == 1).any()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_a_guide_mostly_under_cloud(pair, share):
+    "What is left of it is judged by itself: right or wrong."
+    scene, guide = pair
+    def clouds(values):
+        out = values.copy()
+        out[:, : int(share * values.shape[1])] = np.nan
+        return out
+    kind, _, report = judged(scene, altered(guide, clouds), "gsa")
+    assert report["same_ground"]["same"] is not False and (kind == 1).any()
+    kind, _, report = judged(scene, altered(guide, lambda v: clouds(turned(v))), "gsa")
+    assert report["same_ground"]["same"] is False and not (kind == 1).any()
+
+
+@pytest.mark.parametrize("method", GUIDED)
+def test_ground_without_structure_contradicts_nothing(pair, method):
+    "Sand, water: the guide may be right, and adds nothing; the report says that it could not be checked."
+    scene, guide = pair
+    rng = np.random.default_rng(0)
+    level = np.nan_to_num(scene.cube.values[:, 20:30, 20:30].mean((1, 2), keepdims=True))
+    sand = replace(scene, cube=scene.cube.copy(data=np.float32(level + 0.0007 * rng.normal(size=scene.cube.shape))), quality={})
+    R = [float(level[np.abs(scene.bands.wavelength - nm).argmin(), 0, 0]) for nm in (492, 560, 665, 833)]
+    flat = replace(guide, bands20=None, bands10=guide.bands10.copy(data=np.float32(np.array(R)[:, None, None] + 0.0007 * rng.normal(size=guide.bands10.shape))))
+    kind, _, report = judged(sand, flat, method)
+    assert report["same_ground"]["same"] is None and (kind == 1).mean() > 0.9
+    assert any(line.endswith(UNCHECKED) for line in report["assumptions"])
+
+
+def part(scene, rows, cols):
+    "A window of a scene, without its quality layers."
+    return replace(scene, cube=scene.cube[:, rows, cols].rio.write_transform(scene.cube[:, rows, cols].rio.transform(recalc=True)), quality={})
+
+
+@pytest.mark.parametrize("size", [7, 9, 12])
+@pytest.mark.parametrize("what", ["right", "turned", "zeros"])
+def test_small_scenes(pair, size, what):
+    "What is too small to tell is sharpened; nothing fails."
+    window = slice(20, 20 + size)
+    kind, trust, report = judged(part(pair[0], window, window), altered(pair[1], {"right": lambda v: v, **WRONG}[what]))
+    assert set(np.unique(kind)) <= {1, 2} and report["same_ground"]["same"] in {"right": (True, None), "turned": (False, None, *[True] * (size < 9)), "zeros": (False,)}[what]
+    assert (kind == 1).any() == (report["same_ground"]["same"] is not False)
+
+
+def test_few_valid_pixels(pair):
+    scene, guide = pair
+    few = scene.cube.values.copy()
+    few[:, :20], few[:, 26:], few[:, :, :20], few[:, :, 26:] = 4 * (np.nan,)
+    kind, _, report = judged(replace(scene, cube=scene.cube.copy(data=few)), guide)
+    assert report["same_ground"]["same"] in (True, None) and (kind == 1).any()
+
+
+def test_islands_in_a_calm_sea():
+    "Most of the scene is flat; what little is not agrees, or it does not."
+    rng, use = np.random.default_rng(0), np.ones((80, 80), bool)
+    there, elsewhere = (0.02 + 0.0005 * rng.normal(size=(2, 80, 80, 4))).astype(np.float32)
+    there[10:30, 40:60] = 0.1 + 0.1 * rng.random((20, 20, 1))
+    elsewhere[45:60, 5:40] = 0.1 + 0.1 * rng.random((15, 35, 1))
+    assert same_ground(there, there + 0.0003, use).verdict is True and not same_ground(there, there, use).other.any()
+    assert same_ground(there, elsewhere, use).other[13:27, 43:57].mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["91_flat_guide/const1500", "91_flat_guide/noise", "91_flat_guide/saturated", "91_flat_guide/zeros", "92_other_ground/flipped"])
+@pytest.mark.parametrize("method", GUIDED)
+def test_field(shared, name, method):
+    folder = shared / "data/field" / name
+    product = next((folder.parent / "scene" if "92" in name else folder.parent).glob("ENMAP*"))
+    kind, trust, report = judged(read_enmap(product), read_sentinel2(folder), method)
+    assert set(np.unique(kind)) == {0, 2} and trust.max() == 0 and any(NOT_THE_SAME in line for line in report["assumptions"])
+
+
+@pytest.mark.parametrize("method", GUIDED)
+def test_every_case_shows_the_same_ground(case, method):
+    product = next(p for p in case.glob("ENMAP*"))
+    report = sharpen(read_enmap(product), read_sentinel2(case), method).report
+    assert report["same_ground"]["same"] is True and report["same_ground"]["other_ground"] == 0
