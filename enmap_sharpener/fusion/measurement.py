@@ -341,24 +341,14 @@ SMALLEST = 7
 # %% ../../nbs/05_fusion/07_measurement.ipynb #dc4f7219
 @dataclass(frozen=True)
 class AlignedGuide:
-    """What is measured first: where the guide lies, and where it is to be trusted.
+    """What is measured first: where the guide lies, and where it is to be trusted; what is not told here is as in `Measured`.
 
     Parameters
     ----------
-    pair : Pair
-        The two sensors; without the 20 m bands where the scene does not see all of them.
-    found : ResponseBands
-        EnMAP as the guide's bands.
-    samples : list
-        Windows of `pair.coarse` that were measured on.
     whole : WholeGuide
         The guide without holes, with the measured trust.
     geometry : Geometry
         Of EnMAP against the 10 m bands.
-    weight
-        Usable and trusted coarse pixels, 0…1, shape (y, x), float32.
-    ground : SameGround
-        Whether the guide shows the ground that EnMAP sees.
     """
 
     pair: Pair
