@@ -180,7 +180,8 @@ def run_task(task: Task) -> tuple[TaskOutcome, str]:
         return TaskOutcome(task.scene, "done", seconds), ""
     except Exception as error:    # a notebook may raise anything
         _log.debug("%s", task.scene, exc_info=True)
-        return TaskOutcome(task.scene, "failed", round(time.perf_counter() - begin, 1), _line(error)), text
+        beside = f"{os.path.relpath(task.place.parent, task.folder / task.scene)}/"       # as the job sees it, which would tell nobody anything
+        return TaskOutcome(task.scene, "failed", round(time.perf_counter() - begin, 1), _line(error).replace(beside, "")), text
 
 
 def _threads() -> int:

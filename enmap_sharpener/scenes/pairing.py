@@ -278,8 +278,10 @@ def find_guide(product) -> Path:
         if found:
             return found[0]
     looked = " or ".join(str(place / "sentinel2") for place in reversed(places))
-    raise ProductError(f"{product}: its partner is missing, there is no Sentinel-2 product beside it and no {looked}; name the Sentinel-2 files (--sentinel2), or fetch "
-                       "them (scrape-sentinel2).")
+    told = f"there is no Sentinel-2 product beside it and no {looked}"
+    if is_archive(product) and product.is_file() and _guides_in(product.parent):
+        told = f"there is no {looked}, and whose the Sentinel-2 files beside it are cannot be told, as other archives lie there"
+    raise ProductError(f"{product}: its partner is missing, {told}; name the Sentinel-2 files (--sentinel2; for batch in a table, --pairs), or fetch them (scrape-sentinel2).")
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #a8ba5a84
 def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene, Sentinel2]:

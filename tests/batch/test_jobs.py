@@ -133,4 +133,4 @@ def test_sharpen_of_an_archive_with_its_partner_named(place, client, run, tmp_pa
     assert (folder / "one.tif").exists()
     shutil.make_archive(str(place / "order/two"), "zip", tmp_path / "dims")
     report = run_batch("sharpen", place / "order/two.zip", place / "runs", {"method": "cubic"}, cluster=nullcontext(client))
-    assert [o.state for o in report.outcomes] == ["failed"] and "two.zip: its partner is missing" in report.outcomes[0].note
+    assert [o.state for o in report.outcomes] == ["failed"] and report.outcomes[0].note.startswith("ProductError: two.zip: its partner is missing, there is no ") and ".." not in report.outcomes[0].note

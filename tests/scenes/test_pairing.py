@@ -98,7 +98,7 @@ def test_the_partner_is_found(product, tmp_path):
     with pytest.raises(ProductError, match="its partner is missing, there is no .* and no .*a/sentinel2; name the Sentinel-2 files"):
         find_guide(tmp_path / "a.zip")
     shutil.copytree(product / "sentinel2", tmp_path / "sentinel2")
-    with pytest.raises(ProductError, match="its partner is missing"):     # whose it is, nobody can tell
+    with pytest.raises(ProductError, match="its partner is missing, there is no .*a/sentinel2, and whose the Sentinel-2 files beside it are cannot be told, as other archives lie there"):
         find_guide(tmp_path / "a.zip")
     (tmp_path / "b.zip").unlink()
     assert find_guide(tmp_path / "a.zip") == tmp_path / "sentinel2"
