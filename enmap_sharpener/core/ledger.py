@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .errors import OutputError, ProductError
-from .files import locked, make_folder, read_json, write_json, write_text
+from .files import locked, make_folder, read_bytes, read_json, write_json, write_text
 
 # %% ../../nbs/00_core/06_ledger.ipynb #3d5e64e5
 _log = logging.getLogger(__name__)
@@ -68,13 +68,14 @@ class Ledger:
     def records(self) -> dict[str, dict]:
         "Records of files by their path relative to the folder; lines that are none are left out."
         found = {}
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else []:
+        text = read_bytes(self.path, _LARGEST) if self.path.is_file() else b""
+        for line in text.decode("utf-8", "replace").splitlines():
             try:
                 record = {name: kind(json.loads(line)[name]) for name, kind in _RECORD.items()}
-                if record["scene"] != Path(record["scene"]).name:
-                    raise ValueError("a scene is no path")
+                if record["scene"] != Path(record["scene"]).name or not (_is_path(record["scene"]) and _is_path(record["path"])):
+                    raise ValueError("a scene is no path, and a path is one")
                 found[record["path"]] = record
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 _log.warning("%s: a line that is no record is left out", self.path.name)
         return found
 
@@ -87,7 +88,7 @@ class Ledger:
         "What is finished of a scene, by stage; empty where the file is damaged or missing."
         try:
             found = read_json(self.folder / scene / "done.json")
-            return {k: v for k, v in found.items() if isinstance(v, dict) and isinstance(v.get("outputs"), dict)}
+            return {k: v for k, v in found.items() if _is_entry(v)}
         except (ProductError, AttributeError):
             return {}
 
@@ -97,6 +98,20 @@ class Ledger:
         write_json(self.folder / scene / "done.json", done, indent=2, sort_keys=True)
 
 
+def _is_entry(told) -> bool:
+    "Whether this is what `finish` writes of a stage."
+    return isinstance(told, dict) and isinstance(told.get("outputs"), dict) and isinstance(told.get("changed", {}), dict) \
+        and isinstance(told.get("cleaned", []), list) and all(map(_is_path, (*told["outputs"], *told.get("cleaned", []))))
+
+
+def _is_path(name) -> bool:
+    "Whether a file system can be asked for this."
+    with suppress(ValueError, TypeError):
+        return "\0" not in name and len(os.fsencode(name)) < 2048 and all(len(os.fsencode(part)) < 256 for part in name.split("/"))
+    return False
+
+
+_LARGEST = 2**28     # [bytes]; a million files
 _RECORD = {"path": str, "stage": str, "scene": str, "bytes": int}
 
 # %% ../../nbs/00_core/06_ledger.ipynb #f7a6ef9b

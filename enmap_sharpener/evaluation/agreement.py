@@ -6,7 +6,6 @@
 __all__ = ['WHOLE', 'read_geometry', 'observation_inside', 'common_bands', 'agreement_by_band', 'evaluate_file']
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #77dd29d5
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..core.errors import BandError, GridError, NoValidPixels
+from ..core.errors import BandError, GridError, NoValidPixels, ProductError
+from ..core.files import read_json
 from ..core.grid import Grid
 from ..core.operators import NOMINAL_SIGMA, Observation
 from ..core.parallel import in_threads
@@ -45,8 +45,13 @@ def read_geometry(path: str | os.PathLike, warn: bool = True) -> dict[str, dict]
     """
     item = Path(path).with_suffix(".json")
     try:
-        return json.loads(item.read_text(encoding="utf-8"))["properties"]["enmap_sharpener:alignment"]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = read_json(item)["properties"]["enmap_sharpener:alignment"]
+        for found in told.values():
+            pairs = [found[k] for k in ("shift", "sigma") if k in found]
+            if not isinstance(found, dict) or not all(len(pair) == 2 and np.isfinite(pair).all() for pair in pairs) or "sigma" in found and min(found["sigma"]) <= 0:
+                raise ValueError("no shift and no blur")
+        return told
+    except (ProductError, ValueError, KeyError, TypeError, AttributeError):
         if warn:
             _log.warning("%s: no measured geometry found, the nominal one is used", item.name)
         return {}

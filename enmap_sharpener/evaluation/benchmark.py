@@ -26,7 +26,7 @@ from ..core.ledger import digest
 from ..preprocessing.masks import sentinel2_mask
 from ..core.grid import Grid
 from ..core.errors import EnmapError, RequestError
-from ..core.files import json_values, make_folder, write_text
+from ..core.files import json_values, make_folder, read_facts, write_text
 from ..reconstruction.output import write_scene
 from .tables import write_results
 from ..scenes.finding import source_files
@@ -59,10 +59,7 @@ class _Task:
     @property
     def record(self) -> dict:
         "What was written of it; empty where nothing was, or nothing that can be read."
-        try:
-            return json.loads(self.record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        return read_facts(self.record_path)
 
     @property
     def makable(self) -> bool:

@@ -7,7 +7,6 @@ __all__ = ['COLUMNS', 'comparison_table', 'table_text', 'results_table', 'read_r
            'mean_bands', 'box_plots']
 
 # %% ../../nbs/11_evaluation/06_tables.ipynb #0da6706d
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from ..figures.spectra import SCORE_LABELS, band_curve
 from ..figures.style import CYCLE, styled, write_figure
 from ..core.errors import ProductError
-from ..core.files import write_text
+from ..core.files import read_json, write_text
 
 # %% ../../nbs/11_evaluation/06_tables.ipynb #108a63f8
 class ScoreColumn(NamedTuple):
@@ -147,10 +146,10 @@ def read_results(output) -> tuple[pd.DataFrame, dict[tuple[str, str], pd.DataFra
     if not files:
         raise ProductError(f"{output}: holds no results (*/*.scores.json); run `enmap-sharpener evaluate --methods ... --case ... --output {output}` first")
     try:
-        records = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+        records = [read_json(f) for f in files]
         return results_table(records), _bands(records, Path(output))
-    except (OSError, ValueError, KeyError) as error:
-        raise ProductError(f"{output}: its results cannot be read ({error}); remove them and evaluate again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProductError(f"{output}: its results cannot be read ({' '.join(str(error).split())[:150]}); remove them and evaluate again") from None
 
 
 def _bands(records: Iterable[Mapping], output: Path) -> dict[tuple[str, str], pd.DataFrame]:

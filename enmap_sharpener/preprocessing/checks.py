@@ -6,7 +6,6 @@
 __all__ = ['FLAT', 'Wanted', 'Alignment', 'Verdict', 'check_scene', 'candidates', 'reject', 'rejected', 'restore']
 
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #e5cf440b
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from ..core.errors import EnmapError, NoValidPixels
+from ..core.files import read_facts
 from ..core.grid import Grid, windows
 from ..core.operators import window_mean
 from ..fusion.alignment import Geometry
@@ -268,8 +268,9 @@ class _Check:
 
     def dates(self, scene, guide):
         "Days between the acquisitions."
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            self.found["days"] = abs(float(json.loads((self.partner / "partner.json").read_text())["chosen"]["days"]))
+        with suppress(ValueError, KeyError, TypeError):
+            days = abs(float(read_facts(self.partner / "partner.json")["chosen"]["days"]))
+            self.found |= {"days": days} if days < np.inf else {}
         if "days" not in self.found and scene.metadata.start and guide.date:
             self.found["days"] = round(abs((guide.date - scene.metadata.start).total_seconds()) / 86400, 2)
         if "days" not in self.found:

@@ -7,7 +7,6 @@ __all__ = ['REASONS', 'largest_rectangle', 'read_window', 'measured', 'quality_r
            'cropped', 'write_bits', 'crop_scene', 'read_crop', 'want']
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #8f97cb94
-import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..core.kernels import compiled
 from ..scenes.metadata import tag_bands
 from ..core.grid import Grid, windows
 from ..core.errors import NoValidPixels, ProductError
-from ..core.files import make_folder, write_json
+from ..core.files import make_folder, read_json, write_json
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 from ..scenes.enmap import MARKED, Scene, read_enmap
 from ..core.parallel import read_ahead
@@ -188,9 +187,12 @@ class CropRecord:
     def read(cls, folder) -> "CropRecord":
         "From `crop.json` in a folder; ProductError if there is none."
         try:
-            told = json.loads((Path(folder) / "crop.json").read_text())
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
-        except (OSError, ValueError, TypeError) as error:
+            told = read_json(Path(folder) / "crop.json")
+            found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+            if not all(len(ends) == 2 and 0 <= ends[0] < ends[1] and all(type(n) is int for n in ends) for ends in (found.rows, found.cols)):
+                raise ValueError("no rows and no columns")
+            return found
+        except (ProductError, ValueError, TypeError, AttributeError) as error:
             raise ProductError(f"{folder}: holds no crop.json that can be read ({type(error).__name__}); run the stage crop first.") from None
 
     @property

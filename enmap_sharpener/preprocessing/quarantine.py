@@ -6,7 +6,6 @@
 __all__ = ['candidates', 'reject', 'rejected', 'restore']
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #5dd638d6
-import json
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.archives import is_archive, list_files
-from ..core.files import make_folder, write_json
+from ..core.files import make_folder, read_facts, write_json
 from ..core.errors import OutputError, ProductError
 from ..scenes.enmap import count_products
 from ..scenes.finding import find_products, scene_name
@@ -150,10 +149,8 @@ def rejected(enmap_dir) -> pd.DataFrame:
     """
     rows = []
     for beside, scene in _set_aside(enmap_dir):
-        reasons = ["?"]
-        with suppress(OSError, ValueError, KeyError):
-            reasons = json.loads((beside / "rejected.json").read_text())["reasons"]
-        rows.append({"id": scene_name(scene), "reasons": "; ".join(reasons), "folder": beside.name})
+        reasons = read_facts(beside / "rejected.json").get("reasons")
+        rows.append({"id": scene_name(scene), "reasons": "; ".join(map(str, reasons)) if isinstance(reasons, list) else "?", "folder": beside.name})
     return pd.DataFrame(rows, columns=["id", "reasons", "folder"])
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #948532bd

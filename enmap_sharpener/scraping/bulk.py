@@ -146,10 +146,12 @@ def _complete(record: dict, folder, window) -> bool:
             path = Path(folder) / record["id"] / Path(file["name"]).name
             if path.exists() and path.stat().st_size != file["size"]:
                 _log.warning("%s: has another size than in the manifest and is fetched again", path.name)
+                if path.parent.is_symlink():     # what a link leads to is not ours
+                    return False
                 discard(path)
             here = here and path.exists()
         return here and bool(record["files"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, OSError):
         return False
 
 

@@ -242,7 +242,7 @@ def _pair(place: Path) -> dict:
     chosen, angles = _mapping(told.get("chosen")), _mapping(told.get("angles"))
     enmap, sentinel2 = (_mapping(angles.get(k)) for k in ("enmap", "sentinel2"))
     start = pd.to_datetime(place.name.split("_")[5] if place.name.count("_") >= 6 else None, format="%Y%m%dT%H%M%SZ", errors="coerce", utc=True)
-    return {"id": place.name, "EnMAP (UTC)": start, "Sentinel-2 (UTC)": pd.to_datetime(chosen.get("start"), errors="coerce", utc=True),
+    return {"id": place.name, "EnMAP (UTC)": start, "Sentinel-2 (UTC)": pd.to_datetime(seen if isinstance(seen := chosen.get("start"), str) else None, errors="coerce", utc=True),
             "days": chosen.get("days"), "platform": chosen.get("platform"), "cloud [%]": chosen.get("cloud"),
             "overlap [%]": None if np.isnan(overlap := to_number(chosen.get("overlap"))) else 100 * overlap,
             **{f"{name} {sensor} [deg]": found.get(name.replace(" ", "_")) for name in ("sun elevation", "view zenith")

@@ -58,7 +58,7 @@ class _Part:
         try:
             self.facts = json.loads(self.note.read_text())
             known = self.facts["url"] == self.url and {"total", "version"} <= set(self.facts) and not _is_led_away(self.path, self.note)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             known = False
         if not known:
             self.clear()
@@ -231,7 +231,7 @@ class _Blocks:
         try:
             head, *lines = self.list.read_text().splitlines(keepends=True)
             known = self.path.exists() and json.loads(head) == version and not _is_led_away(self.path, self.list)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             known = False
         if known:
             self.known = {int(line) for line in lines if line.endswith("\n")}

@@ -6,7 +6,9 @@
 __all__ = ['GRID', 'search_settings', 'trials_figure', 'epochs_figure']
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #f49580af
+import io
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, ProductError
 from ..model.supermapnet import load_model, save_model
-from ..core.files import make_folder
+from ..core.files import make_folder, read_bytes, read_facts
 from .training import train
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #e88bc20e
@@ -46,8 +48,14 @@ def _study(folder, grid, seed):
     "The study in a folder, made if needed; ModelError if it is over another grid."
     import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.log")))
-    study = optuna.create_study(study_name="supErMAPnet", storage=storage, direction="maximize", load_if_exists=True, sampler=optuna.samplers.RandomSampler(seed))
+    try:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.log")))
+        study = optuna.create_study(study_name="supErMAPnet", storage=storage, direction="maximize", load_if_exists=True, sampler=optuna.samplers.RandomSampler(seed))
+        names = [t.user_attrs["name"] for t in study.trials]
+        if not all(isinstance(name, str) and re.fullmatch(r"trial_[0-9]{3,}", name) for name in names):
+            raise ValueError("a trial has no name")
+    except Exception as error:     # lines of a journal may say anything
+        raise ModelError(f"{folder / 'study.log'}: is no record of a search ({' '.join(str(error).split())[:100]}); choose another folder, or remove it") from None
     told = json.dumps(grid)
     if study.user_attrs.setdefault("grid", told) != told:
         raise ModelError(f"{folder}: holds a search over another grid; choose another folder")
@@ -94,7 +102,7 @@ def search_settings(folder, output_dir, recipe, *, grid=None, trials=20, gpus=No
         if not (output_dir / name / "network.keras").exists():
             train(folder, output_dir / name / "network.keras", recipe, gpus=gpus, resume=True, progress=tell, **points[index])
         if name not in {t.user_attrs.get("name") for t in study.trials}:
-            _tell(study, name, points[index], grid, pd.read_csv(output_dir / name / "network.csv"))
+            _tell(study, name, points[index], grid, _history(output_dir / name))
     if progress:
         progress(len(order), len(order))
     return _conclude(output_dir, study, recipe)
@@ -114,13 +122,23 @@ def _tell(study, name, settings, grid, history):
     study.add_trial(optuna.trial.create_trial(params=plain, distributions=choices, value=trial_score(history), user_attrs={"name": name}))
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #e19b58e6
+def _history(folder):
+    "How the training of a trial went; ModelError if that cannot be read."
+    try:
+        table = pd.read_csv(io.BytesIO(read_bytes(folder / "network.csv")))
+        trial_score(table.astype(float))
+        return table
+    except (ProductError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: its network.csv cannot be read ({' '.join(str(error).split())[:100]}); remove the folder, and the trial is done again") from None
+
+
 def _conclude(folder, study, recipe):
     "Table, figures and the best network of a study."
     rows = [{"trial": t.user_attrs["name"], "score": t.value, **t.params} for t in study.trials]
     table = pd.DataFrame(rows).sort_values(["score", "trial"], ascending=[False, True]).reset_index(drop=True)
-    table["parameters"] = [json.loads((folder / name / "network.json").read_text())["parameters"] for name in table.trial]
+    table["parameters"] = [read_facts(folder / name / "network.json").get("parameters") for name in table.trial]
     table.to_csv(folder / "trials.csv", index=False)
-    histories = {name: pd.read_csv(folder / name / "network.csv") for name in table.trial[:8]}
+    histories = {name: _history(folder / name) for name in table.trial[:8]}
     for name, figure in (("trials", trials_figure(table)), ("epochs", epochs_figure(histories))):
         figure.savefig(folder / f"{name}.png", dpi=120)
         plt.close(figure)

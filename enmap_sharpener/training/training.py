@@ -9,6 +9,8 @@ __all__ = ['THESIS', 'QUICK', 'losses', 'metrics', 'Recipe', 'train', 'history_f
 import json
 import logging
 import time
+import zipfile
+import zlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -279,11 +281,12 @@ class _Run:
         try:
             with np.load(self.path) as file:
                 state = json.loads(str(file["state"]))
+                recipe = state.pop("recipe")
                 read = lambda kind: [file[f"{kind}{i}"] for i in range(sum(n[0] == kind and n[1:].isdigit() for n in file.files))]
                 weights, variables, best = read("w"), read("o"), read("b")
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.path}: cannot be read ({error}); start without --resume") from None
-        if state.pop("recipe") != _plain(self.recipe):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise ModelError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:100]}); start without --resume") from None
+        if recipe != _plain(self.recipe):
             raise ModelError(f"{self.path}: was made with other settings; give the same, or start without --resume")
         self.net.set_weights(weights)
         for variable, value in zip(self.optimizer.variables, variables, strict=True):
