@@ -31,7 +31,7 @@ class Case:
     name : str
         The folder's.
     folder, product, sentinel2 : Path
-        The case (or what it consists of, if that is an archive), the EnMAP product, and the Sentinel-2 files.
+        Where the case lies, the EnMAP product, and the Sentinel-2 files.
     truth : Path or None
         Raster of the true reflectance.
     offset : float, optional
@@ -84,7 +84,7 @@ def _case(place: Path, sentinel2: Path | None = None, offset: float | None = Non
     guide = sentinel2 or _guide(place, product)
     if product != place and product.is_dir() and product_folder(product) != product and product in guide.parents:
         return None       # a folder around a case, which has product and partner
-    return Case(scene_name(place), place, product, guide, _truth(place, product), offset)
+    return Case(scene_name(place), place if place.is_dir() else place.parent, product, guide, _truth(place, product), offset)
 
 # %% ../../nbs/11_evaluation/08_cases.ipynb #45508e31
 def _cases(folder: Path, offset: float | None) -> list[Case]:

@@ -30,6 +30,7 @@ from ..core.operators import Observation
 from ..core.grid import overlap
 from ..core.errors import GridError
 from ..scenes.enmap import Scene, read_enmap
+from ..scenes.pairing import reconciled
 from ..scenes.guide_bands import SENTINEL2
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..sharpening.interpolation import cubic_stencil
@@ -103,7 +104,7 @@ def open_sources(case: Case, outputs="") -> Sources:
     """
     scene = read_enmap(case.product)
     files = {p.stem: p for p in _outputs(case, outputs)} | ({"truth": case.truth} if case.truth else {})
-    sources = Sources(scene, read_sentinel2(case.sentinel2), {"EnMAP": scene.cube} | {name: read_cube(p) for name, p in files.items()})
+    sources = Sources(scene, reconciled(scene, read_sentinel2(case.sentinel2, case.offset)), {"EnMAP": scene.cube} | {name: read_cube(p) for name, p in files.items()})
     for name, cube in sources.layers.items():
         if _outside(Grid.of(cube).bounds, sources.grid.bounds) or Grid.of(cube).crs != sources.grid.crs:
             raise GridError(f"{files[name]}: is not where the scene {case.name} is; choose an output of this scene")

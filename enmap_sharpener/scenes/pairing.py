@@ -7,13 +7,14 @@ __all__ = ['on_coarse', 'days_apart', 'reconciled', 'checked', 'partner_folder',
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #4feeb55c
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..core.archives import is_archive, list_files
+from ..core.archives import is_archive
 from ..core.errors import BandError, ProductError
 from ..core.files import file_name
 from ..core.grid import Grid, axes, overlap, scattered_windows
@@ -221,6 +222,9 @@ def _guides_in(folder: Path) -> list[Path]:
     return [folder] if "sentinel2_10m.tif" in {p.name.lower() for p in files} or {*SENTINEL2.finest.names} <= bands else []
 
 
+_ORDERED = re.compile(r"ENMAP\d\d-|dims_op_", re.IGNORECASE)      # how DLR names products and orders
+
+
 def partner_folder(product) -> Path:
     "Where the partner of a product is put, as `sentinel2`: in its folder; in a folder of its name beside an archive."
     product = Path(product)
@@ -244,8 +248,9 @@ def _places(product: Path) -> list[Path]:
         return [own, *[p for p in own.parents if p == product or product in p.parents]]
     if not is_archive(product):
         return [product_folder(product)]
-    others = [f for f in list_files(product.parent, 0) if is_archive(f) and not is_sentinel2_name(file_name(f)) and Path(f) != product]
-    return [partner_folder(product), *([] if others else [product.parent])]
+    own = partner_folder(product)
+    others = [p for p in product.parent.iterdir() if p not in (product, own) and not is_sentinel2_name(p.name) and (is_archive(p) or p.is_dir() and _ORDERED.match(p.name))]
+    return [own, *([] if others else [product.parent])]
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #690ab1bf
 def find_guide(product) -> Path:
@@ -280,7 +285,7 @@ def find_guide(product) -> Path:
     looked = " or ".join(str(place / "sentinel2") for place in reversed(places))
     told = f"there is no Sentinel-2 product beside it and no {looked}"
     if is_archive(product) and product.is_file() and _guides_in(product.parent):
-        told = f"there is no {looked}, and whose the Sentinel-2 files beside it are cannot be told, as other archives lie there"
+        told = f"there is no {looked}, and whose the Sentinel-2 files beside it are cannot be told, as other products lie there"
     raise ProductError(f"{product}: its partner is missing, {told}; name the Sentinel-2 files (--sentinel2; for batch in a table, --pairs), or fetch them (scrape-sentinel2).")
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #a8ba5a84

@@ -98,9 +98,13 @@ def test_the_partner_is_found(product, tmp_path):
     with pytest.raises(ProductError, match="its partner is missing, there is no .* and no .*a/sentinel2; name the Sentinel-2 files"):
         find_guide(tmp_path / "a.zip")
     shutil.copytree(product / "sentinel2", tmp_path / "sentinel2")
-    with pytest.raises(ProductError, match="its partner is missing, there is no .*a/sentinel2, and whose the Sentinel-2 files beside it are cannot be told, as other archives lie there"):
+    with pytest.raises(ProductError, match="its partner is missing, there is no .*a/sentinel2, and whose the Sentinel-2 files beside it are cannot be told, as other products lie there"):
         find_guide(tmp_path / "a.zip")
-    (tmp_path / "b.zip").unlink()
+    (tmp_path / "b.zip").rename(tmp_path / "b.txt")
+    (tmp_path / "ENMAP01-____L2A-DT1").mkdir()
+    with pytest.raises(ProductError, match="as other products lie there"):
+        find_guide(tmp_path / "a.zip")
+    (tmp_path / "ENMAP01-____L2A-DT1").rmdir()
     assert find_guide(tmp_path / "a.zip") == tmp_path / "sentinel2"
     shutil.copytree(product / "sentinel2", tmp_path / "a/sentinel2")
     assert find_guide(tmp_path / "a.zip") == tmp_path / "a/sentinel2"
