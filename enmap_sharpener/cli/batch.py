@@ -26,7 +26,7 @@ def batch(
 ) -> None:
     """Run a job for many scenes.
 
-    Each scene gets a folder OUTPUT/JOB/SCENE with the files, the executed notebook and its pictures; OUTPUT/JOB/report.html shows them all. Scenes that are finished are not done again, those that fail do not stop the others.
+    Each scene gets a folder OUTPUT/JOB/SCENE with the files, the executed notebook and its pictures; OUTPUT/JOB/report.html shows them all. Scenes that are finished are not done again, those that fail do not stop the others, and the exit status is then 1.
 
     Examples:
 
@@ -77,7 +77,7 @@ def batch(
         raise UsageError("which job, and for which scenes? As in: enmap-sharpener batch sharpen --scenes 'data/enmap/*'; --list shows the jobs")
     param += () if sentinel2_offset is None else (f"sentinel2_offset={sentinel2_offset}",)
     from enmap_sharpener.batch.runner import run_batch
-    from enmap_sharpener.core.errors import JobError
+    from enmap_sharpener.core.errors import JobError, PartlyFailed
     from enmap_sharpener.scenes.finding import read_list
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
     report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
@@ -85,7 +85,7 @@ def batch(
     done, already, failed = (report.of(state) for state in ("done", "there already", "failed"))
     session.note(f"{len(done)} done, {len(already)} there already, {len(failed)} failed; see {report.page}")
     if failed:
-        raise JobError(f"{len(failed)} of {len(report.outcomes)} scenes failed, the first is {failed[0].scene}: {failed[0].note}; "
+        raise (PartlyFailed if done or already else JobError)(f"{len(failed)} of {len(report.outcomes)} scenes failed, the first is {failed[0].scene}: {failed[0].note}; "
                        f"see {report.page}, and run them again with --retry-failed")
 
 # %% ../../nbs/15_cli/10_batch.ipynb #a1b9ebc5

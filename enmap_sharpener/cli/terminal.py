@@ -187,7 +187,7 @@ def run(app, arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 2 for bad input, 130 and 143 after Ctrl-C and SIGTERM, 1 for a defect of this package.
+        Exit status: 0, 2 for bad input, 130 and 143 after Ctrl-C and SIGTERM, 1 where a job failed for some of its scenes, and for a defect of this package.
     """
     with _own_stderr(), _stoppable():
         return status_of(app, sys.argv[1:] if arguments is None else arguments)
@@ -206,9 +206,9 @@ def status_of(app, arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # who read has left; let nothing complain at exit
         return 0
     except Exception as error:
-        from enmap_sharpener.core.errors import EnmapError
+        from enmap_sharpener.core.errors import EnmapError, PartlyFailed
         if isinstance(error, EnmapError):
-            return _fail(error)
+            return _fail(error, 1 if isinstance(error, PartlyFailed) else 2)
         return _fail(f"unexpected {type(error).__name__}: {error}; run again with --verbose and report what it prints", 1)
 
 

@@ -282,7 +282,7 @@ def test_nothing_runs_before_all_is_checked(place, capfd):
 
 def test_command_tells_of_failures_and_lists_jobs(place, capfd):
     write_scenes(place / "data", a=1, b="few")
-    assert main(["batch", "times.ipynb", "--scenes", "data/a", "data/b", "--workers", "1"]) == 2
+    assert main(["batch", "times.ipynb", "--scenes", "data/a", "data/b", "--workers", "1"]) == 1
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "times: 2 of 2 scenes to do" and [line[:6] for line in lines[1:3]] == ["[1/2] ", "[2/2] "]
     assert lines[-1].startswith("enmap-sharpener: 1 of 2 scenes failed, the first is b: ValueError: could not convert string to float: 'few'; see ")
@@ -468,7 +468,7 @@ def test_pairs(paired, client, capfd):
 def test_one_bad_pair_does_not_stop_the_others(paired, capfd):
     for name, text in (("a", "2001"), ("c", "2003"), ("y", "few")):
         (paired / f"far/data/{name}/number.txt").write_text(text)
-    assert main(["batch", "pairs.ipynb", "--pairs", "far/scenes.csv", "--sentinel2-offset", "-1000", "--workers", "1"]) != 0
+    assert main(["batch", "pairs.ipynb", "--pairs", "far/scenes.csv", "--sentinel2-offset", "-1000", "--workers", "1"]) == 1
     assert "1 of 3 scenes failed, the first is b: ValueError" in capfd.readouterr().err
     assert [float((paired / f"runs/pairs/{n}/result.txt").read_text()) for n in "ac"] == [1011, 1003]
 
