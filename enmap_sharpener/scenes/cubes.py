@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import rasterio
 import xarray as xr
+from rasterio.windows import Window
 from scipy.optimize import linear_sum_assignment
 
-from ..core.grid import Axis, Grid
+from ..core.grid import Axis, Grid, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
 from ..core.raster import SCALE, open_raster, opened
 
@@ -57,21 +58,48 @@ _DARK = 1e-3                      # nor is any scene darker than this [reflectan
 _FACTORS = "reflectance_scale_factor", "reflectance_scale", "scale_factor"
 
 
-def _level(file: rasterio.DatasetReader) -> float:
-    "99th percentile of a sample of what is stored, without zeros; NaN where there is nothing."
-    bands = sorted({1, (file.count + 1) // 2, file.count})
-    sample = file.read(bands, out_shape=(len(bands), min(file.height, 128), min(file.width, 128)), masked=True)
-    sample = np.abs(np.ma.masked_invalid(sample).compressed())
+def _sample(file: rasterio.DatasetReader, bands) -> np.ma.MaskedArray:
+    "Bands (from 1) of every so many-th pixel, at most 128 x 128 of them, (band, y, x); what the file declares as nodata is masked."
+    return np.ma.masked_invalid(file.read(bands, out_shape=(len(bands), min(file.height, 128), min(file.width, 128)), masked=True))
+
+
+def _level(file: rasterio.DatasetReader, nodata: float | None) -> float:
+    "99th percentile of a sample of what is stored, without zeros and nodata; NaN where there is nothing."
+    sample = _sample(file, sorted({1, (file.count + 1) // 2, file.count})).compressed()
+    sample = np.abs(sample[sample != nodata])
     return float(np.percentile(sample[sample > 0], 99)) if sample.any() else float("nan")
 
 
-def _scaling(file: rasterio.DatasetReader) -> tuple[list[float], list[float]]:
+_USUAL = -9999.0, -999.0, -99.0, -1.0e34      # what programs write where there is nothing
+_SHARE, _FEW, _WINDOW = 0.01, 8, 32           # of the pixels that must be it; bands that tell it as a rule; and pixels a side of where that is checked
+
+
+def _undeclared(file: rasterio.DatasetReader) -> tuple[float | None, list[int]]:
+    "What stands for nodata in a file that declares none: a number, or else zeros in all of some bands (positions)."
+    if file.nodata is not None:
+        return None, []
+    few = np.unique(np.linspace(0, file.count - 1, _FEW).round().astype(int))
+    sample = _sample(file, (few + 1).tolist()).filled(0)
+    for value in _USUAL:
+        if (sample == value).all(0).mean() > _SHARE:
+            return value, []
+    few = few[(sample != 0).any((1, 2))]
+    if not few.size or (sample == 0).all(0).mean() <= _SHARE:
+        return None, []
+    for rows, cols in scattered_windows(file.shape, _WINDOW):       # dark water is 0 in many bands, but not in all
+        part = file.read(window=Window.from_slices(rows, cols))
+        if ((part[few] == 0).all(0) & (part != 0).any(0)).any():
+            return None, list(range(file.count))
+    return None, few.tolist()
+
+
+def _scaling(file: rasterio.DatasetReader, nodata: float | None) -> tuple[list[float], list[float]]:
     """Gain and offset of each band from stored numbers to reflectance: as the file says, if that gives reflectance; else integers are x 10 000, and floats are told by their level.
 
     ENVI's factor is what reflectance was multiplied with (10000); others mean its inverse, so what is above one divides.
     """
     said = {k.lower().replace(" ", "_"): v for ns in (None, "ENVI") for k, v in file.tags(ns=ns).items()}
-    level, n = _level(file), file.count
+    level, n = _level(file, nodata), file.count
     plausible = lambda gain: not level * gain <= _DARK and not level * gain > _BRIGHT       # noqa: E731
     for text in (said[name] for name in _FACTORS if name in said):
         factor = float(text) if re.fullmatch(r"\s*\d+(\.\d*)?([eE][-+]?\d+)?\s*", text) else 0.0
@@ -93,7 +121,8 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
     path : path
         The raster. Wavelengths come from an ENVI header, the band tags `wavelength` and `wavelength_units`, CENTRAL_WAVELENGTH_UM in the IMAGERY
         domain, or descriptions like "band 1 (418.24 nm)". Numbers are scaled as an ENVI header (`reflectance scale factor`) or the file's own scale says. Where
-        nothing says, integers are reflectance x 10 000; floats are that, percent, or reflectance, whichever their level allows.
+        nothing says, integers are reflectance x 10 000; floats are that, percent, or reflectance, whichever their level allows. Where no nodata is declared,
+        pixels that are -9999 or the like, or 0, in all bands are nodata.
 
     Returns
     -------
@@ -113,12 +142,13 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
     open_raster(path)                    # raises what there is to say about the file
     with opened(path) as file:
         wavelength, fwhm = _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")
-        (gain, offset), count = _scaling(file), file.count
+        nodata, background = _undeclared(file)
+        (gain, offset), count = _scaling(file, nodata), file.count
     if wavelength is None:
         raise BandError(f"{path}: no wavelengths found for its {count} bands; wanted band tags `wavelength` [nm], "
                         "an ENVI header, or CENTRAL_WAVELENGTH_UM (IMAGERY)")
     coords = {"wavelength": ("band", wavelength)} | ({} if fwhm is None else {"fwhm": ("band", fwhm)})
-    return open_raster(path, gain=gain, offset=offset).assign_coords(coords)
+    return open_raster(path, gain=gain, offset=offset, nodata=nodata, background=background).assign_coords(coords)
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #d5da8c4f
 _SIGMA = 15 / 2.3548     # nm, a Gaussian of 15 nm full width at half maximum

@@ -109,3 +109,20 @@ def test_a_scale_that_is_a_leftover(tmp_path):
     with rasterio.open(path, "r+") as f:
         f.scales = [1e-4] * len(o)
     assert np.allclose(read_cube(path).values, o, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "int32"])
+@pytest.mark.parametrize("value", [-9999, 0, -999])
+def test_nodata_that_is_not_declared(tmp_path, dtype, value):
+    "Where all bands are -9999 or 0 there is nothing; a single band that is 0 is dark."
+    o, _ = pair(nodata=False)
+    o[3, :9] = 0
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", count=len(o), height=o.shape[1], width=o.shape[2], dtype=dtype, crs="EPSG:32633", transform=from_origin(366000, 5806000, 10, 10)) as f:
+        numbers = (np.rint(o * 1e4) if dtype != "float32" else o).astype(dtype)
+        numbers[:, 20:, :11] = value
+        f.write(numbers)
+        for i, w in enumerate(WAVELENGTH, 1):
+            f.update_tags(i, wavelength=str(w))
+    found = read_cube(tmp_path / "a.tif").values
+    o[:, 20:, :11] = np.nan
+    assert np.allclose(found, o, atol=6e-5, equal_nan=True)
