@@ -65,11 +65,16 @@ def list_files(path, depth: int = 8) -> list[str]:
         found = [root + name for name in _zip_names(place) if not name.endswith("/")]
     return sorted(p for p in found if not file_name(p).startswith(".") and "__MACOSX/" not in p)
 
-
+# %% ../../nbs/00_core/07_archives.ipynb #cd3f071f
 def _walk(place: Path, depth: int) -> list[str]:
-    "Files of a folder and those below it, not of hidden ones; links are followed, as deep as that."
-    found = []
+    "Files of a folder and those below it, not of hidden ones; links are followed, as deep as that, and each folder is looked into once."
+    found, seen = [], set()
     for folder, folders, names in os.walk(place, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:     # a link that leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         level = len(Path(folder).relative_to(place).parts)
         folders[:] = [] if level == depth else [name for name in folders if not name.startswith(".")]
         found += [os.path.join(folder, name) for name in names if os.path.isfile(os.path.join(folder, name))]
@@ -114,7 +119,7 @@ def _version(path: str) -> tuple:
     file = path.removeprefix("/vsizip/{").partition("}/")[0]
     return path, os.stat(file).st_mtime_ns if os.path.isfile(file) else None
 
-
+# %% ../../nbs/00_core/07_archives.ipynb #213661d7
 @lru_cache(64)
 def _unpacked(path: str, _changed) -> str:
     "An archive inside a ZIP as a file of its own, or, if it is a tar, as a folder of its files."

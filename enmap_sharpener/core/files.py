@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
            'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'make_folder', 'write_file',
-           'write_text', 'write_bytes', 'json_values', 'write_json', 'locked']
+           'write_text', 'write_table', 'write_bytes', 'json_values', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #39d0a07b
 import json
@@ -116,7 +116,7 @@ def _give_back(hidden):
             with suppress(OSError):
                 os.replace(old, place)
 
-
+# %% ../../nbs/00_core/01_files.ipynb #4ab43f25
 def discard(path):
     "Remove a file, a link or a folder, as far as that is possible; nothing happens if it is not there."
     path = Path(path)
@@ -297,7 +297,42 @@ def write_text(path, text: str) -> Path:
     "A small file of text, as `whole`; its path."
     return write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
+# %% ../../nbs/00_core/01_files.ipynb #c1fface5
+_FORMULA = re.compile(r"[=+\-@\t\r]")     # what a spreadsheet computes, or hands to another program
 
+
+def write_table(path, table, **options) -> Path:
+    """A table as CSV, as `whole`; its path.
+
+    Parameters
+    ----------
+    path : str or Path
+    table : DataFrame
+        Texts that a spreadsheet would take for a formula get an apostrophe, also those of its index and columns; numbers stay as they are.
+    **options
+        As in `DataFrame.to_csv`.
+    """
+    table, names = table.map(_plain), table.index.names
+    table.columns = [_plain(name) for name in table.columns]
+    table.index = table.index.map(lambda value: tuple(map(_plain, value)) if isinstance(value, tuple) else _plain(value))
+    table.index.names = names
+    return write_text(path, table.to_csv(**options))
+
+
+def _plain(value):
+    "A text that is no formula, in one line."
+    if not isinstance(value, str):
+        return value
+    return ("'" if _FORMULA.match(value) and not _is_number(value) else "") + value.replace("\r", " ")
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
+
+# %% ../../nbs/00_core/01_files.ipynb #d82c32da
 def write_bytes(path, data: bytes) -> Path:
     "A small file, as `whole`; its path."
     return write_file(path, lambda part: part.write_bytes(data))

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ..figures.spectra import SCORE_LABELS, band_curve
 from ..figures.style import CYCLE, styled, write_figure
 from ..core.errors import ProductError
-from ..core.files import read_json, write_text
+from ..core.files import read_json, write_table, write_text
 
 # %% ../../nbs/11_evaluation/06_tables.ipynb #108a63f8
 class ScoreColumn(NamedTuple):
@@ -191,7 +191,7 @@ def write_results(records: Sequence[Mapping], output: Path) -> None:
         return
     metrics = [m for m in COLUMNS if m in table and table[m].notna().any()]
     short = comparison_table(table, metrics)
-    write_text(output / "scores.csv", table.to_csv(float_format="%.6g"))
+    write_table(output / "scores.csv", table, float_format="%.6g")
     write_text(output / "scores.md", f"{table_text(short)}\n\n{_NOTE}\n")
     write_text(output / "scores.tex", table_latex(short))
     if bands := _bands(records, output):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..figures.style import stretch, styled
 from .outliers import STATISTICS, Sample, read_sample, scene_places
 from ..core.errors import EnmapError
-from ..core.files import make_folder, write_file
+from ..core.files import make_folder, write_file, write_table
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..scenes.sentinel2 import BANDS_10M
 
@@ -131,7 +131,7 @@ def write_figures(folder, output, table: pd.DataFrame, progress=None, sentinel2=
     """
     output, places = Path(output), scene_places(folder)
     make_folder(output)
-    written = [write_file(output / "inspection.csv", lambda part: table.to_csv(part)),
+    written = [write_table(output / "inspection.csv", table),
                write_file(output / "histograms.png", lambda part: histograms(table).savefig(part, dpi=110, format="png"))]
     for n, place in enumerate(places):
         try:

@@ -1,14 +1,17 @@
 "What is written replaces what was there, or nothing."
+import csv
 import os
 import shutil
 import subprocess
 import sys
 import time
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from enmap_sharpener.core.errors import OutputError
-from enmap_sharpener.core.files import private_folder, whole
+from enmap_sharpener.core.files import private_folder, whole, write_table
 
 
 @pytest.fixture
@@ -85,3 +88,23 @@ def test_private_folders_that_killed_runs_left_are_removed(tmp_path):
 def test_hidden_private_folders(tmp_path):
     place = private_folder(tmp_path, hidden=True)
     assert place.name.startswith(".enmap-sharpener-") and place.parent == tmp_path
+
+
+# ---- tables
+
+def test_no_cell_is_a_formula(tmp_path):
+    evil = ["=HYPERLINK(\"http://x\")", "+1+1", "-2+3+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "\r=1"]
+    table = pd.DataFrame({"=x": evil, "number": [-1.5, 2, np.nan, 0, 1e9, -3], "text": ["-1.5", "+2", "a=b", "", None, "-inf"], "count": range(6)}, index=pd.Index(evil, name="id"))
+    write_table(tmp_path / "a.csv", table)
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert [cell for row in rows for cell in row if cell[:1] in tuple("=+-@\t\r") and cell not in ("-1.5", "+2", "-inf", "-3.0")] == []
+    found = pd.read_csv(tmp_path / "a.csv", index_col="id")
+    assert list(found.index) == [f"'{text}".replace("\r", " ") for text in evil] and list(found.columns) == ["'=x", "number", "text", "count"]
+    assert found.number.equals(table.number.reset_index(drop=True).set_axis(found.index)) and found["count"].dtype == int
+
+
+def test_tables_with_two_indices(tmp_path):
+    index = pd.MultiIndex.from_tuples([("=case", 1), ("b", 2)], names=["case", "method"])
+    write_table(tmp_path / "a.csv", pd.DataFrame({"psnr": [1 / 3, 2.0]}, index), float_format="%.3g")
+    assert (tmp_path / "a.csv").read_text() == "case,method,psnr\n'=case,1,0.333\nb,2,2\n"
