@@ -65,7 +65,7 @@ def list_files(path, depth: int = 8) -> list[str]:
         found = [root + name for name in _zip_names(place) if not name.endswith("/")]
     return sorted(p for p in found if not file_name(p).startswith(".") and "__MACOSX/" not in p)
 
-# %% ../../nbs/00_core/07_archives.ipynb #cd3f071f
+# %% ../../nbs/00_core/07_archives.ipynb #485c5f44
 def _walk(place: Path, depth: int) -> list[str]:
     "Files of a folder and those below it, not of hidden ones; links are followed, as deep as that, and each folder is looked into once."
     found, seen = [], set()
@@ -119,7 +119,7 @@ def _version(path: str) -> tuple:
     file = path.removeprefix("/vsizip/{").partition("}/")[0]
     return path, os.stat(file).st_mtime_ns if os.path.isfile(file) else None
 
-# %% ../../nbs/00_core/07_archives.ipynb #213661d7
+# %% ../../nbs/00_core/07_archives.ipynb #0f80b487
 @lru_cache(64)
 def _unpacked(path: str, _changed) -> str:
     "An archive inside a ZIP as a file of its own, or, if it is a tar, as a folder of its files."

@@ -116,7 +116,7 @@ def _give_back(hidden):
             with suppress(OSError):
                 os.replace(old, place)
 
-# %% ../../nbs/00_core/01_files.ipynb #4ab43f25
+# %% ../../nbs/00_core/01_files.ipynb #8765a965
 def discard(path):
     "Remove a file, a link or a folder, as far as that is possible; nothing happens if it is not there."
     path = Path(path)
@@ -297,7 +297,7 @@ def write_text(path, text: str) -> Path:
     "A small file of text, as `whole`; its path."
     return write_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
-# %% ../../nbs/00_core/01_files.ipynb #c1fface5
+# %% ../../nbs/00_core/01_files.ipynb #0a985bc2
 _FORMULA = re.compile(r"[=+\-@\t\r]")     # what a spreadsheet computes, or hands to another program
 
 
@@ -332,7 +332,7 @@ def _is_number(text: str) -> bool:
         return True
     return False
 
-# %% ../../nbs/00_core/01_files.ipynb #d82c32da
+# %% ../../nbs/00_core/01_files.ipynb #d4f7da77
 def write_bytes(path, data: bytes) -> Path:
     "A small file, as `whole`; its path."
     return write_file(path, lambda part: part.write_bytes(data))

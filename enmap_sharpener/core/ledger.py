@@ -97,7 +97,7 @@ class Ledger:
         make_folder(self.folder / scene)
         write_json(self.folder / scene / "done.json", done, indent=2, sort_keys=True)
 
-# %% ../../nbs/00_core/06_ledger.ipynb #fea94081
+# %% ../../nbs/00_core/06_ledger.ipynb #b28fae9b
 def _is_entry(told) -> bool:
     "Whether this is what `finish` writes of a stage."
     return isinstance(told, dict) and isinstance(told.get("outputs"), dict) and isinstance(told.get("changed", {}), dict) \

@@ -146,7 +146,7 @@ def _conclude(folder, study, recipe):
     (folder / "best.json").write_text(json.dumps({"trial": table.trial[0], "score": table.score[0], "recipe": asdict(recipe)}, indent=2) + "\n")
     return table
 
-# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #14120922
+# %% ../../nbs/08_training/01_hyperparameter_search.ipynb #6b5496bb
 def _short(row):
     "A network's settings in a few letters."
     sizes = lambda text: "·".join("".join(str(n) for n in k) if isinstance(k, list) else str(k) for k in json.loads(text))
