@@ -164,7 +164,7 @@ def _finished(client: Client, futures) -> set:
         return wait(list(futures), timeout=10, return_when="FIRST_COMPLETED").done
     return set()
 
-
+# %% ../../nbs/14_batch/03_runner.ipynb #c87219d4
 def _told(outcomes: list[TaskOutcome], total: int, seconds: float) -> str:
     "A line about the last outcome, and how long the others may take."
     last, left = outcomes[-1], seconds / len(outcomes) * (total - len(outcomes))

@@ -183,7 +183,7 @@ def run_task(task: Task) -> tuple[TaskOutcome, str]:
         beside = f"{os.path.relpath(task.place.parent, task.folder / task.scene)}/"       # as the job sees it, which would tell nobody anything
         return TaskOutcome(task.scene, "failed", round(time.perf_counter() - begin, 1), _line(error).replace(beside, "")), text
 
-
+# %% ../../nbs/14_batch/02_tasks.ipynb #a6475d81
 def _threads() -> int:
     "Processors for one scene on this worker; all where this is none."
     try:

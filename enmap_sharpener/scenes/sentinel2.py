@@ -89,7 +89,7 @@ def _sample(raster: xr.DataArray) -> np.ndarray:
             return values[np.isfinite(values)]
     return np.empty(0)
 
-
+# %% ../../nbs/01_scenes/03_sentinel2.ipynb #c407d9e2
 @dataclass(frozen=True)
 class _File:
     """Bands of a file and what its numbers mean.

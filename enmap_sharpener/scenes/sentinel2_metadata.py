@@ -99,7 +99,7 @@ def read_metadata(file: str | None) -> ProductMetadata:
         offsets = dict.fromkeys(_BAND_IDS, _OFFSET)
     return ProductMetadata(quantification, tuple(offsets.items()), parse_time(text.get("PRODUCT_START_TIME", "")), name)
 
-
+# %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #2df5460a
 _PRODUCT_NAME = re.compile(r"S2[A-D]_(OPER_\w+_)?MSI.*|.*\.SAFE(\.\w+)*", re.IGNORECASE)
 
 

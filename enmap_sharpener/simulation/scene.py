@@ -150,12 +150,20 @@ class Simulation:
 
     def cloud(self, sensor):
         """The cloud over 'enmap' or 'sentinel2', None where the sky is clear."""
-        share, place, grid = {"enmap": (self.clouds, (0.62, 0.42), self.grid), "sentinel2": (self.sentinel2_clouds, (0.45, 0.7), self.guide_grid(20.0))}[sensor]
-        size = [n * 10.0 for n in self.ground.shape]
-        if isinstance(share, bool) or not share:
-            return sensors.Cloud(size, self.seed, place) if share else None
-        seen = self.seen if sensor == "enmap" else np.ones(grid.shape, bool)
-        return sensors.CloudField(size, [self.seed, 7, sensor == "sentinel2"], share, self.metres(grid.rows), self.metres(grid.cols), seen)
+        return _cloud_over(self, sensor)
+
+# %% ../../nbs/03_simulation/03_scene.ipynb #d62dc855
+_CLOUD_AT = {"enmap": (0.62, 0.42), "sentinel2": (0.45, 0.7)}     # where the one cloud is, from north and west, as shares of the landscape
+
+
+def _cloud_over(simulation, sensor):
+    """One cloud, or as many as cover a share of what a sensor sees; None where the sky is clear."""
+    share, grid = {"enmap": (simulation.clouds, simulation.grid), "sentinel2": (simulation.sentinel2_clouds, simulation.guide_grid(20.0))}[sensor]
+    size = [n * 10.0 for n in simulation.ground.shape]
+    if isinstance(share, bool) or not share:
+        return sensors.Cloud(size, simulation.seed, _CLOUD_AT[sensor]) if share else None
+    seen = simulation.seen if sensor == "enmap" else np.ones(grid.shape, bool)
+    return sensors.CloudField(size, [simulation.seed, 7, sensor == "sentinel2"], share, simulation.metres(grid.rows), simulation.metres(grid.cols), seen)
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #2d4d0645
 def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArray:
