@@ -152,7 +152,7 @@ class Simulation:
         """The cloud over 'enmap' or 'sentinel2', None where the sky is clear."""
         return _cloud_over(self, sensor)
 
-# %% ../../nbs/03_simulation/03_scene.ipynb #d62dc855
+# %% ../../nbs/03_simulation/03_scene.ipynb #c2e94530
 _CLOUD_AT = {"enmap": (0.62, 0.42), "sentinel2": (0.45, 0.7)}     # where the one cloud is, from north and west, as shares of the landscape
 
 
