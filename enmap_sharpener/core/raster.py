@@ -146,10 +146,11 @@ class _Blocks:
         "Count a new block and drop the oldest ones."
         with self.lock:
             self.size += added
-            for key in [k for k, b in self.blocks.items() if b.done()]:
-                if self.size <= self.limit:
+            while self.size > self.limit:
+                oldest = next((key for key, block in self.blocks.items() if block.done()), None)
+                if oldest is None:
                     break
-                self.size -= self.blocks.pop(key).result().nbytes
+                self.size -= self.blocks.pop(oldest).result().nbytes
 
 # %% ../../nbs/00_core/02_raster.ipynb #37745f74
 class _LazyRaster:

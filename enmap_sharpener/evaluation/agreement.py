@@ -19,8 +19,7 @@ from ..core.errors import BandError, GridError, NoValidPixels, ProductError
 from ..core.files import read_json
 from ..core.grid import Grid
 from ..core.operators import NOMINAL_SIGMA, Observation
-from ..core.parallel import in_threads
-from .scores import score, scoring_threads
+from .scores import in_scoring_threads, score
 from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
 from ..scenes.enmap import read_enmap
 
@@ -153,7 +152,7 @@ def agreement_by_band(output: xr.DataArray, cube: xr.DataArray, geometry: Mappin
         operator, (rows, cols) = operators[detector[j]]
         return _disagreement(output[i], cube[j, rows, cols], operator)
 
-    sums = in_threads(compare_band, pairs, scoring_threads(threads), progress)
+    sums = in_scoring_threads(compare_band, pairs, threads, progress)
     rows = [(cube.band.values[j], cube.wavelength.values[j], detector[j], np.sqrt(dd / n), d / n, n)
             for (_, j), (dd, d, _, n) in zip(pairs, sums) if n]
     if not rows:

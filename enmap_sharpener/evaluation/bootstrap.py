@@ -14,9 +14,8 @@ import pandas as pd
 
 from ..core.errors import BandError, NoValidPixels
 from ..core.grid import windows
-from ..core.parallel import in_threads
 from .metrics import SMALLEST_MEAN, psnr_of_mse
-from .scores import ErrorSums, error_sums, read_matched, scoring_threads
+from .scores import ErrorSums, error_sums, in_scoring_threads, read_matched
 from ..scenes.cubes import CubePair, line_up
 
 # %% ../../nbs/11_evaluation/04_bootstrap.ipynb #09507508
@@ -41,7 +40,7 @@ def _block_sums(outputs: Sequence, truth, block: int | None, border: int, thread
     "For each block that has whole pixels the sums of each output."
     pairs = [line_up(output, truth, border) for output in outputs]
     shape = len(pairs[0].rows), len(pairs[0].cols)
-    found = in_threads(lambda w: _joint_sums(pairs, w), windows(shape, block or _block_side(shape)), scoring_threads(threads), progress)
+    found = in_scoring_threads(lambda w: _joint_sums(pairs, w), windows(shape, block or _block_side(shape)), threads, progress)
     union = [np.any(have, 0) for have in zip(*(have for have, _ in found))]
     blocks = [sums for have, sums in found if sums and all((a == b).all() for a, b in zip(have, union))]
     if not blocks:

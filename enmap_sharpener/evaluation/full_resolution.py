@@ -13,10 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from ..scenes.cubes import cells_under, cube_values, sample_cube
-from ..core.parallel import in_threads
 from .agreement import WHOLE, agreement_by_band, common_bands, observation_inside
 from .metrics import BLOCK, q2n_sum, quotient
-from .scores import scoring_threads
+from .scores import in_scoring_threads
 from ..core.grid import Axis, Grid, joined, windows
 from ..core.operators import Observation
 from ..core.errors import GridError, NoValidPixels
@@ -173,7 +172,7 @@ def full_resolution_scores(output: xr.DataArray, cube: xr.DataArray, guide: xr.D
     s = _scales(output, cube, guide, geometry, block)
     tiles = list(windows([w.stop - w.start for w in s.window], _BLOCKS * s.side))
     total = None
-    for sums in in_threads(lambda w: _tile_sums(s, w), tiles, scoring_threads(threads), progress):
+    for sums in in_scoring_threads(lambda w: _tile_sums(s, w), tiles, threads, progress):
         total = sums if total is None else tuple(a + b for a, b in zip(total, sums))
     weight, fine, coarse, n, sums, products, q, pixels = total
     if not weight:

@@ -14,6 +14,7 @@ import dask
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from ..core.grid import Grid
 from ..core.parallel import in_threads
@@ -357,7 +358,7 @@ def inspect(folder, *, sentinel2=None, offset: float | None = None, threads: int
             progress(len(done), len(places))
         return row
 
-    with dask.config.set(scheduler="synchronous"):
+    with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
         table = pd.DataFrame(in_threads(one, places, threads)).set_index("id")
     return table.assign(outlier=_reasons(table)).drop(columns="trouble")
 
