@@ -48,7 +48,7 @@ def retrying(may_pass, tries: int, pause: float, factor: float = 2.0) -> Retryin
     Parameters
     ----------
     may_pass : callable
-        Tells of an exception whether trying again may help.
+        Tells of an exception whether trying again may help; what ends the program (`KeyboardInterrupt`) always passes through.
     tries : int
         How often at most; the last exception is raised.
     pause : float
@@ -60,7 +60,8 @@ def retrying(may_pass, tries: int, pause: float, factor: float = 2.0) -> Retryin
     tenacity.Retrying
         To be called with the function and its arguments.
     """
-    return Retrying(retry=retry_if_exception(may_pass), stop=stop_after_attempt(tries), reraise=True,
+    passing = lambda error: isinstance(error, Exception) and may_pass(error)     # a signal is none, and ends it
+    return Retrying(retry=retry_if_exception(passing), stop=stop_after_attempt(tries), reraise=True,
                     wait=wait_exponential(pause, max=_LONGEST_PAUSE, exp_base=factor) + wait_random(0, pause))
 
 # %% ../../nbs/04_scraping/03_retries.ipynb #6b55f6ee

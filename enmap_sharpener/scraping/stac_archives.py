@@ -98,7 +98,7 @@ def _reason(error: BaseException) -> str:
     return one_line(re.sub(r".*Caused by (.*)\)", r"\1", _unsigned(error)), 200)
 
 
-def _may_pass(error: BaseException) -> bool:
+def _may_pass(error: Exception) -> bool:
     "Whether trying again can help: not if the server says that there is no such file. A signature may have run out: 403."
     return not isinstance(error, ValueError) and not re.search(r"response code: (404|410)", _reason(error))
 

@@ -1,6 +1,7 @@
 "Sentinel-2 from open archives: every number is known, for the ground of the archive is a formula."
 import logging
 import os
+import signal
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -245,6 +246,33 @@ def test_what_does_not_pass_ends_in_one_line(archive, monkeypatch, caplog, fault
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name.startswith("odc")]
     archive.faults.clear()                              # and the failure is not remembered
     np.testing.assert_array_equal(source.read(chosen, ("B04",), where)[0], truth(archive, "B04", where))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("fault", [503, None, "cut"])
+def test_a_signal_ends_reading(archive, monkeypatch, number, fault):
+    "Nothing is tried again after it, and no result is given, whether the server works or not."
+    class Stopped(BaseException):
+        pass
+    def stop(*_):
+        raise Stopped
+    where = grid(301000, 5799000, 100, 100)
+    source = provider(archive, "earth-search", monkeypatch)
+    chosen, before = find(source, where), len(archive.reads())
+    def signalled(request):
+        if ".tif" in request.path:
+            if len(archive.reads()) - before == 1:
+                os.kill(os.getpid(), number)
+            return fault
+        return None
+    archive.faults[:] = [signalled]
+    old = signal.signal(number, stop)
+    try:
+        with pytest.raises(Stopped):
+            source.read(chosen, ("B04",), where)
+    finally:
+        signal.signal(number, old)
+    assert len(archive.reads()) - before <= 10 * 3     # of one try: GDAL asks again, and for parts
 
 
 @pytest.mark.parametrize("fault", [503, "cut"])
