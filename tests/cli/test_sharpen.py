@@ -332,7 +332,7 @@ def test_interruption_leaves_what_was(inputs, tmp_path, run, number, before):
     child = subprocess.Popen([sys.executable, "-c", SLOW, "sharpen", inputs / SCENE_ID, "--sentinel2", inputs / "s2", "--output", out / "out.tif",
                               "--method", "cubic", "--overwrite"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not any(out.glob(".unfinished-*/.*out.tif*")) and time.monotonic() < until and child.poll() is None:
+    while not any(out.glob(".unfinished*/*out.tif*")) and time.monotonic() < until and child.poll() is None:
         time.sleep(0.05)
     time.sleep(0.6)
     child.send_signal(number)
