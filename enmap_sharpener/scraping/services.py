@@ -8,13 +8,14 @@ __all__ = ['DlrAddresses', 'open_client', 'cube_sizes', 'write_timestamps', 'sce
 
 # %% ../../nbs/04_scraping/16_services.ipynb #e94ab551
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DownloadError, EnmapError, OutputError, ProductError, ServiceError
+from ..core.errors import BandError, DownloadError, EnmapError, GridError, NoValidPixels, OutputError, ProductError, ServiceError
 from .credentials import DOWNLOAD_URL, SSO_URL, Login
 from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
@@ -148,8 +149,13 @@ def scene_folders(enmap_dir) -> list[Path]:
 
 
 def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = False) -> dict[str, float]:
-    "Processing units that `fetch_partners` with these arguments will cost about, by identifier of the scenes that it will fetch."
-    return {scene_name(p): provider.estimate(target_grid(p, margin)) for p in scene_folders(enmap_dir) if overwrite or not has_guide(p)}
+    "Processing units that `fetch_partners` with these arguments will cost about, by identifier of the scenes that it will fetch; without those that cannot be read, which it skips."
+    units = {}
+    for place in scene_folders(enmap_dir):
+        if overwrite or not has_guide(place):
+            with suppress(ProductError, BandError, GridError, NoValidPixels):
+                units[scene_name(place)] = provider.estimate(target_grid(place, margin))
+    return units
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,

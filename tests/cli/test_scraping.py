@@ -141,6 +141,16 @@ def test_units_are_counted_over_all_scenes(services, capfd):
     assert status == 2 and "1 of 2 scenes" in err
 
 
+def test_a_scene_without_its_cube_is_told_and_the_others_get_their_partner(services, capfd):
+    "As one that was skipped, or is being downloaded."
+    run(capfd, *scrape(services))
+    first, second = sorted(Path("enmap").glob("ENMAP01*"))
+    next(first.glob("*SPECTRAL_IMAGE*.TIF")).unlink()
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
+    assert status == 2 and "1 of 2 scenes" in err and first.name in err
+    assert (second / "sentinel2/partner.json").is_file() and not (first / "sentinel2").exists()
+
+
 def test_a_service_that_refuses_twice_is_asked_no_more(services, capfd):
     run(capfd, *scrape(services))
     services.copernicus.quota = 0
