@@ -197,14 +197,10 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
     -------
     found : ResponseBands
         As given, but channels that EnMAP lacks are the guide at EnMAP's level.
-    whole : WholeGuide
-        With the measured trust.
-    geometry : Geometry
-        Of EnMAP against the 10 m bands.
-    weight
-        Usable and trusted, 0…1, shape (y, x), float32.
-    ground : SameGround
-        Whether the guide shows the ground that EnMAP sees; where it does not it is not trusted.
+    whole, geometry, weight
+        See `AlignedGuide`.
+    ground, twenty : SameGround
+        Whether the 10 m bands show the ground that EnMAP sees, where they do not they are not trusted; and the 20 m bands, if there are any.
     """
     ones = np.ones(pair.coarse.shape, np.float32)
     channels = np.ones(len(pair.names), np.float32)
@@ -223,10 +219,10 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
             whole_pixels = use * ~found.missing.any(-1)
             filled = fit_radiometry(degraded, found.seen, whole_pixels)(degraded)
             found = replace(found, seen=np.where(found.missing, filled, found.seen).astype(np.float32))
-        ten, other = pair.guide_bands.fine, False
+        other = False
         if needed is None:
-            ground = same_ground(found.seen[..., ten], degraded[..., ten], (use > tuning.sure) & ~pair.cloud_mask(), samples, tuning)
-            ground.tell(pair)
+            clear = (use > tuning.sure) & ~pair.cloud_mask()
+            ground, twenty = (same_ground(found.seen[..., b], degraded[..., b], clear, samples, tuning) for b in (pair.guide_bands.fine, pair.guide_bands.coarse))
             geometry, other = Geometry() if ground.verdict is False else geometry, ground.other
         use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
         trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))
@@ -235,7 +231,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         if (use * trust).any():
             gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning)
-    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground
+    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground, twenty
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85
 @dataclass(frozen=True)
@@ -439,7 +435,11 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
             raise NoValidPixels(f"{pair.scene.metadata.id}: every measured pixel is cloudy; take another scene")
     samples = sample_windows(found.valid, tuning.sample_size, tuning.samples, tuning.whole_scene)
     _log.info("measuring the alignment")
-    found, whole, geometry, weight, ground = measure_guide(pair, found, samples, threads, tuning)
+    found, whole, geometry, weight, ground, twenty = measure_guide(pair, found, samples, threads, tuning)
+    if pair.fine20 and twenty.verdict is False and ground.verdict is not False:
+        pair.tell(f"{pair.guide.source}: its 20 m bands do not show the same ground as EnMAP and its 10 m bands; they are left out")
+        return align_guide(pair.without_twenty(), threads, masked, tuning)
+    ground.tell(pair)
     return AlignedGuide(pair, found, samples, whole, geometry, weight, ground)
 
 

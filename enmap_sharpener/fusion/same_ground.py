@@ -136,7 +136,7 @@ class SameGround:
         for line in self.lines(pair.guide.source):
             pair.tell(line, logging.INFO if line.endswith(UNCHECKED) else logging.WARNING)
 
-
+# %% ../../nbs/05_fusion/02_same_ground.ipynb #85f337a5
 def _local(a, b, use, floor, tuning):
     """Where the guide contradicts EnMAP, and where it confirms it, bool, shape (y, x)."""
     n = window_sum(use.astype(np.float32)[..., None], AROUND)[..., 0]
@@ -146,7 +146,7 @@ def _local(a, b, use, floor, tuning):
     contradicted = binary_opening(told & (shared < tuning.contradicted) & (structure > 0.5), area)
     return binary_dilation(contradicted, iterations=2), binary_opening(told & (shared > tuning.confirmed), area)
 
-
+# %% ../../nbs/05_fusion/02_same_ground.ipynb #6869d5e4
 FLAT = 1e-5
 """Detail below which a guide is the same everywhere [reflectance]."""
 
@@ -170,7 +170,7 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
     SameGround
     """
     nowhere = np.zeros(use.shape, bool)
-    if use.sum() < LEAST_PIXELS:
+    if use.sum() < LEAST_PIXELS or not seen.shape[-1]:
         return SameGround(0.0, 1.0, None, nowhere, 0.0)
     floor = _floor(seen, use)
     a, b = _detail(seen, use, floor), _detail(degraded, use, floor)

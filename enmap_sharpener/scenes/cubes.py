@@ -52,7 +52,7 @@ def _spectral(file: rasterio.DatasetReader, key: str, imagery: str) -> np.ndarra
     except ValueError:
         return None
 
-
+# %% ../../nbs/01_scenes/05_cubes.ipynb #98cd798f
 _BRIGHT, _PERCENT = 3.0, 110.0    # 99th percentiles of reflectance, and of reflectance in percent, that are not exceeded
 _DARK = 1e-3                      # nor is any scene darker than this [reflectance]
 _FACTORS = "reflectance_scale_factor", "reflectance_scale", "scale_factor"
@@ -69,7 +69,7 @@ def _level(file: rasterio.DatasetReader, nodata: float | None) -> float:
     sample = np.abs(sample[sample != nodata])
     return float(np.percentile(sample[sample > 0], 99)) if sample.any() else float("nan")
 
-
+# %% ../../nbs/01_scenes/05_cubes.ipynb #787abbe7
 _USUAL = -9999.0, -999.0, -99.0, -1.0e34      # what programs write where there is nothing
 _SHARE, _FEW, _WINDOW = 0.01, 8, 32           # of the pixels that must be it; bands that tell it as a rule; and pixels a side of where that is checked
 
@@ -92,7 +92,7 @@ def _undeclared(file: rasterio.DatasetReader) -> tuple[float | None, list[int]]:
             return None, list(range(file.count))
     return None, few.tolist()
 
-
+# %% ../../nbs/01_scenes/05_cubes.ipynb #5cdb2737
 def _scaling(file: rasterio.DatasetReader, nodata: float | None) -> tuple[list[float], list[float]]:
     """Gain and offset of each band from stored numbers to reflectance: as the file says, if that gives reflectance; else integers are x 10 000, and floats are told by their level.
 
@@ -185,7 +185,7 @@ def equal_bands(output: xr.DataArray, truth: xr.DataArray) -> np.ndarray:
     found[rows[kept]] = cols[kept]
     return found
 
-
+# %% ../../nbs/01_scenes/05_cubes.ipynb #091179e9
 def _match(output: np.ndarray, truth: np.ndarray, equal: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     "Truth bands (index) with an equal or near output bands [nm], and the output's weights in each (truth, output); None: the same bands in the same order."
     if np.array_equal(equal, np.arange(len(output))):

@@ -204,14 +204,13 @@ class PeerModel:
         """Good bands in a window of the output grid into int16 `out`, shape (band, y, x) [reflectance × 10 000]; see `SubspaceModel.block`."""
         near = widened(joined(self.up.inputs(rows, cols), self.pair.under(rows, cols)[0]), 2, self.pair.coarse)
         raw = self.pair.enmap(*near)
-        z, up = self._coarse(near, raw), self.up.part(rows, cols, *near)
+        up = self.up.part(rows, cols, *near)
         guide = np.moveaxis(np.nan_to_num(self.pair.ten(rows, cols)) - self.mean[:GUIDE], -1, 0)
-        smooth = up.degrade(z)
+        smooth = up.degrade(self._coarse(near, raw))
         detail = self.trust(rows, cols) * (guide - smooth)
         raw = np.moveaxis(raw, -1, 0)
         y, wanted = continued_bands(raw), np.flatnonzero(target >= 0)
-        for i in range(0, len(wanted), 16):
-            bands = wanted[i:i + 16]
+        for bands in (wanted[i:i + 16] for i in range(0, len(wanted), 16)):
             x, injected = up.degrade(y[bands]), np.tensordot(self.weights[bands], detail, 1)
             if self.modulated:
                 made = self.mean[GUIDE:][bands, None, None] + np.tensordot(self.weights[bands], smooth, 1)

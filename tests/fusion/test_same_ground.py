@@ -167,3 +167,13 @@ def test_every_case_shows_the_same_ground(case, method):
     product = next(p for p in case.glob("ENMAP*"))
     report = sharpen(read_enmap(product), read_sentinel2(case), method).report
     assert report["same_ground"]["same"] is True and report["same_ground"]["other_ground"] == 0
+
+
+@pytest.mark.parametrize("what", ["turned", "zeros", "constant"])
+def test_twenty_metre_bands_of_other_ground_are_left_out(pair, what):
+    "The 10 m bands guide alone, as if there were no others."
+    scene, guide = pair
+    wrong = replace(guide, bands20=guide.bands20.copy(data=np.asarray(WRONG[what](guide.bands20.values), np.float32)))
+    found, alone = sharpen(scene, wrong), sharpen(scene, replace(guide, bands20=None))
+    assert len(found.report["guide_bands"]) == 4 and any("its 20 m bands do not show the same ground" in line for line in found.report["assumptions"])
+    np.testing.assert_array_equal(found.to_dataarray().values, alone.to_dataarray().values)
