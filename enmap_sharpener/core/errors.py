@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EnmapError', 'UsageError', 'UnknownName', 'MissingExtra', 'RequestError', 'JobError', 'PartlyFailed', 'ProductError',
            'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'ModelError', 'Rejected',
-           'ServiceError', 'CopernicusError', 'DownloadError', 'NotFound', 'LoginError', 'PartnerError', 'unknown',
-           'require_extra']
+           'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'NotFound', 'LoginError', 'PartnerError',
+           'unknown', 'require_extra']
 
 # %% ../../nbs/00_core/00_errors.ipynb #1fc1c490
 from difflib import get_close_matches
@@ -75,6 +75,10 @@ class Rejected(EnmapError):
 # %% ../../nbs/00_core/00_errors.ipynb #7769384f
 class ServiceError(EnmapError):
     "A service cannot be reached, fails again and again, or answers with something else than it should."
+
+
+class MissingFile(ServiceError):
+    "A service lists a file that it does not have; another acquisition may serve."
 
 
 class CopernicusError(ServiceError):

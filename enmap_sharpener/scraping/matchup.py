@@ -8,6 +8,7 @@ __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look
 # %% ../../nbs/04_scraping/11_matchup.ipynb #2e9e791f
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -20,7 +21,7 @@ import shapely
 import xarray as xr
 from rasterio.features import geometry_mask
 
-from ..core.errors import GridError, OutputError, PartnerError, ProductError
+from ..core.errors import GridError, MissingFile, OutputError, PartnerError, ProductError
 from .candidates import LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, acquisition_score, with_look
 from ..core.grid import Axis, Grid
 from ..core.files import discard, make_folder, read_json, write_json
@@ -180,8 +181,9 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
             break
         if tell:
             tell(f"clouds over the scene on {a.date}")
-        hopes[n] = with_look(a, *provider.look(a, coarse), inside)
-        best = max(best, acquisition_score(hopes[n], days))
+        with suppress(MissingFile):     # it keeps its place, and is passed over when it is read
+            hopes[n] = with_look(a, *provider.look(a, coarse), inside)
+            best = max(best, acquisition_score(hopes[n], days))
     ranking = rank(hopes, days)
     if not ranking or not ranking[0].score:
         told = f"the best of {len(ranking)}, {ranking[0].acquisition.date}, is {ranking[0].why}" if ranking else "there is none at all"
@@ -327,11 +329,15 @@ class _Work:
         for n, (value, acquisition, _) in enumerate(self.ranking):
             if not value:
                 break
-            if self._has_data(self._stack(n, 20)):
-                self._stack(n, 10)
-                return n
-            _log.warning("%s: %s has no data over the scene; the next best is taken", self.scene.metadata.id, acquisition.date)
-            self.tell(f"{acquisition.date} has no data over the scene")
+            trouble = "has no data over the scene"
+            try:
+                if self._has_data(self._stack(n, 20)):
+                    self._stack(n, 10)
+                    return n
+            except MissingFile as error:
+                trouble = f"lacks files ({error})"
+            _log.warning("%s: %s %s; the next best is taken", self.scene.metadata.id, acquisition.date, trouble)
+            self.tell(f"{acquisition.date} {trouble}")
         raise PartnerError(f"{self.scene.metadata.id}: {self.provider.name} has no data for any of {len(self.ranking)} acquisitions "
                            f"within {self.days:g} days; allow more days or take another provider.")
 

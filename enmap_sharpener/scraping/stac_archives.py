@@ -43,7 +43,7 @@ from enmap_sharpener.scraping.stac_items import (
 )
 from ..core.grid import Axis, Grid
 from ..core.raster import NODATA
-from ..core.errors import ServiceError
+from ..core.errors import MissingFile, ServiceError
 from .query import one_line
 from .retries import gdal_retries, http_retries, retrying
 
@@ -261,8 +261,9 @@ class _Archive:
         try:
             return retrying(_may_pass, _READ_TRIES, self.delay)(self._load_once, granule, bands, grid)
         except (RasterioError, requests.RequestException, ValueError) as error:
-            advice = "try again later" if _may_pass(error) else "choose another day"
-            raise ServiceError(f"{urlsplit(granule.assets[bands[0]]['href']).netloc}: {', '.join(bands)} of {granule.id} cannot be "
+            lost = not _may_pass(error)
+            advice = "choose another day" if lost else "try again later"
+            raise (MissingFile if lost else ServiceError)(f"{urlsplit(granule.assets[bands[0]]['href']).netloc}: {', '.join(bands)} of {granule.id} cannot be "
                                f"read ({_reason(error)}); {advice}, or take another provider.") from None
 
     def _load_once(self, granule: Granule, bands: tuple, grid: Grid) -> np.ndarray:

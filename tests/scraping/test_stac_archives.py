@@ -13,7 +13,7 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from shapely import box
 
-from enmap_sharpener.core.errors import ServiceError
+from enmap_sharpener.core.errors import PartnerError, ServiceError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes.enmap import write_enmap
@@ -372,6 +372,20 @@ def test_a_partner_is_fetched_beside_its_scene(monkeypatch, tmp_path, name):
             np.testing.assert_allclose(got * 10000, truth(archive, band, where), atol=0.01)
         np.testing.assert_array_equal(partner.scl.values, truth(archive, "SCL", Grid.of(partner.scl)))
         assert set(partner.bands20.band.values) <= set(BANDS)
+
+
+@pytest.mark.parametrize("band", ["B8A", "SCL", "B02"])
+def test_where_the_best_day_lacks_a_file_the_next_is_taken(monkeypatch, tmp_path, caplog, band):
+    with Archive(passes=(Pass("2022-07-20T10:16:11Z"), Pass("2022-07-22T10:26:01Z", "sentinel-2b", 108))) as archive:
+        scene = cube(corner=(301000, 5799000), shape=(24, 36))
+        folder = write_enmap(tmp_path / SCENE_ID, scene, table(), scene_id=SCENE_ID, metadata=replace(METADATA, start=START))
+        archive.faults[:] = [lambda request: 404 if f"/0/04.00/33UUU/{band}.tif" in request.path else None]
+        record = fetch_partner(folder, provider(archive, "earth-search", monkeypatch), days=10)
+        assert record["chosen"]["date"] == "2022-07-22" and "2022-07-20 lacks files" in caplog.text
+        archive.faults[:] = [lambda request: 404 if f"{band}.tif" in request.path else None]
+        with pytest.raises(PartnerError, match="no data for any of 2 acquisitions"):
+            fetch_partner(folder, provider(archive, "earth-search", monkeypatch), days=10, overwrite=True)
+        assert (folder / "sentinel2/partner.json").is_file()
 
 
 @pytest.mark.net
