@@ -52,7 +52,7 @@ def open_network(model):
     """
     from enmap_sharpener.core.errors import ModelError
     named = isinstance(model, (str, Path))
-    if named and find_spec("h5py"):     # before Keras is imported, which takes seconds; without h5py there is no Keras either
+    if named and find_spec("keras"):     # before it is imported, which takes seconds; without it that is told first
         check_keras_file(model)
     from enmap_sharpener.model.supermapnet import SupErMAPnet, load_model
     net = load_model(model) if named else model
