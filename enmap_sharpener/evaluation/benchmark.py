@@ -26,7 +26,7 @@ from ..core.ledger import digest
 from ..preprocessing.masks import sentinel2_mask
 from ..core.grid import Grid
 from ..core.errors import EnmapError, RequestError
-from ..core.files import json_values, make_folder, read_facts, write_text
+from ..core.files import json_values, make_folder, read_facts, write_table, write_text
 from ..reconstruction.output import write_scene
 from .tables import write_results
 from ..scenes.finding import source_files
@@ -128,8 +128,8 @@ def _judge(task: _Task, scene, guide, geometry: Mapping, parts, threads: int | N
         intervals = score_intervals(cube, truth, **options)
         result["scores"] = {**scores, **bands[["ssim", "scc"]].iloc[::4].mean()}
         result["spread"] = {name: [row.low, row.high] for name, row in intervals.iterrows()}
-        write_text(task.path.with_name(f"{task.method}.bands.csv"), bands.to_csv(float_format="%.6g"))
-        write_text(task.path.with_name(f"{task.method}.parts.csv"), errors_by_stratum(cube, truth, parts, threads=threads).to_csv(float_format="%.6g"))
+        write_table(task.path.with_name(f"{task.method}.bands.csv"), bands, float_format="%.6g")
+        write_table(task.path.with_name(f"{task.method}.parts.csv"), errors_by_stratum(cube, truth, parts, threads=threads), float_format="%.6g")
     try:
         result["full_resolution"] = dict(full_resolution_scores(cube, scene.cube, _clear(guide), geometry, threads=threads))
     except EnmapError as error:

@@ -20,7 +20,7 @@ from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
 from ..core.operators import Observation
 from ..core.errors import BandError, GridError, NoValidPixels
-from ..core.files import make_folder, write_text
+from ..core.files import make_folder, write_table
 from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
 from ..scenes.guide_bands import SENTINEL2
@@ -266,5 +266,5 @@ def write_indices(output, scene, reference, folder) -> pd.DataFrame:
             file.write(image.values)
             file.descriptions = list(map(str, image.source.values))
         write_figure(index_figure(maps, name), folder / f"{name}.png", dpi=120)
-    write_text(folder / "indices.csv", table.to_csv(float_format="%.6g"))
+    write_table(folder / "indices.csv", table, float_format="%.6g")
     return table

@@ -34,7 +34,7 @@ from enmap_sharpener.insights.attribution import (
     receptive_field,
     rms,
 )
-from ..core.files import make_folder, write_file
+from ..core.files import make_folder, write_file, write_table
 from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/12_insights/01_attribution_figures.ipynb #7cdf96dd
@@ -364,4 +364,4 @@ def write_insights(net, tile, output, progress=None):
     kernels = match_operators(np.asarray(ops.convert_to_numpy(net.detail[0].conv.kernel))).assign(channel=lambda t: np.array(tile.channels)[t.channel])
     tables = {"bands": attribution_table(net, tile, residual, change), "kernels": kernels}
     files = [write_file(output / f"{name}.png", lambda part, f=figure: f.savefig(part, dpi=110, format="png", bbox_inches="tight")) for name, figure in figures.items()]
-    return files + [write_file(output / f"{name}.csv", lambda part, t=table: t.to_csv(part, index=False, float_format="%.6g")) for name, table in tables.items()]
+    return files + [write_table(output / f"{name}.csv", table, index=False, float_format="%.6g") for name, table in tables.items()]

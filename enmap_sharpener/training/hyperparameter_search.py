@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core.errors import ModelError, ProductError
 from ..model.supermapnet import load_model, save_model
-from ..core.files import make_folder, read_bytes, read_facts
+from ..core.files import make_folder, read_bytes, read_facts, write_table
 from .training import train
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #e88bc20e
@@ -137,7 +137,7 @@ def _conclude(folder, study, recipe):
     rows = [{"trial": t.user_attrs["name"], "score": t.value, **t.params} for t in study.trials]
     table = pd.DataFrame(rows).sort_values(["score", "trial"], ascending=[False, True]).reset_index(drop=True)
     table["parameters"] = [read_facts(folder / name / "network.json").get("parameters") for name in table.trial]
-    table.to_csv(folder / "trials.csv", index=False)
+    write_table(folder / "trials.csv", table, index=False)
     histories = {name: _history(folder / name) for name in table.trial[:8]}
     for name, figure in (("trials", trials_figure(table)), ("epochs", epochs_figure(histories))):
         figure.savefig(folder / f"{name}.png", dpi=120)

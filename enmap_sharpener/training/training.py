@@ -23,7 +23,7 @@ from .. import __version__
 from ..model.data import Tiles, Variation, check_store, order, training_stores
 from ..core.errors import ModelError
 from ..model.supermapnet import Contract, SupErMAPnet, keras, ops, save_model
-from ..core.files import write_file
+from ..core.files import write_file, write_table
 from ..core.raster import SCALE
 
 # %% ../../nbs/08_training/00_training.ipynb #e0a99958
@@ -421,7 +421,7 @@ def _epochs(run, tiles, progress, callbacks):
 # %% ../../nbs/08_training/00_training.ipynb #7dd6323d
 def write_history(history, path):
     "A history as CSV, whole or not at all."
-    write_file(path, lambda part: pd.DataFrame(history).to_csv(part, index=False))
+    write_table(path, pd.DataFrame(history), index=False)
 
 # %% ../../nbs/08_training/00_training.ipynb #59713455
 def history_figure(history):
