@@ -17,7 +17,7 @@ from ..core.errors import ModelError
 
 # %% ../../nbs/07_model/00_keras_file.ipynb #e73d4274
 _NETWORK = "SupErMAPnet"
-_MODULES = ("enmap_sharpener.model.supermapnet", "enmap_sharpener.model")
+_MODULES = ("enmap_sharpener.model.supermapnet", "enmap_sharpener.model", None)     # None: saved where the class was made, in its notebook; the name that is registered decides
 _SETTINGS = {"name", "trainable", "dtype", "detail_kernels", "detail_filters", "main_kernels", "main_filters", "channels", "form", "residual", "zero_start", "contract"}
 _OBJECT = {"module", "class_name", "registered_name"}
 _PRECISIONS = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
