@@ -30,6 +30,8 @@ def start(function, *arguments, **options):
 def download(folder, url, sso, scenes, window=None, interrupted=False):
     "A download of scenes (name: assets); ends with 3 where some were left out, and with 130 when interrupted, if that is asked for."
     found = [found_scene(name, assets) for name, assets in scenes.items()]
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.default_int_handler)     # who runs the tests in the background of a shell has it ignored
     try:
         with Client(Login("ada", "p%ss:wörd"), host=url, sso=sso, pause=0.01, timeout=20) as client:
             report = download_scenes(found, folder, client, window=window, parallel=2)

@@ -159,7 +159,7 @@ def check_keras_file(path):
         config = json.loads(members["config.json"])
         fault = _config_fault(config)
         if not fault and 2 * weight_count(config["config"]) > len(members["model.weights.h5"]):
-            fault = "larger layers than it has weights for"
+            fault = "larger layers than it has weights for (is it damaged?)"
         fault = fault or _weights_fault(members["model.weights.h5"])
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError, OSError, RuntimeError, NotImplementedError) as error:
         raise ModelError(f"{path}: is no Keras model, or damaged ({' '.join(str(error).split())[:100]}); {_GET}") from None

@@ -485,7 +485,7 @@ def test_commands_refuse_in_one_line(simulated, tmp_path, capfd):
     with zipfile.ZipFile(simulated / "interpolated.keras") as old, zipfile.ZipFile(tmp_path / "torn.keras", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name)[:2000 if name.endswith("h5") else None])
-    refused(capfd, [*send, "--model", tmp_path / "torn.keras"], "cannot be loaded")
+    refused(capfd, [*send, "--model", tmp_path / "torn.keras"], "is it damaged?")
     refused(capfd, [*send, "--model", simulated / "subspace.keras"], "use `sharpen --method supermapnet`")
     refused(capfd, [*send, "--model", simulated / "interpolated.keras", "--batch-size", "0"], "--batch-size 0")
     refused(capfd, [*send, "--model", simulated / "interpolated.keras", "--mem-limit", "1"], "--mem-limit 1")
