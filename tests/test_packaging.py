@@ -138,7 +138,7 @@ def test_without_extras(tmp_path):
 
 
 def test_where_is_what_is_where_it_is_said_to_be():
-    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Where is what")[2].partition("\n## ")[0]
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where is what")[2].partition("\n## ")[0]
     told = [re.findall(r"`(\w+)\.(\w+)`([^.]*?)(?=, `\w+\.|; `\w+\.|$)", row.split(" | ")[-1].rstrip(" |")) for row in table.splitlines() if row.startswith("| ") and "`" in row]
     assert len(told) > 10 and all(told)
     for room, module, names in [place for row in told for place in row]:
