@@ -12,10 +12,11 @@ demo: $(VENV)/.installed
 	$(BIN)/enmap-sharpener demo --output demo --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python tests/notebooks.py
+	$(BIN)/python tests/notebooks.py --which quick
 	$(BIN)/pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/.installed-dev
+	$(BIN)/python tests/notebooks.py --which slow
 	$(BIN)/pytest -n 2 -m slow
 
 readme: $(VENV)/.installed-dev

@@ -12,6 +12,9 @@ from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SLOW = {        # take more than a quarter of a minute of processor time, most of them to train networks
+    "05_transfer", "05_tile_store", "08_outlier_figures", "10_pipeline", "00_supermapnet", "00_training", "01_hyperparameter_search", "03_network", "09_benchmark",
+    "01_attribution_figures", "03_runner", "09_evaluation", "scene", "model"}
 
 
 def notebooks(places):
@@ -37,6 +40,7 @@ def main():
     parser.add_argument("places", nargs="*", default=[ROOT / "nbs"], help="notebooks and folders of notebooks")
     parser.add_argument("--flags", default="", help="marks of cells (slow, gpu, net) to run too")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--which", choices=["all", "quick", "slow"], default="all", help="those that take long, the others, or all")
     given = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):       # notebooks fill the processors
         os.environ.setdefault(name, "1")
@@ -59,8 +63,9 @@ def main():
         print(f"{'passed' if process.exitcode == 0 else 'FAILED'} {path.relative_to(ROOT)} [{time.perf_counter() - start:.1f} s, {used:.1f} of CPU]", flush=True)
         return process.exitcode == 0
 
+    chosen = [path for path in notebooks(given.places) if given.which == "all" or (path.stem in SLOW) == (given.which == "slow")]
     with ThreadPoolExecutor(given.workers) as pool:
-        passed = list(pool.map(run, notebooks(given.places)))
+        passed = list(pool.map(run, chosen))
     print(f"{sum(passed)} of {len(passed)} notebooks passed")
     sys.exit(not all(passed))
 

@@ -76,3 +76,8 @@ def test_imports_stand_alone(path, notebook):
         if imports[0]:
             rest = [line for line, found in zip(code, imports, strict=True) if not found and not re.match(r"[\s)]", line)]
             assert not rest, f"{path.name}: {rest[0]}"
+
+
+def test_slow_notebooks_are_there():
+    from notebooks import SLOW
+    assert {path.stem for path in (ROOT / "nbs").rglob("*.ipynb")} >= SLOW

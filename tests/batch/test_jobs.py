@@ -51,6 +51,7 @@ def _run(client, job, scenes, place, **parameters):
     return folder, job_results(report.page.parent).iloc[0]
 
 
+@pytest.mark.slow
 def test_sharpen(place, run):
     product = next((place / "case").glob("ENMAP*"))
     folder, row = run("sharpen", product, method="cubic", bands="1-40")

@@ -167,6 +167,7 @@ def test_a_scheduler_that_runs_already(place):
     assert states(report) == {"a": "done", "b": "done"}
 
 
+@pytest.mark.slow
 def test_slurm(place, monkeypatch):
     "Slurm's commands are played by shell scripts."
     bin = place / "bin"
@@ -252,6 +253,7 @@ def test_done_failed_and_again(place, client):
     assert states(run({"factor": 3}, overwrite=True)) == {"a": "done", "b": "done"}
 
 
+@pytest.mark.slow
 def test_nothing_runs_before_all_is_checked(place, capfd):
     write_scenes(place / "data", a=1)
     call = lambda *arguments: main(["batch", *map(str, arguments)])
@@ -280,6 +282,7 @@ def test_nothing_runs_before_all_is_checked(place, capfd):
         assert not list(place.glob("runs/*/*[!lk]")) or all(p.name in ("report.html",) for p in place.glob("runs/times/[!.]*"))
 
 
+@pytest.mark.slow
 def test_command_tells_of_failures_and_lists_jobs(place, capfd):
     write_scenes(place / "data", a=1, b="few")
     assert main(["batch", "times.ipynb", "--scenes", "data/a", "data/b", "--workers", "1"]) == 1

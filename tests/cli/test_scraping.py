@@ -46,6 +46,7 @@ def contents(folder):
     return found
 
 
+@pytest.mark.slow
 def test_from_a_box_to_a_sharpened_scene(services, capfd):
     assert run(capfd, *scrape(services)) == (0, "", "")
     places = scraping.scene_folders("enmap")

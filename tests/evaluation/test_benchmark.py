@@ -100,6 +100,7 @@ def test_the_shared_cases_are_found(shared):
 
 # ---- what is done, and done again --------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_records_say_what_score_says(cases, tmp_path):
     found, out = find_cases([cases]), tmp_path / "out"
     told = []
@@ -178,6 +179,7 @@ def test_interrupted_after_sharpening_it_goes_on_there(cases, tmp_path, calls, m
 
 # ---- what goes wrong ---------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_case_that_fails_does_not_stop_the_others(cases, tmp_path):
     image = find(cases / "case_1", "SPECTRAL_IMAGE")
     image.write_bytes(image.read_bytes()[:5000])
@@ -197,6 +199,7 @@ def test_defects_and_damaged_outputs_are_reported_too(cases, tmp_path, monkeypat
     assert report.done == [("case_1", "cubic")] and "mine.tif" in reasons["mine"] and "ZeroDivisionError" in reasons["bilinear"]
 
 
+@pytest.mark.slow
 def test_truth_and_output_that_do_not_meet_is_that_outputs_failure(cases, tmp_path):
     case, out = find_cases([cases / "case_1"]), tmp_path / "out"
     run_benchmark(case, ["cubic"], out, threads=1)
@@ -211,6 +214,7 @@ def test_truth_and_output_that_do_not_meet_is_that_outputs_failure(cases, tmp_pa
     assert report.already == [("case_1", "cubic")] and "overlap" in report.failed[0][2]
 
 
+@pytest.mark.slow
 def test_without_truth_only_what_needs_none(cases, tmp_path):
     (cases / "case_1/truth.tif").unlink()
     out = tmp_path / "out"
@@ -237,6 +241,7 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_runs(cases, tmp_pa
 
 # ---- the command -------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_command(cases, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     image = find(cases / "case_2", "SPECTRAL_IMAGE")

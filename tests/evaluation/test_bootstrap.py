@@ -36,6 +36,7 @@ def test_resampled_scores_are_those_of_scenes_put_together(monkeypatch):
     assert np.allclose(found.low, low, rtol=1e-6) and np.allclose(found.high, high, rtol=1e-6) and (found.blocks == 11).all()
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_promise_where_blocks_are_independent():
     rng, held, trials = np.random.default_rng(0), 0, 60
     for _ in range(trials):

@@ -41,6 +41,7 @@ def test_land_cover_is_the_scene_classification_where_there_is_one():
     assert list(table.loc["cover"].index) == ["vegetation", "water"]
 
 
+@pytest.mark.slow
 def test_errors_of_parts_add_up_to_that_of_the_scene():
     truth = ground()
     output = truth.copy(data=truth.values + np.where(np.arange(52) < 26, 0.01, 0.03).astype("f4"))

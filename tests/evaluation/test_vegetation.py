@@ -49,6 +49,7 @@ def test_indices_are_the_formulas(three):
     assert (table.mse < 1e-4).all() and (table.pixels == 50 * 61).all() and table.mse.xs("sharpened", level=1).max() < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0.5, 2.5, 4.0, 10.0, 12.0, 20.0, 30.0, 45.0])
 def test_references_of_any_pixel_size(three, step, monkeypatch):
     n = int(300 / step)
@@ -131,6 +132,7 @@ def test_an_airborne_flight_at_half_a_metre(shared, tmp_path, driver):
     assert np.isclose(float(maps.NDVI[2, 5:15, 5:15].mean()), (plain[1] - plain[0]) / (plain[1] + plain[0]), atol=0.05)
 
 
+@pytest.mark.slow
 def test_command_writes_maps_table_and_pictures(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     product(tmp_path, bands=60)

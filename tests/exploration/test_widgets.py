@@ -263,6 +263,7 @@ def test_a_status_cannot_be_markup(explorer):
     assert "<script>" not in explorer.status.value and "&lt;script&gt;" in explorer.status.value
 
 
+@pytest.mark.slow
 def test_real_scene(shared):
     explorer = SceneExplorer(shared / "data/cases/potsdam_train", size=200)
     assert explorer.right.value == "truth" and explorer.image.value[:4] == b"\x89PNG" and explorer.plot.value
@@ -293,6 +294,7 @@ def test_model(original, tmp_path):
     assert ModelExplorer(network(), product).model.value == "in memory"
 
 
+@pytest.mark.slow
 def test_without_ipywidgets_one_line():
     code = ("import sys; sys.modules['ipywidgets'] = None\ntry:\n    import enmap_sharpener.exploration.widgets\n"
             "except Exception as error:\n    print(type(error).__name__, error)")

@@ -16,6 +16,7 @@ def pair():
     return simulate_pair(24, seed=3, sentinel2_clouds=True)[:2]
 
 
+@pytest.mark.slow
 def test_the_defaults_are_the_defaults(pair):
     plain, tuned = sharpen(*pair).to_dataarray(), sharpen(*pair, tuning=Tuning()).to_dataarray()
     np.testing.assert_array_equal(plain, tuned)

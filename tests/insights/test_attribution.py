@@ -60,6 +60,7 @@ def refused(capfd, *arguments):
     return lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["product", "prediction.zarr"])
 def test_everything_is_written(place, tmp_path, source):
     assert call(place / "net.keras", product(place) if source == "product" else place / source, tmp_path / "out") == 0

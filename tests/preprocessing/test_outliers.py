@@ -142,6 +142,7 @@ def test_places(tmp_path):
     assert [p.name for p in scene_places(tmp_path)] == ["b.zarr"]
 
 
+@pytest.mark.slow
 def test_figures(scenes, tmp_path):
     shutil.rmtree(scenes[1] / "sentinel2")
     cube_of(scenes[0]).unlink()

@@ -210,6 +210,7 @@ def test_a_changed_input_redoes_what_depends_on_it(pairs, output, file, again):
     assert planned(pairs, output, SMALL)[other] == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost, again", [
     ("enmap.tif", {"crop"}), ("mask10.tif", {"mask"}), ("check.json", {"check"}), ("done.json", {"crop", "check", *LATER})])
 def test_a_lost_or_shortened_output_is_made_again(enmap, output, lost, again):
@@ -470,6 +471,7 @@ def test_damaged_books(enmap, output):
 
 # ---- partners
 
+@pytest.mark.slow
 def test_scrape_stage(services, capfd):
     scrape = ["scrape", "--bbox", *services.wide, "--date-time", "2023-05-01/2023-10-15", "--max-cloud-cover", "30", "--enmap-dir", "enmap"]
     assert main(scrape) == 0
@@ -520,6 +522,7 @@ def test_brightness_does_not_wrap():
 
 # ---- real data
 
+@pytest.mark.slow
 def test_potsdam(shared, tmp_path):
     place = potsdam(shared, tmp_path / "enmap", "validation")
     report = preprocess([*EVERYTHING, "clean"], tmp_path / "enmap", tmp_path / "out", settings=Settings(tile=16, stride=13))

@@ -185,6 +185,7 @@ def test_one_tile_a_chunk_and_threads_may_read(stores):
 
 # ---- whole or not at all
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_the_same_bytes(simulated, stores, tmp_path, kind):
     place = tmp_path / f"{kind}.zarr"
@@ -238,6 +239,7 @@ def test_killed_at_any_moment(product, tmp_path, kind):
     assert killed and digest(out) == wanted and [p.name for p in out.parent.iterdir()] == ["a.zarr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("die, there", [(0, True), (1, False)])
 def test_killed_between_renames(product, tmp_path, die, there):
     "A store that is being replaced is never lost."

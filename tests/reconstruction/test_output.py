@@ -233,6 +233,7 @@ except OutputError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3_000, 1_000_000, 18_000_000])
 def test_a_file_that_cannot_grow_is_an_output_error(tmp_path, limit):
     pytest.importorskip("resource")

@@ -362,6 +362,7 @@ def test_killed_and_started_again_gives_the_same_bytes(site, tmp_path):
     assert contents(scene / "sentinel2") == contents(calm / "sentinel2")
 
 
+@pytest.mark.slow
 def test_no_secret_anywhere(site, scene, caplog, capfd, recwarn):
     for name in ("", "sentinelhub", "requests_oauthlib", "oauthlib", "urllib3", "requests", "enmap_sharpener"):
         caplog.set_level(logging.DEBUG, name)    # pytest takes it back; a level that stays would show in another test's stderr

@@ -137,6 +137,7 @@ def test_threads_change_nothing():
     np.testing.assert_array_equal(quality, kind)
 
 
+@pytest.mark.slow
 def test_a_large_scene_measured_on_samples_does_not_depend_on_blocks():
     """More than 96 × 96 EnMAP pixels: geometry and spectra come from sample windows."""
     scene, guide, _ = simulate_pair((97, 98), 2)
@@ -500,6 +501,7 @@ def test_agreement_is_that_of_the_whole_scene():
     assert planned.report["agreement"]["rmse"] == pytest.approx(np.sqrt(np.mean(squares)), rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"size": 50, "seed": 2}, {"seed": 6, "change": 2.0}], ids=["plain", "larger", "much change"])
 def test_subspace_beats_interpolation(settings):
     settings = {"size": 40, "seed": 0} | settings

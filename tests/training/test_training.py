@@ -147,6 +147,7 @@ def test_a_loss_that_is_not_finite(made, tmp_path):
     assert not (tmp_path / "x.keras").exists()
 
 
+@pytest.mark.slow
 def test_it_ends_early_with_the_best_weights(made, tmp_path):
     net = train(made, tmp_path / "x.keras", replace(SHORT, epochs=12, patience=2, least_gain=1e6), **SMALL)
     history = pd.read_csv(tmp_path / "x.csv")
