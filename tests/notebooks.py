@@ -49,6 +49,9 @@ def main():
     if sys.platform == "linux":
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])     # where the server looks
         context.set_forkserver_preload(["everything"])
+        first = context.Process(target=int)         # starts the server, which imports, before several threads ask it for processes
+        first.start()
+        first.join()
 
     def run(path):
         start, (end, pipe) = time.perf_counter(), context.Pipe(duplex=False)
@@ -60,7 +63,7 @@ def main():
         except EOFError:        # it died
             used = float("nan")
         process.join()
-        print(f"{'passed' if process.exitcode == 0 else 'FAILED'} {path.relative_to(ROOT)} [{time.perf_counter() - start:.1f} s, {used:.1f} of CPU]", flush=True)
+        print(f"{'passed' if process.exitcode == 0 else f'FAILED ({process.exitcode})'} {path.relative_to(ROOT)} [{time.perf_counter() - start:.1f} s, {used:.1f} of CPU]", flush=True)
         return process.exitcode == 0
 
     chosen = [path for path in notebooks(given.places) if given.which == "all" or (path.stem in SLOW) == (given.which == "slow")]
