@@ -126,6 +126,7 @@ def test_found_in_the_repository():
 
 # Products as they come
 
+@pytest.mark.slow
 def test_sharpen_of_an_archive_with_its_partner_named(place, client, run, tmp_path):
     product = next((place / "case").glob("ENMAP*"))
     shutil.copytree(product, tmp_path / "dims" / product.name, ignore=shutil.ignore_patterns("sentinel2"))

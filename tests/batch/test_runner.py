@@ -223,6 +223,7 @@ def test_two_runs_at_once(place):
 
 # What is done, what failed
 
+@pytest.mark.slow
 def test_done_failed_and_again(place, client):
     write_scenes(place / "data", a=1, b="few")
     run = lambda parameters=None, **options: run_batch("times.ipynb", "data/*", "runs", parameters, cluster=nullcontext(client), **options)

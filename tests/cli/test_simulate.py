@@ -67,6 +67,7 @@ def test_so_many_clouds_cannot_be(tmp_path, share, capfd):
     assert "take 0 to 0.9, so that 20 % is 0.2" in capfd.readouterr().err and not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_an_order_and_a_safe_product(tmp_path, capfd):
     "As users get them: found by each other, sharpened, and scored with the truth; what is there is not replaced."
     assert simulate(tmp_path, "--layout", "order", "--seed", 1) == 0

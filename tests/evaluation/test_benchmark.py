@@ -283,6 +283,7 @@ def packed(case, place):
     return place
 
 
+@pytest.mark.slow
 def test_a_packed_product_beside_its_partner_is_a_case(cases, tmp_path):
     place = packed(cases / "case_1", tmp_path / "packed")
     [case] = find_cases([place])
@@ -295,6 +296,7 @@ def test_a_packed_product_beside_its_partner_is_a_case(cases, tmp_path):
     assert run_benchmark(find_cases([place]), ["cubic"], tmp_path / "out", threads=1).done
 
 
+@pytest.mark.slow
 def test_the_partner_of_a_case_is_named(cases, tmp_path, capfd):
     one, two = (c.sentinel2 for c in find_cases([cases]))
     for place in (cases / "case_1", find(cases / "case_1", "ENMAP01"), find(cases / "case_1", "METADATA.XML")):
@@ -314,6 +316,7 @@ def test_the_partner_of_a_case_is_named(cases, tmp_path, capfd):
     assert "--sentinel2 goes with --methods and --case" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_offset_is_another_input(cases, tmp_path):
     results = [run_benchmark(find_cases([cases / "case_1"], offset=offset), ["gsa"], tmp_path / "out", threads=1) for offset in (None, 0, -1000, -1000, None)]
     assert [len(r.already) for r in results] == [0, 0, 0, 1, 0]

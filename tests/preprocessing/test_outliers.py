@@ -53,12 +53,14 @@ def cube_of(place) -> Path:
     return next(place.glob("*SPECTRAL_IMAGE.TIF"))
 
 
+@pytest.mark.slow
 def test_alike(originals):
     table = inspect(originals, threads=2)
     assert (table.outlier == "").all() and table[list(STATISTICS)].notna().all().all()
     assert table.valid.between(0.6, 0.8).all() and (table.enmap_mb > table.sentinel2_mb).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic, spoil", [
     ("level", lambda v: v * 4),
     ("spread", lambda v: np.median(v, (1, 2), keepdims=True) + 5 * (v - np.median(v, (1, 2), keepdims=True))),

@@ -587,6 +587,7 @@ def raised(guide, added):
             file.write(np.where(values == NODATA, NODATA, values + added).astype(values.dtype))
 
 
+@pytest.mark.slow
 def test_offset_is_not_learnt(tmp_path, offline, capfd):
     "A guide with ESA's offset is named and moved aside; alone, the stage of training data refuses it too; told of it, both give what they would without it."
     for seed, name in enumerate(("a", "b")):
@@ -608,6 +609,7 @@ def test_offset_is_not_learnt(tmp_path, offline, capfd):
     assert any("ESA's offset of 1000 is still in it" in reason for reason in told["reasons"])
 
 
+@pytest.mark.slow
 def test_orders_and_archives(tmp_path, offline, capfd):
     "An order as ZIP with its SAFE product in a folder, and an archive with a folder of its name beside it; one is rejected, and comes back."
     from enmap_sharpener.simulation.order import simulate_order
@@ -625,6 +627,7 @@ def test_orders_and_archives(tmp_path, offline, capfd):
     assert (tmp_path / "enmap/berlin.zip").is_file() and not (tmp_path / "enmap/rejected").exists()
 
 
+@pytest.mark.slow
 def test_inspect_of_products_as_they_come(tmp_path, capfd):
     from enmap_sharpener.core.errors import RequestError
     from enmap_sharpener.simulation.order import simulate_order
