@@ -1,12 +1,11 @@
 """Inputs as archives, exports and other programs hand them out, from the files to the files: the right score, and what is assumed is said."""
-import importlib.util
 import json
-from functools import cache
 
 import numpy as np
 import pytest
 import rasterio
 from rasterio.warp import transform
+from test_cases import scorer
 
 from enmap_sharpener.core.errors import ProductError
 from enmap_sharpener.core.grid import Grid
@@ -20,14 +19,6 @@ from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
 
 
-@cache
-def _scorer(path):
-    spec = importlib.util.spec_from_file_location("score", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def sharpened(shared, tmp_path):
     "Sharpen a field input, whose missing half is `potsdam_train`'s: scores, report, STAC item, and the files."
@@ -37,7 +28,7 @@ def sharpened(shared, tmp_path):
         scene, guide = read_pair(product, shared / "data/field" / sentinel2 if sentinel2 else case)
         plan = sharpen(scene, guide)
         files = write_scene(plan, tmp_path / "out.tif", scene=scene, guide=guide)
-        return _scorer(shared / "tools/score.py").score(case, files["data"]), plan.report, json.loads(files["stac"].read_text()), files
+        return scorer(shared / "tools/score.py").score(case, files["data"]), plan.report, json.loads(files["stac"].read_text()), files
     return call
 
 
