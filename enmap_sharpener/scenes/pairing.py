@@ -183,13 +183,19 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     BandError
         Bands have no names, and EnMAP does not tell them.
     """
+    return _reconciled(scene, guide)[0]
+
+
+def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
+    "The guide, see `reconciled`, and what EnMAP says against its numbers."
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})
-    told = [line for line in told + _levels(scene, guide) + _days(scene, guide) if line not in guide.found]
+    levels = _levels(scene, guide)
+    told = [line for line in told + levels + _days(scene, guide) if line not in guide.found]
     for line in told:
         _log.log(logging.INFO if line.endswith((_UNKNOWN_DATE, _UNCHECKED)) else logging.WARNING, line)
-    return replace(guide, found=(*guide.found, *told))
+    return replace(guide, found=(*guide.found, *told)), levels
 
 
 def checked(scene: Scene, guide: Sentinel2) -> Sentinel2:
@@ -202,8 +208,8 @@ def checked(scene: Scene, guide: Sentinel2) -> Sentinel2:
     BandError
         As `reconciled`.
     """
-    guide = reconciled(scene, guide)
-    for line in _levels(scene, guide):
+    guide, levels = _reconciled(scene, guide)
+    for line in levels:
         if not line.endswith(_UNCHECKED):
             raise ProductError(line)
     return guide
