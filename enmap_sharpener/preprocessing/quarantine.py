@@ -8,7 +8,6 @@ __all__ = ['candidates', 'reject', 'rejected', 'restore']
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #5dd638d6
 import logging
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from ..core.archives import is_archive, list_files
 from ..core.files import make_folder, read_facts, write_json
 from ..core.errors import OutputError, ProductError
 from ..scenes.enmap import count_products
-from ..scenes.finding import find_products, scene_name
+from ..scenes.finding import find_products, is_enmap_name, scene_name
 from ..scenes.sentinel2_metadata import is_sentinel2_name
 from ..scraping.dlr_items import REJECTED
 
@@ -26,7 +25,6 @@ from ..scraping.dlr_items import REJECTED
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #a9f384dd
-_NAMED = re.compile(r"ENMAP\d\d-_*L2A-DT|dims_op_", re.IGNORECASE)
 _PARTS = ("METADATA.XML", "SPECTRAL_IMAGE")
 
 
@@ -67,7 +65,7 @@ def candidates(enmap_dir) -> list[Path]:
 
 def _incomplete(place: Path) -> bool:
     "Whether a folder that is no product was meant to be one."
-    return count_products(place) < 2 and (bool(_NAMED.match(place.name)) or any(part in f.upper() for f in list_files(place) for part in _PARTS))
+    return count_products(place) < 2 and (is_enmap_name(place.name) or any(part in f.upper() for f in list_files(place) for part in _PARTS))
 
 
 def _rename(place: Path, target: Path):
