@@ -157,6 +157,12 @@ def benchmarks() -> str:
     return linked("\n".join(f"### {name}\n\n{text}\n" for name, text in docs.items()))
 
 
+def tables() -> dict[str, str]:
+    "The pages that scripts in benchmarks wrote beside themselves, without their headings, to be included in pages."
+    pages = {path.stem.replace("_", "-"): path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.md")}
+    return {f"readme/{name}.md": re.sub("^## ", "### ", text.split("\n", 1)[1], flags=re.MULTILINE) for name, text in pages.items()}
+
+
 def imported() -> tuple[list[str], dict[tuple[str, str], int]]:
     "The rooms in their order, and how many modules of one import a module of another."
     rooms = list(dict.fromkeys(path.parent.name[3:] for path in notebooks("notebooks")))
@@ -210,7 +216,7 @@ def gather(target: Path) -> None:
         files |= {place(path): nbformat.writes(page(path)) for path in pages}
         if folder == "notebooks":
             files |= reference(pages) | {"api/commands.md": commands(pages)}
-    files |= sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks(), "contributing/map.md": rooms_map()}
+    files |= sections("readme") | sections("contributing") | tables() | {"readme/benchmarks.md": benchmarks(), "contributing/map.md": rooms_map()}
     files |= {name.lower(): linked((ROOT / name).read_text(encoding="utf-8")) for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
     files["license.md"] = f"# Licence\n\n```text\n{(ROOT / 'LICENSE').read_text(encoding='utf-8')}\n```\n"
     files |= {f"models/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "output/models").glob("*.md")}

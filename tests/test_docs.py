@@ -174,8 +174,8 @@ def test_a_notebook_becomes_a_page(tmp_path):
 
 
 def test_sections_that_pages_include():
-    from build import benchmarks, rooms_map, sections
-    made = sections("readme") | sections("contributing") | {"readme/benchmarks.md": benchmarks(), "contributing/map.md": rooms_map()}
+    from build import benchmarks, rooms_map, sections, tables
+    made = sections("readme") | sections("contributing") | tables() | {"readme/benchmarks.md": benchmarks(), "contributing/map.md": rooms_map()}
     asked = {name for page in PAGES for name in re.findall(r"\{include\} (?:\.\./)*(\S+)", page.read_text(encoding="utf-8"))}
     assert asked <= set(made), f"no section in README or CONTRIBUTING for {asked - set(made)}"
     assert all(path.name in benchmarks() for path in (ROOT / "benchmarks").glob("*.py"))
