@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EnmapError', 'UsageError', 'UnknownName', 'MissingExtra', 'RequestError', 'JobError', 'PartlyFailed', 'ProductError',
            'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'ModelError', 'Rejected',
-           'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'NotFound', 'LoginError', 'PartnerError',
-           'unknown', 'require_extra']
+           'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'NotFound', 'LoginError', 'NoPermission',
+           'PartnerError', 'unknown', 'require_extra']
 
 # %% ../../nbs/00_core/00_errors.ipynb #1fc1c490
 from difflib import get_close_matches
@@ -38,7 +38,7 @@ class JobError(EnmapError):
 
 
 class PartlyFailed(JobError):
-    "A job failed for some of its scenes; what could be done of the others is done."
+    "A job or a search failed for some of its scenes; what could be done of the others is done."
 
 # %% ../../nbs/00_core/00_errors.ipynb #e67a3495
 class ProductError(EnmapError):
@@ -95,6 +95,10 @@ class NotFound(DownloadError):
 
 class LoginError(DownloadError):
     "The server does not let this account in; a person has to act before anything more is fetched."
+
+
+class NoPermission(LoginError):
+    "The server knows this account, but refuses it one file; others may be open to it."
 
 
 class PartnerError(EnmapError):

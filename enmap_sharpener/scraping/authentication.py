@@ -19,7 +19,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from ..core.errors import DownloadError, LoginError, NotFound
+from ..core.errors import DownloadError, LoginError, NoPermission, NotFound
 from .credentials import DOWNLOAD_URL, NO_QUERIES, PERMISSION, SSO_URL, Address, Form, Login, Page, bare, origin, safe
 from .retries import Again, is_busy
 
@@ -114,6 +114,7 @@ class Answer:
 # %% ../../nbs/04_scraping/04_authentication.ipynb #d54bb067
 _MOST_REDIRECTS = 12            # in a row
 _MOST_LOGINS = 6                # for one file
+_MOST_FORBIDDEN = 3             # files in a row for which the account is known and refused, until it counts as refused altogether
 _CONNECTIONS = 16               # kept open to a host
 _CONNECT_TIMEOUT = 20.0         # s
 
@@ -122,7 +123,7 @@ class _Way:
     "A way in that is being used: a new object for each login, so that a thread sees that another one has logged in."
 
     def __init__(self, name: str):
-        self.name, self.worked = name, False
+        self.name, self.worked, self.vain = name, False, 0      # vain: logins again that did not open a file
 
     def __str__(self):
         return {"basic": "HTTP Basic", "form": "login form", "cookie": "session cookie"}.get(self.name, "no login")
@@ -194,6 +195,7 @@ class _Hosts:
 
 
 _ONE_BYTE = {"Range": "bytes=0-0"}
+_FORBIDDEN = "status 403"
 
 
 def _cause(error: Exception) -> str:
@@ -218,7 +220,7 @@ class Authenticator:
         self._hosts, self._login = _Hosts(login, host, sso, timeout), login
         basic = ["basic"] if login.username and ":" not in login.username else ["nobody"]
         self._ways = [*basic, *(["form"] if login.username else []), *(["cookie"] if login.session_token else [])]
-        self._way, self._lock, self._tried, self._failure = _Way(basic[0]), threading.Lock(), [], None
+        self._way, self._lock, self._tried, self._failure, self._forbidden = _Way(basic[0]), threading.Lock(), [], None, set()
         self._answers = weakref.WeakSet()
 
     def close(self):
@@ -245,6 +247,8 @@ class Authenticator:
         Raises
         ------
         LoginError, NotFound, DownloadError
+        NoPermission
+            The account is known, but refused this file.
         Again
             It may work later.
         """
@@ -260,7 +264,7 @@ class Authenticator:
             if origin(url) != self._hosts.host:
                 raise DownloadError(f"{bare(url)}: refused ({refusal}); credentials go to {self._hosts.host} only.")
             self._log_in(url, way, refusal)
-        raise LoginError(f"{bare(url)}: refused after each login ({refusal}); see whether a browser gets this file.")
+        raise NoPermission(f"{bare(url)}: refused after each login ({refusal}); see whether a browser gets this file.")
 
     def _refusal(self, answer: Answer) -> str | None:
         "Why a login is wanted; None if an answer is what was asked for. Raises what is neither."
@@ -284,17 +288,27 @@ class Authenticator:
         "Take the next way in that works, unless another thread has."
         with self._lock:
             if self._failure is None and self._way is way:
-                renew = way.worked and way.name == "form"
+                if way.worked and refusal == _FORBIDDEN and (way.name != "form" or way.vain == _MOST_FORBIDDEN):
+                    raise self._no_permission(url)
+                renew, here = way.worked and way.name == "form", way
                 tried = self._tried if renew else [*self._tried, (way.name, refusal)]
                 for name in self._ways[self._ways.index(way.name) + (not renew):]:
-                    _log.info("%s: %s is not accepted (%s); now %s", self._hosts.host, way, refusal, way := _Way(name))
+                    _log.info("%s: %s is not accepted (%s); now %s", self._hosts.host, here, refusal, here := _Way(name))
                     if not (refusal := self._enter(name, url)):
-                        self._way, self._tried = way, tried
+                        self._way, self._tried = here, tried
                         return
                     tried = [*tried, (name, refusal)]
+                way.vain += 1
+                self._forbidden.add(url)
+                if refusal == _FORBIDDEN and (way.worked or len(self._forbidden) < _MOST_FORBIDDEN):
+                    raise self._no_permission(url)
                 self._failure = _advice(self._hosts, self._login, tried)
         if self._failure:
             raise LoginError(self._failure)
+
+    def _no_permission(self, url: str) -> NoPermission:
+        "That the account is known, but refused a file."
+        return NoPermission(f"{bare(url)}: this account has no permission for it ({_FORBIDDEN}); see that it has {PERMISSION} ({self._hosts.sso}).")
 
     def _enter(self, name: str, url: str) -> str | None:
         "Log in the way that is named; why that did not work, or None."

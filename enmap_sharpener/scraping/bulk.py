@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import DownloadError, EnmapError, LoginError, OutputError
+from ..core.errors import DownloadError, EnmapError, LoginError, NoPermission, OutputError
 from .dlr_products import download_scene
 from ..core.files import discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
 from .dlr_items import REJECTED, SceneItem, Skipped
@@ -159,6 +159,8 @@ def _attempt(found: SceneItem, folder, client: Client, window, tell) -> dict | S
     "Fetch a scene; Skipped if that is impossible for a reason of its own."
     try:
         return download_scene(found, folder, client, window=window, progress=tell.of(found.id))
+    except NoPermission as error:
+        return Skipped(found.id, str(error))
     except (LoginError, OutputError):
         raise
     except EnmapError as error:

@@ -172,11 +172,35 @@ def test_a_bad_network(world, products, tmp_path):
 
 def test_a_refused_login_stops_everything(world, tmp_path):
     site, client, found = world
-    site.faults[found[1].assets["image"].removeprefix(site.url)] = [403] * 9
+    path = found[1].assets["image"].removeprefix(site.url)
+    site.faults[path] = [401] * 9
     site.sso.users = {}
     with pytest.raises(LoginError):
         download_scenes(found, tmp_path, client, parallel=1)
     assert [r["id"] for r in Manifest(tmp_path / "manifest.jsonl").records()] == [found[0].id], "what is complete stays so"
+
+
+@pytest.mark.parametrize("basic", ["accept", "refuse", "ignore"])
+@pytest.mark.parametrize("parallel", [1, 4])
+@pytest.mark.parametrize("closed", [0, 1])
+def test_a_scene_that_is_refused_does_not_stop_the_others(world, tmp_path, basic, parallel, closed):
+    "Be it the first or the last: the account is known, and lets in elsewhere."
+    site, client, found = world
+    site.basic = basic
+    site.faults[f"/{found[closed].id}-METADATA.XML"] = [403] * 99
+    report = download_scenes(found, tmp_path, client, parallel=parallel)
+    assert [r["id"] for r in report.done] == [found[1 - closed].id]
+    [(name, reason)] = report.skipped
+    assert name == found[closed].id and "no permission for it (status 403)" in reason and site.sso.logins < 5
+
+
+def test_an_account_that_is_refused_everywhere_stops_soon(world, tmp_path):
+    site, client, found = world
+    site.allowed = False
+    many = [found_scene(found[0].id[:-1] + str(n), {k: url.replace(found[0].id, found[0].id[:-1] + str(n)) for k, url in found[0].assets.items()}) for n in range(9)]
+    with pytest.raises(LoginError, match="EnMAP Access Service"):
+        download_scenes(many, tmp_path, client, parallel=1)
+    assert site.sso.logins == 3
 
 
 def test_folders(world, tmp_path):
