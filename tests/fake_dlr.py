@@ -144,7 +144,12 @@ class DlrStac(Loopback):
         What a filter does: 'works', 'ignored', 'refused' (400), 'broken' (500), or 'stalls' (no answer for `stall` seconds).
     paging : str
         'next' as it should be, 'always' (a next link on the last page too), 'stuck' (startIndex has no effect),
-        'get' (the next link of a POST is one to GET, without the box).
+        'get' (the next link of a POST is one to GET, without the box), 'lost' (a next link that leads nowhere), 'endless' (the last page
+        has a next one, with the same scenes under new names, and so on).
+    counts : bool
+        Whether it tells how many there are.
+    heeds_time : bool
+        Whether it searches in the span of time.
     post : bool
         False answers 405 to a POST.
     faults : list
@@ -152,11 +157,12 @@ class DlrStac(Loopback):
         'garbage', or a dict or list that is sent as it is.
     """
 
-    def __init__(self, items=None, *, page_limit=500, cql2="works", paging="next", post=True, faults=(), stall=2.0):
+    def __init__(self, items=None, *, page_limit=500, cql2="works", paging="next", post=True, faults=(), stall=2.0, counts=True,
+                 heeds_time=True):
         super().__init__()
         self.items = season() if items is None else items
         self.page_limit, self.cql2, self.paging, self.post, self.stall = page_limit, cql2, paging, post, stall
-        self.faults = list(faults)
+        self.faults, self.counts, self.heeds_time = list(faults), counts, heeds_time
 
     @property
     def stac_url(self):
@@ -229,8 +235,14 @@ class DlrStac(Loopback):
         matching = [record for record in self.items if self._matches(record, asked)]
         start, limit = int(asked.get("startIndex", 0)), int(asked.get("limit", 10))
         page = matching[:limit] if self.paging == "stuck" else matching[start:start + limit]
+        if self.paging == "endless" and start >= len(matching):
+            page = [{**record, "id": record["id"].replace("DT00000", f"DT{start:05}")} for record in matching[:limit]]
         answer = {"type": "FeatureCollection", "numberMatched": len(matching), "numberReturned": len(page), "features": page, "links": []}
-        if start + limit < len(matching) or self.paging in ("always", "stuck"):
+        if not self.counts:
+            del answer["numberMatched"]
+        if start + limit < len(matching) and self.paging == "lost":
+            answer["links"].append({"rel": "next", "type": "application/geo+json", "href": f"{self.stac_url}/search"})
+        elif start + limit < len(matching) or self.paging in ("always", "stuck", "endless"):
             link = {"rel": "next", "type": "application/geo+json", "href": f"{self.stac_url}/search"}
             if method == "POST" and self.paging != "get":
                 link |= {"method": "POST", "body": {**asked, "startIndex": start + limit}}
@@ -240,7 +252,9 @@ class DlrStac(Loopback):
         return answer
 
     def _matches(self, record, asked):
-        properties = record.get("properties", {})
+        properties = record.get("properties") if isinstance(record, dict) else None
+        if not isinstance(properties, dict):
+            return True
         if COLLECTION not in asked.get("collections", [COLLECTION]):
             return False
         if "bbox" in asked and "bbox" in record:
@@ -248,7 +262,7 @@ class DlrStac(Loopback):
             w, s, e, n = record["bbox"]
             if e < west or w > east or n < south or s > north:
                 return False
-        if "datetime" in asked and properties.get("datetime"):
+        if self.heeds_time and "datetime" in asked and properties.get("datetime"):
             first, last = (utc(part) for part in asked["datetime"].split("/"))
             taken = utc(properties["datetime"])
             if first and taken < first or last and taken > last:

@@ -83,16 +83,18 @@ def scrape(
         catalogue = search_scenes(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
                            url=scraping.DlrAddresses.find(env).enmap_catalogue_url, collection=collection, progress=progress)
     if dry_run:
-        return _show(catalogue, env)
+        _show(catalogue, env)
+        return _refuse_gaps(session, catalogue)
     _refuse_nothing(catalogue)
     if timestamps_file != "0":
         session.say(f"Wrote {scraping.write_timestamps(catalogue.found, enmap_dir / 'timestamps.txt')}: {len(catalogue.found)} scenes")
     if timestamps_file == "1":
-        return
+        return _refuse_gaps(session, catalogue)
     with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading") as progress:
         report = download_scenes(catalogue.found, enmap_dir, client, window=_box_of(area) if window else None,
                                  parallel=min(threads, 4) if limits.cpus else 4, progress=progress)
     _conclude(session, report, "fetched")
+    _refuse_gaps(session, catalogue)
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #f12c2835
 def _area(bbox, intersects):
@@ -127,14 +129,23 @@ def _refuse_nothing(catalogue) -> None:
         raise RequestError(f"no scene for this area, time and cloud cover{told}; ask for more, or see --dry-run")
 
 
+def _refuse_gaps(session: Session, catalogue) -> None:
+    "An error where the search lacks something, after all else was done."
+    if catalogue.lacks:
+        from enmap_sharpener.core.errors import PartlyFailed
+        told = "; ".join(catalogue.lacks) if session.quiet else "see above"
+        raise PartlyFailed(f"the search is not complete, scenes may be missing ({told}); ask again later, or for a shorter span of time")
+
+
 def _conclude(session: Session, report, verb: str) -> None:
     "Sum up; an error where something was not done, after all else was."
     session.say(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not")
     if report.skipped:
-        from enmap_sharpener.core.errors import DownloadError
+        from enmap_sharpener.core.errors import DownloadError, PartlyFailed
         first = report.skipped[0]
-        raise DownloadError(f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
-                            f"the first is {first.id}: {first.reason}")
+        raise (PartlyFailed if report.done or report.already else DownloadError)(
+            f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
+            f"the first is {first.id}: {first.reason}")
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #3a969baf
 def scrape_sentinel2(

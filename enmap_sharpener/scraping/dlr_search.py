@@ -11,6 +11,7 @@ import logging
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pandas as pd
@@ -21,7 +22,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry.base import BaseGeometry
 
-from .dlr_items import SearchResult, SceneItem, Skipped, read_scene_item, to_number
+from .dlr_items import Malformed, SearchResult, SceneItem, Skipped, read_scene_item, to_number
 from ..core.errors import RequestError, ServiceError
 from .query import one_line, parse_interval, to_area
 from .retries import BUSY, http_retries, retrying
@@ -37,6 +38,7 @@ _PAGE = 100                             # scenes a page; DLR refuses more than 5
 _TRIES, _TIMEOUT = 5, 60.0              # how often, and how long [s] an answer may be silent
 _FILTER_TRIES, _FILTER_TIMEOUT = 2, 30.0
 _PAUSE = 1.0                            # first pause between two tries [s]; doubles
+_MOST_A_DAY = 500                       # records: 5000 km are 170 scenes of 30 km, and some are listed in several processings
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -54,6 +56,7 @@ class _Api(StacApiIO):
         follow = self.session.get_redirect_target                       # but not where the question would get lost on the way
         self.session.get_redirect_target = lambda response: follow(response) if response.status_code in (307, 308) else None
         self._again = retrying(_is_passing, tries, _PAUSE)
+        self.most, self.lacks = math.inf, ""    # records that there can be; why pages are missing
 
     def read_json(self, source, *args, **kwargs) -> dict:
         answer = self._again(super().read_json, source, *args, **kwargs)
@@ -63,39 +66,54 @@ class _Api(StacApiIO):
 
     def get_pages(self, url, method=None, parameters=None):
         "Pages of an answer, until one brings nothing new."
-        position, seen = {}, set()
+        position, seen, self.lacks = {}, set(), ""
         while position is not None:
             page = self.read_json(url, method=method, parameters={**(parameters or {}), **position})
             if not isinstance(page.get("features"), list):
                 raise ValueError("no list of features")
             fresh = {str(f.get("id") if isinstance(f, dict) else f) for f in page["features"]} - seen
             if not fresh:
+                self.lacks = "the next page is the same again" if page["features"] and _next_link(page) else ""
                 return
             seen |= fresh
             yield page
+            if len(seen) > (self.most if math.isnan(total := _total(page)) else 2 * total + _PAGE):
+                self.lacks = "its list has no end"
+                return
             position = _next_position(page, parameters or {})
+            self.lacks = "its next page cannot be asked for" if position is None and _next_link(page) else ""
+
+
+def _next_link(page: dict) -> dict:
+    "The link to the next page; empty where there is none."
+    links = page.get("links")
+    return next((x for x in links if isinstance(x, dict) and x.get("rel") == "next"), {}) if isinstance(links, list) else {}
 
 
 def _next_position(page: dict, asked: dict) -> dict | None:
     "What the next link of a page adds to what was asked; None where there is none."
-    links = page.get("links")
-    link = next((x for x in links if isinstance(x, dict) and x.get("rel") == "next"), {}) if isinstance(links, list) else {}
-    body = link.get("body") if isinstance(link.get("body"), dict) else dict(parse_qsl(urlsplit(str(link.get("href"))).query))
+    link = _next_link(page)
+    try:
+        body = link.get("body") if isinstance(link.get("body"), dict) else dict(parse_qsl(urlsplit(str(link.get("href"))).query))
+    except ValueError:      # no address at all
+        return None
     return {k: int(v) if str(v).isdecimal() else v for k, v in body.items() if k not in asked} or None
 
+
+def _total(page: dict) -> float:
+    "How many records there are, by the service, be it in the old words; NaN where it does not tell."
+    context = page.get("context")
+    total = to_number(page.get("numberMatched", context.get("matched") if isinstance(context, dict) else None))
+    return total if total >= 0 else math.nan
+
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #352062e7
-def _ask(url: str, query: dict, api: _Api, method: str, read, progress) -> tuple[list, int]:
-    "What answers a query, every record read, and how many the service says there are."
-    scenes, matched = [], 0
-    for page in ItemSearch(f"{url}/search", method=method, stac_io=api, limit=_PAGE, **query).pages_as_dicts():
-        scenes += map(read, page["features"])           # read at once: a record weighs 20 kB
-        total = to_number(page.get("numberMatched"))
-        matched = len(scenes) if math.isnan(total) else max(int(total), len(scenes))
-        if progress:
-            progress(len(scenes), matched)
-    if len(scenes) < matched:
-        _log.warning("%s: of %d scenes only %d were listed; others may be missing", _host(url), matched, len(scenes))
-    return scenes, matched
+class _Listed(NamedTuple):
+    "What was listed of a span: the records read, how many there are by the service (NaN where it does not tell), why some are missing ('' where none are); `many`: only begun."
+
+    scenes: list
+    matched: float
+    lacks: str
+    many: bool = False
 
 
 def _host(url: str) -> str:
@@ -103,22 +121,83 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def _scenes(url: str, query: dict, max_cloud_cover: float, read, progress) -> tuple[list, int]:
-    "What answers a query, with the cloud filter on the server where it works."
-    if max_cloud_cover < 100:
+class _Question:
+    "A question to a catalogue, for any span of time, asked in the way that works there: with the cloud filter, without it, or by GET."
+
+    def __init__(self, url: str, query: dict, interval: tuple, max_cloud_cover: float, read, progress):
+        self.url, self.query, self.read, self.progress, self.method = url, query, read, progress or (lambda listed, matched: None), "POST"
+        self.interval, days = interval, (min(interval[1], datetime.now(timezone.utc)) - interval[0]).days
+        self.most = _MOST_A_DAY * (max(days, 0) + 1) + _PAGE
         clouds = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, max_cloud_cover]}
+        self.filter = {"filter": clouds, "filter_lang": "cql2-json"} if max_cloud_cover < 100 else {}
+
+    def ask(self, span: tuple, most: float = math.inf, enough=lambda scenes: False) -> _Listed:
+        "What answers for a span; where that is more than `most`, the list is only begun; no page more once there are `enough`."
+        if self.filter:
+            try:
+                return self._list(_Api(_FILTER_TRIES, _FILTER_TIMEOUT), span, most, enough)
+            except (APIError, ValueError, RecursionError):
+                _log.info("the catalogue's cloud filter does not work; every scene is listed and filtered here")
+                self.filter = {}
+        api = _Api(_TRIES, _TIMEOUT)
         try:
-            quick = _Api(_FILTER_TRIES, _FILTER_TIMEOUT)
-            return _ask(url, {**query, "filter": clouds, "filter_lang": "cql2-json"}, quick, "POST", read, progress)
-        except (APIError, ValueError, RecursionError):
-            _log.info("the catalogue's cloud filter does not work; every scene is listed and filtered here")
-    api = _Api(_TRIES, _TIMEOUT)
-    try:
-        return _ask(url, query, api, "POST", read, progress)
-    except APIError as error:
-        if getattr(error, "status_code", None) != 405:
-            raise
-        return _ask(url, query, api, "GET", read, progress)
+            return self._list(api, span, most, enough)
+        except APIError as error:
+            if getattr(error, "status_code", None) != 405 or self.method == "GET":
+                raise
+            self.method = "GET"
+        return self._list(api, span, most, enough)
+
+    def _list(self, api: _Api, span: tuple, most: float, enough) -> _Listed:
+        "The answer, page by page."
+        scenes, total, api.most = [], math.nan, self.most
+        search = ItemSearch(f"{self.url}/search", method=self.method, stac_io=api, limit=_PAGE, datetime=list(span), **self.query, **self.filter)
+        for page in search.pages_as_dicts():
+            total = _total(page)
+            scenes += map(self.read, page["features"])      # read at once: a record weighs 20 kB
+            if total > most or len(scenes) > most and _next_link(page):
+                return _Listed(scenes, total, "", True)
+            self.progress(len(scenes), len(scenes) if math.isnan(total) else max(int(total), len(scenes)))
+            if enough(scenes):
+                return _Listed(scenes, total, "")
+        lacks = f"of {total:.0f} scenes only {len(scenes)} were listed" if len(scenes) < total else ""
+        if api.lacks and not len(scenes) == total:
+            lacks = f"{lacks or f'{len(scenes)} scenes were listed'}, {api.lacks}"
+        return _Listed(scenes, total, lacks)
+
+    def first(self, needed: int, usable) -> _Listed:
+        """What answers from the beginning of the span, until `usable(scenes)` gives so many: in slices of time where there are far more, for a
+        catalogue lists them in an order of its own."""
+        (start, stop), scenes, lacks, matched, most = self.interval, [], "", None, 2 * needed + _PAGE
+        step = stop - start
+
+        def enough(more):
+            starts = [scene.start for scene in scenes + more if isinstance(scene, SceneItem)]
+            return starts == sorted(starts) and sum(scene.start < starts[-1] for scene in usable(scenes + more)) >= needed
+
+        while True:
+            part = (start, min(stop, start + step))
+            listed = self.ask(part, most if step > _SHORTEST else math.inf)
+            matched = listed.matched if matched is None else matched
+            if listed.many and _within(listed.scenes, part):
+                share = 0.25 if math.isnan(listed.matched) else min(0.5, 1.5 * needed / listed.matched)
+                step = max(_SHORTEST, timedelta(seconds=int(share * step.total_seconds())))
+                continue
+            if listed.many:                 # the service does not heed time: in order of time it may list nevertheless
+                part, listed = self.interval, self.ask(self.interval, enough=enough)
+            scenes, lacks = scenes + listed.scenes, lacks or listed.lacks
+            if part[1] >= stop or len(scenes) > self.most or sum(scene.start < part[1] - _MINUTE for scene in usable(scenes)) >= needed:
+                return _Listed(scenes, matched, lacks)
+            start, step = part[1], 2 * step
+
+
+_MINUTE = timedelta(minutes=1)      # more than the start of a scene lies before its middle, by which services search
+_SHORTEST = timedelta(days=1)       # slice of time that is asked for
+
+
+def _within(scenes: list, span: tuple) -> bool:
+    "Whether the scenes lie in a span of time."
+    return all(span[0] - _MINUTE <= scene.start <= span[1] + _MINUTE for scene in scenes if isinstance(scene, SceneItem))
 
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #f0808557
 def _reason(error: APIError) -> str:
@@ -194,7 +273,7 @@ def search_scenes(area, interval, *, max_cloud_cover: float = 100.0, max_scenes:
     max_cloud_cover : float
         Of clouds and cirrus together [%]; below 100 it also leaves out scenes whose cover is not known.
     max_scenes, start_index : int
-        How many scenes to keep, from which on.
+        How many scenes to keep, from which on; no more are asked for than that takes.
     progress : callable, optional
         Called as `progress(listed, matched)` after every page.
 
@@ -207,19 +286,24 @@ def search_scenes(area, interval, *, max_cloud_cover: float = 100.0, max_scenes:
     if not (0 <= max_cloud_cover <= 100 and start_index >= 0 and (max_scenes is None or max_scenes > 0)):
         raise RequestError(f"cloud cover {max_cloud_cover:g} %, {max_scenes} scenes from index {start_index}: wanted are 0 to 100 %, "
                            "at least one scene, and an index from 0 on.")
-    scenes, matched = [], 0
+    scenes, matched, lacks = [], 0, []
+    stop = None if max_scenes is None else start_index + max_scenes
     for box in _boxes(area):
-        query = {"collections": [collection], "bbox": box, "datetime": list(interval)}
+        question = _Question(url, {"collections": [collection], "bbox": box}, interval, max_cloud_cover, lambda record: read_scene_item(record, area), progress)
         try:
-            more, count = _scenes(url, query, max_cloud_cover, lambda record: read_scene_item(record, area), progress)
+            listed = question.ask(interval) if stop is None else question.first(stop, lambda some: _choose(some, interval, max_cloud_cover)[0])
         except (APIError, ValueError, RecursionError) as error:
             raise _service_error(url, error) from None
-        scenes, matched = scenes + more, matched + count
+        scenes, matched = scenes + listed.scenes, matched + (len(listed.scenes) if math.isnan(listed.matched) else max(int(listed.matched), len(listed.scenes)))
+        lacks += [f"{_host(url)}: {listed.lacks}; others may be missing"] if listed.lacks else []
     if not scenes:
         _check_collection(url, collection)
     found, skipped = _choose(scenes, interval, max_cloud_cover)
-    stop = None if max_scenes is None else start_index + max_scenes
-    return SearchResult(tuple(found[start_index:stop]), tuple(skipped), matched)
+    if odd := [scene for scene in skipped if isinstance(scene, Malformed)]:
+        lacks.append(f"{_host(url)}: {len(odd)} {'record is' if len(odd) == 1 else 'records are'} not understood and left out, the first is {odd[0].id}: {odd[0].reason}")
+    for line in lacks:
+        _log.warning("%s", line)
+    return SearchResult(tuple(found[start_index:stop]), tuple(skipped), matched, tuple(lacks))
 
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #6d0ee471
 def _span(interval) -> tuple[datetime, datetime]:

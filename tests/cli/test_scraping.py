@@ -129,8 +129,26 @@ def test_a_wrong_password_stops_with_advice(services, capfd):
 def test_a_scene_that_fails_does_not_stop_the_others(services, capfd):
     services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-QL_PIXELMASK_COG.TIF"] = [404] * 9
     status, _, err = run(capfd, *scrape(services))
-    assert status == 2 and "1 of 2 scenes were not fetched" in err.splitlines()[-1] and "PIXELMASK" in err
+    assert status == 1 and "1 of 2 scenes were not fetched" in err.splitlines()[-1] and "PIXELMASK" in err
     assert Path("enmap/manifest.jsonl").read_text().count("\n") == 1
+
+
+def test_records_that_are_not_understood_are_told_and_the_others_fetched(services, capfd):
+    services.catalogue.items += [None, {"id": 5, "properties": None}]
+    status, out, err = run(capfd, *scrape(services))
+    assert status == 1 and "2 records are not understood" in err and "not complete" in err.splitlines()[-1] and not out
+    assert Path("enmap/manifest.jsonl").read_text().count("\n") == 2
+    assert run(capfd, *scrape(services, "enmap", "--dry-run"))[0] == run(capfd, *scrape(services, "enmap", "--timestamps-file", "1"))[0] == 1
+    status, _, err = run(capfd, *scrape(services, "enmap", "--quiet"))
+    assert status == 1 and err.count("\n") == 1 and "2 records" in err
+
+
+def test_pages_that_cannot_be_had_are_told(services, capfd, monkeypatch):
+    from enmap_sharpener.scraping import dlr_search
+    monkeypatch.setattr(dlr_search, "_PAGE", 2)
+    services.catalogue.paging, services.catalogue.counts = "lost", False
+    status, _, err = run(capfd, *scrape(services))
+    assert status == 1 and "cannot be asked for" in err and "not complete" in err.splitlines()[-1]
 
 
 def test_units_are_counted_over_all_scenes(services, capfd):
@@ -139,7 +157,7 @@ def test_units_are_counted_over_all_scenes(services, capfd):
     assert status == 2 and "2 of 2 scenes were not given a partner" in err and not services.copernicus.asked("/process")
     estimate = scraping.estimate_units("enmap", open_provider("cdse", services.env))
     status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--max-units", 1.02 * max(estimate.values()))
-    assert status == 2 and "1 of 2 scenes" in err
+    assert status == 1 and "1 of 2 scenes" in err
 
 
 def test_a_scene_without_its_cube_is_told_and_the_others_get_their_partner(services, capfd):
@@ -148,7 +166,7 @@ def test_a_scene_without_its_cube_is_told_and_the_others_get_their_partner(servi
     first, second = sorted(Path("enmap").glob("ENMAP01*"))
     next(first.glob("*SPECTRAL_IMAGE*.TIF")).unlink()
     status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
-    assert status == 2 and "1 of 2 scenes" in err and first.name in err
+    assert status == 1 and "1 of 2 scenes" in err and first.name in err
     assert (second / "sentinel2/partner.json").is_file() and not (first / "sentinel2").exists()
 
 

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import shapely
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from enmap_sharpener.core.errors import RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
-from enmap_sharpener.scraping.dlr_items import SceneItem, SearchResult, Skipped, read_scene_item
+from enmap_sharpener.scraping.dlr_items import Malformed, SceneItem, SearchResult, Skipped, read_scene_item
 from enmap_sharpener.scraping.dlr_search import scenes_table, search_scenes
 from enmap_sharpener.scraping.query import parse_box, parse_interval, read_area, to_area
 
@@ -427,6 +427,95 @@ def test_malformed_records_do_not_hide_the_others():
     with DlrStac(records) as dlr:
         result = find(dlr, span="2023-09")
     assert [s.tile for s in result.found] == ["001", "004"] and len(result.skipped) == 2
+
+
+@pytest.mark.parametrize("odd", [
+    None, 5, "x", [], {}, [None], {"id": 5}, {"id": ["a"], "properties": None}, {**item(1, 2), "properties": None}, {**item(1, 2), "properties": [1]},
+    {**item(1, 2), "id": 7}, {**item(1, 2), "id": None}, {k: v for k, v in item(1, 2).items() if k != "geometry"}, {**item(1, 2), "geometry": "POINT"},
+    {**item(1, 2), "assets": 3}, {**item(1, 2), "id": "x" * 300_000}, {**item(1, 2), "id": {"a": 1}}], ids=lambda odd: repr(odd)[:40])
+def test_odd_records_are_told_and_the_others_found(odd):
+    with DlrStac([item(1, 1), odd, item(1, 4)]) as dlr:
+        result = find(dlr, span="2023-09")
+    assert [s.tile for s in result.found] == ["001", "004"]
+    [malformed], [line] = result.skipped, result.lacks
+    assert isinstance(malformed, Malformed) and "1 record is not understood" in line and malformed.reason in line and len(line) < 400 and "\n" not in line
+
+
+def test_broken_scenes_are_no_malformed_records():
+    with DlrStac() as dlr:
+        assert not find(dlr).lacks
+
+
+# pages that cannot be had
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_next_page_that_cannot_be_asked_for_is_told(monkeypatch, counts):
+    monkeypatch.setattr(catalogue, "_PAGE", 4)
+    with DlrStac(paging="lost", counts=counts) as dlr:
+        result = find(dlr)
+        assert len(dlr.searches) == 1 and result.found
+    assert len(result.lacks) == 1 and "may be missing" in result.lacks[0] and "4" in result.lacks[0]
+
+
+@pytest.mark.parametrize("paging, lacks", [("next", 0), ("always", 0), ("stuck", 1), ("get", 0)])
+@pytest.mark.parametrize("page", [4, 15, 100])
+def test_without_a_count_every_page_is_had_or_told(monkeypatch, paging, lacks, page):
+    with DlrStac() as dlr:
+        want = find(dlr).found
+    monkeypatch.setattr(catalogue, "_PAGE", page)
+    with DlrStac(paging=paging, counts=False) as dlr:
+        result = find(dlr)
+    assert len(result.lacks) == lacks and (lacks or result.found == want)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("most", [None, 3, 500])
+def test_a_list_without_end_is_cut(monkeypatch, counts, most):
+    monkeypatch.setattr(catalogue, "_PAGE", 10)
+    with DlrStac(paging="endless", counts=counts) as dlr:
+        result = find(dlr, span="2022-06-12/2022-06-14", max_scenes=most)
+        assert len(dlr.searches) < (12 if counts else 450)
+    assert any("no end" in line for line in result.lacks) or most == 3
+
+
+# as many as are wanted
+
+@pytest.fixture(scope="module")
+def thousands():
+    "Three thousand scenes of three years, of each datatake the southern tile first, as DLR lists them."
+    records, model = [], item(1, 1)
+    for n in range(1500):
+        start = datetime(2022, 6, 1, 10, tzinfo=timezone.utc) + timedelta(days=0.7 * n)
+        for tile in (2, 1):
+            moment = start + timedelta(seconds=4 * tile)
+            properties = {**model["properties"], "datetime": (moment + timedelta(seconds=2)).isoformat(), "start_datetime": moment.isoformat()}
+            name = model["id"].replace("DT0000000001", f"DT{n:010}").replace("20230929T104711Z_001", f"{moment:%Y%m%dT%H%M%S}Z_{tile:03}")
+            records.append({**model, "id": name, "properties": properties})
+    return records
+
+
+@pytest.mark.parametrize("settings, searches", [
+    ({}, 4), ({"counts": False}, 12), ({"heeds_time": False}, 7), ({"cql2": "ignored"}, 4), ({"post": False}, 6), ({"paging": "get"}, 4)], ids=str)
+@pytest.mark.parametrize("order", [1, -1, 7])
+def test_no_more_is_asked_for_than_is_wanted(thousands, settings, searches, order):
+    "The first ones in time, whatever the order of the list; where time is not heeded, all of it is read unless what comes is in order."
+    items = {1: sorted(thousands, key=lambda r: r["properties"]["start_datetime"]), -1: thousands[::-1], 7: [r for k in range(7) for r in thousands[k::7]]}[order]
+    wanted = [r["id"] for r in sorted(thousands, key=lambda r: r["properties"]["start_datetime"])]
+    with DlrStac(items, **settings) as dlr:
+        result = find(dlr, span="2022-06-01/2025-06-01", max_scenes=100, start_index=5, max_cloud_cover=50)
+        assert len(result.found) == 100 and not result.lacks
+        if settings == {"heeds_time": False} and order == 7:        # what came first was in order
+            return
+        assert [s.id for s in result.found] == wanted[5:105]
+        assert len(dlr.searches) <= (32 if settings == {"heeds_time": False} and order == -1 else searches)
+
+
+def test_scenes_that_will_not_do_are_made_up_for(thousands):
+    "Of the first two years each is too cloudy."
+    items = [{**r, "properties": r["properties"] | {"eo:cloud_cover": 90}} for r in thousands[:2000]] + thousands[2000:]
+    with DlrStac(items, cql2="ignored") as dlr:
+        result = find(dlr, span="2022-06-01/2025-06-01", max_scenes=50, max_cloud_cover=50)
+    assert [s.id for s in result.found] == sorted((r["id"] for r in thousands[2000:2050]), key=lambda i: i.split("_")[5])
 
 
 def test_drawn_area_is_kept_to(tmp_path):
