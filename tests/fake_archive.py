@@ -119,6 +119,7 @@ class Archive(Loopback):
         super().__init__()
         self.tiles, self.passes = {t.name: t for t in map(_placed, tiles)}, passes
         self.page, self.collections, self.faults = page, collections, []
+        self.odd, self.paging = [], "next"      # what a search lists besides; or 'endless', 'lost' (a next link without an address)
         self.lifetime = 3600        # of signatures [s]
         self.cog = lru_cache(maxsize=None)(self._cog)
 
@@ -247,9 +248,12 @@ class Archive(Loopback):
         start, end = (_time(t) for t in query.get("datetime", "0001-01-01T00:00:00Z/9999-01-01T00:00:00Z").split("/"))
         found = [i for i in found if shape(i["geometry"]).intersects(area) and i["id"] in query.get("ids", [i["id"]])
                  and start <= _time(i["properties"]["datetime"]) <= end]
-        first = int(query.get("token", 0))
+        found = [*self.odd, *found]
+        first = int(query.get("token", 0)) % (len(found) if self.paging == "endless" and found else 10**9)
         page = {"type": "FeatureCollection", "features": found[first:first + self.page], "numberMatched": len(found), "links": []}
-        if first + self.page < len(found):
+        if self.paging == "lost" and first + self.page < len(found):
+            page["links"] = [{"rel": "next"}]
+        elif first + self.page < len(found) or self.paging == "endless":
             page["links"] = [{"rel": "next", "method": "POST", "type": "application/geo+json", "href": f"{self.url}/{api}/v1/search",
                               "body": {**query, "token": first + self.page}}]
         return page

@@ -60,7 +60,7 @@ class SentinelHubSite(Loopback):
 
     lifetime : seconds that a token is good for, whatever `told_lifetime` says; quota : units that are left; busy : list of
     Retry-After values [ms], one for each process request that is answered 429; broken : number of requests answered 503;
-    page : items on a page of the catalogue; dies : called before each process request.
+    page : items on a page of the catalogue; odd : what it lists besides; endless : whether there is always a next page; dies : called before each process request.
     """
 
     client_id, secret = "fake-client-id", "s3cret-Client/Secret+value"
@@ -70,6 +70,7 @@ class SentinelHubSite(Loopback):
         self.passes, self.formula, self.tokens = list(passes), formula, {}
         self.lifetime = self.told_lifetime = 600.0
         self.quota, self.busy, self.broken, self.page, self.charged, self.dies = 1e6, [], 0, 3, 0.0, lambda: None
+        self.odd, self.endless = [], False
 
     def asked(self, end):
         "Requests whose path ends so."
@@ -107,9 +108,10 @@ class SentinelHubSite(Loopback):
         area = shapely.geometry.shape(query["intersects"])
         found = [f for p in self.passes for f in p.features() if shapely.geometry.shape(f["geometry"]).intersects(area)
                  and start <= datetime.fromisoformat(f["properties"]["datetime"].replace("Z", "+00:00")) <= end]
-        first = query.get("next", 0)
+        found = [*self.odd, *found]
+        first = query.get("next", 0) % (len(found) if self.endless else 10**9)
         context = {"limit": self.page, "returned": len(found[first:first + self.page])}
-        if first + self.page < len(found):
+        if first + self.page < len(found) or self.endless:
             context["next"] = first + self.page
         self.send(handler, {"type": "FeatureCollection", "features": found[first:first + self.page], "links": [], "context": context})
 

@@ -150,7 +150,7 @@ def _conclude(session: Session, report, verb: str) -> None:
 # %% ../../nbs/15_cli/03_scraping.ipynb #3a969baf
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal[tuple(PROVIDERS)] | None = None, days: float = 15, margin: float = 300,
-    max_units: float | None = None, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
+    date: str | None = None, max_units: float | None = None, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene of a folder.
 
@@ -162,6 +162,8 @@ def scrape_sentinel2(
 
         enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap --provider cdse --days 5 --max-units 2000
 
+        enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap/ENMAP01-____L2A-DT0000001867_20220724T102853Z_008_V010502_20260109T064023Z --date 2022-07-19 --overwrite
+
     Parameters
     ----------
     enmap_dir
@@ -171,6 +173,8 @@ def scrape_sentinel2(
         earth-search or planetary-computer. By default cdse if its variables are set, else earth-search.
     days
         How many days apart at most.
+    date
+        Take the acquisition of this day (UTC, as 2022-07-19), whatever its clouds; scenes that have a partner keep it unless --overwrite is given.
     margin
         Beyond the EnMAP scene on all sides [m].
     max_units
@@ -182,11 +186,20 @@ def scrape_sentinel2(
     from enmap_sharpener.scraping import services as scraping
     session.start()
     limits.threads()
-    env = environment(session)
+    env, day = environment(session), _day(date)
     source = open_provider(provider or default_provider(env), env)
     units = scraping.estimate_units(enmap_dir, source, margin, overwrite)
     if any(units.values()):
         session.note(f"{source.name}: {len(units)} scenes to fetch, about {sum(units.values()):.0f} processing units")
     with session.progress(f"Sentinel-2 from {source.name}") as progress:
-        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, progress=progress)
+        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, progress=progress)
     _conclude(session, report, "given a partner")
+
+
+def _day(text: str | None):
+    "A date as a person writes it, or None."
+    from datetime import date
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--date {text}: is no date; write it as 2022-07-19") from None

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
-           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'make_folder', 'write_file',
-           'write_text', 'write_table', 'write_bytes', 'json_values', 'write_json', 'locked']
+           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'concerns_all', 'make_folder',
+           'write_file', 'write_text', 'write_table', 'write_bytes', 'json_values', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #39d0a07b
+import errno
 import json
 import os
 import platform
@@ -276,6 +277,15 @@ def check_space(folder, needed: float):
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(f"{folder}: the disk is full, {free / 1e6:.1f} MB are left and at least {needed / 1e6:.1f} MB needed; make room or choose another folder")
+
+
+_OF_ONE_PLACE = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM)
+
+
+def concerns_all(error: OutputError) -> bool:
+    "Whether what could not be written may be so for other places too, as on a full disk; not where something lies in the way, or one folder is closed."
+    cause = error.__context__
+    return isinstance(cause, OSError) and cause.errno not in _OF_ONE_PLACE
 
 
 def make_folder(path):

@@ -6,16 +6,18 @@
 __all__ = ['DownloadReport', 'download_scenes']
 
 # %% ../../nbs/04_scraping/09_bulk.ipynb #b5be1cd4
+import itertools
 import json
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import DownloadError, EnmapError, LoginError, NoPermission, OutputError
+from ..core.errors import DownloadError, EnmapError, LoginError, NoPermission, OutputError, ProductError
 from .dlr_products import download_scene
-from ..core.files import discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
+from ..core.files import concerns_all, discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
 from .dlr_items import REJECTED, SceneItem, Skipped
 from .transfer import Client
 
@@ -40,14 +42,34 @@ class Manifest:
 
     def read(self) -> dict[str, dict]:
         "Records by scene."
-        records, text = {}, read_bytes(self.path, _LARGEST_MANIFEST) if self.path.exists() else b""
-        for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
+        records = {}
+        for number, line in enumerate(self._content().decode("utf-8", "replace").split("\n"), 1):
             try:
-                record = json.loads(line)
-                records[str(record["id"])] = record
+                record = json.loads(line) if line.strip() else None
+                if record is not None:
+                    json.dumps(record, ensure_ascii=False).encode()     # else it cannot be written again
+                    records[str(record["id"])] = record
             except (ValueError, KeyError, TypeError, RecursionError):
                 _log.warning("%s: line %d is no record and is left out", self.path.name, number)
         return records
+
+    def _content(self) -> bytes:
+        "What the file holds; nothing if there is none. What cannot be read, or is no file, is put aside."
+        if not self.path.exists():
+            return b""
+        try:
+            if self.path.is_file():
+                return read_bytes(self.path, _LARGEST_MANIFEST)
+            reason = "it is no file"
+        except ProductError as error:
+            reason = str(error)
+        aside = next(p for n in itertools.count(1) if not os.path.lexists(p := self.path.with_name(f"{self.path.name}.{n}")))
+        try:
+            os.replace(self.path, aside)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read, nor put aside ({error.strerror}); move it away.") from None
+        _log.warning("%s: cannot be read (%s); it is now %s, and a new one is made of the files that are there", self.path.name, reason, aside.name)
+        return b""
 
     def records(self) -> list[dict]:
         "All records, by identifier."
@@ -159,11 +181,9 @@ def _attempt(found: SceneItem, folder, client: Client, window, tell) -> dict | S
     "Fetch a scene; Skipped if that is impossible for a reason of its own."
     try:
         return download_scene(found, folder, client, window=window, progress=tell.of(found.id))
-    except NoPermission as error:
-        return Skipped(found.id, str(error))
-    except (LoginError, OutputError):
-        raise
     except EnmapError as error:
+        if isinstance(error, LoginError) and not isinstance(error, NoPermission) or isinstance(error, OutputError) and concerns_all(error):
+            raise
         return Skipped(found.id, str(error))
     finally:
         tell.of(found.id)(1, 1)

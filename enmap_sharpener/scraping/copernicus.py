@@ -10,7 +10,9 @@ import logging
 import re
 import time
 import warnings
+from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import islice
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -31,7 +33,7 @@ from sentinelhub import (
 )
 from sentinelhub.exceptions import BaseSentinelHubException, OutOfRequestsException, SHRateLimitWarning
 
-from .candidates import Acquisition, passes, read_tile_item
+from .candidates import Acquisition, passes, read_tile_item, understood
 from ..core.grid import Grid
 from .matchup import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from ..core.errors import CopernicusError, EnmapError, GridError
@@ -67,6 +69,9 @@ class _Client(SentinelHubDownloadClient):
                                 headers=self._prepare_headers(request), timeout=self.config.download_timeout_seconds, allow_redirects=False)
 
 
+_LASTS = 600.0      # s that a token lasts where that is not told
+
+
 class _Session(SentinelHubSession):
     "A token that is renewed a minute before it expires."
 
@@ -83,7 +88,9 @@ class _Session(SentinelHubSession):
         "The token, fetched where there is none or it is about to expire."
         if self._token is None or self._token["expires_at"] < time.time():
             told = self._fetch()
-            lasts = float(told.get("expires_in", 600))
+            lasts = _LASTS
+            with suppress(TypeError, ValueError, OverflowError):
+                lasts = float(told["expires_in"]) if "expires_in" in told else lasts
             self._token = {"access_token": told["access_token"], "expires_at": time.time() + max(lasts - 60, lasts / 2)}
         return self._token
 
@@ -101,8 +108,9 @@ class _Session(SentinelHubSession):
         "What the service answers, or None and the status with which it refuses; Again if that may pass."
         try:    # a redirect would carry the secret on
             answer = requests.post(self._url, data=self._ask, auth=_own_login, timeout=self._timeout, allow_redirects=False)
-            if answer.status_code == 200 and "access_token" in answer.json():
-                return answer.json(), ""
+            told = answer.json() if answer.status_code == 200 else None
+            if isinstance(told, dict) and isinstance(told.get("access_token"), str):
+                return told, ""
             status, reason = answer.status_code, f"status {answer.status_code}"
         except (requests.RequestException, ValueError) as error:
             status, reason = None, type(error).__name__
@@ -125,6 +133,7 @@ class _Session(SentinelHubSession):
         raise CopernicusError(f"{host}: gives no token ({reason}); check the connection, or try again later.")
 
 # %% ../../nbs/04_scraping/12_copernicus.ipynb #b039a5a5
+_MOST_ITEMS = 5000      # of a search: a year of a scene between two orbits has 2000
 _ANGLES = {"sun_elevation": "sunZenithAngles", "sun_azimuth": "sunAzimuthAngles", "view_zenith": "viewZenithMean"}
 
 
@@ -201,9 +210,11 @@ class SentinelHub:
         "What the Catalog API lists."
         catalogue, around = SentinelHubCatalog(config=self._config), timedelta(days=days)
         catalogue.client = self._client
-        features = self._ask("the catalogue", lambda: list(catalogue.search(
-            "sentinel-2-l2a", geometry=Geometry(footprint, CRS.WGS84), time=(start - around, start + around), limit=100)))
-        return passes(_tiles(features), footprint, start)
+        features = self._ask("the catalogue", lambda: list(islice(catalogue.search(
+            "sentinel-2-l2a", geometry=Geometry(footprint, CRS.WGS84), time=(start - around, start + around), limit=100), _MOST_ITEMS + 1)))
+        if len(features) > _MOST_ITEMS:
+            _log.warning("Copernicus: its list has no end; %d items are taken, others may be missing", len(features))
+        return passes(understood(features, read_tile_item, "Copernicus"), footprint, start)
 
     def look(self, acquisition: Acquisition, grid: Grid) -> tuple[np.ndarray, dict]:
         "Scene classification and angles on a coarse grid."
@@ -238,7 +249,10 @@ class SentinelHub:
         what = f"{bands[0]}-{bands[-1]} of {acquisition.date}"
         answer = self._ask(what, lambda: self._client.download(request.download_list, decode_data=False, max_threads=1)[0])
         headers = {k.lower(): v for k, v in answer.headers.items()}
-        self.spent += float(headers.get("x-processingunits-spent") or processing_units(grid.nx * grid.ny, len(bands), kind))
+        charged = processing_units(grid.nx * grid.ny, len(bands), kind)
+        with suppress(ValueError):
+            charged = float(headers.get("x-processingunits-spent") or charged)
+        self.spent += charged
         return _decoded(answer.content, what, len(bands), grid)
 
     def _ask(self, what: str, call):
@@ -250,7 +264,7 @@ class SentinelHub:
                     return call()
             except EnmapError:
                 raise
-            except (BaseSentinelHubException, requests.RequestException, KeyError, ValueError) as error:
+            except (BaseSentinelHubException, requests.RequestException, LookupError, ValueError, TypeError, AttributeError) as error:
                 cause = getattr(error, "request_exception", None) or error
                 status, text = getattr(getattr(cause, "response", None), "status_code", None), str(error)
                 waiting = isinstance(error, OutOfRequestsException)
@@ -273,15 +287,6 @@ class SentinelHub:
         if status is not None and status < 500:
             return f"the request is refused ({status}: {said})."
         return f"does not answer as it should ({status or said}); check the connection or try again later, finished windows are kept."
-
-
-def _tiles(features: list[dict]):
-    "The tiles that can be understood."
-    for feature in features:
-        try:
-            yield read_tile_item(feature)
-        except (KeyError, ValueError, TypeError) as error:
-            _log.warning("%s: left out, it is not understood (%s)", feature.get("id"), error)
 
 
 def _decoded(content: bytes, what: str, bands: int, grid: Grid) -> np.ndarray:

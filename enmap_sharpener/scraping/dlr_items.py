@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..scenes.metadata import parse_time
 from ..core.errors import RequestError
-from .query import nested_floats, one_line, polygons
+from .query import nested_floats, one_line, polygons, record_address
 
 # %% ../../nbs/04_scraping/06_dlr_items.ipynb #4139c917
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _grid(image: dict) -> tuple[Affine, tuple[int, int]] | None:
 def _assets(record: dict) -> dict[str, str]:
     "Addresses of the files of a scene."
     assets = record["assets"] if isinstance(record.get("assets"), dict) else {}
-    hrefs = {str(key): asset.get("href") for key, asset in assets.items() if isinstance(asset, dict)}
-    hrefs = {key: href for key, href in hrefs.items() if re.match(r"https?://[^/\s]", str(href))}
+    hrefs = {str(key): record_address(asset.get("href"), record) for key, asset in assets.items() if isinstance(asset, dict)}
+    hrefs = {key: href for key, href in hrefs.items() if href}
     for key in ("image", "metadata"):
         if key not in hrefs:
             raise _Unusable(f"its record names no '{key}' file")

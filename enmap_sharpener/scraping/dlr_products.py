@@ -32,6 +32,7 @@ from ..core.grid import windows
 from ..core.raster import create_raster, open_raster
 from .dlr_items import SceneItem
 from ..scenes.enmap import read_enmap
+from .query import one_line
 from .transfer import Client, FileRecord
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #575aab85
@@ -74,11 +75,19 @@ def check_file(path, name: str, scene_id: str):
         raise ProductError(f"{name}: is no picture, it begins with {start!r}.")
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #85b9085f
+_LONGEST_NAME = 255 - len(".blocks.json")      # bytes: what file systems allow, without the longest ending of what is under way
+
+
 def _file_of(url: str, scene_id: str) -> str:
     "The name of the file at an address of a scene."
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    try:
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+    except ValueError:
+        raise ProductError(f"{scene_id}: the catalogue gives {one_line(url)} as its file, which is no address.") from None
     if not re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII) or not name.upper().startswith(scene_id.upper()):
-        raise ProductError(f"{scene_id}: the catalogue gives {bare(url)} as its file, which is none of this scene.")
+        raise ProductError(f"{scene_id}: the catalogue gives {one_line(bare(url), 200)} as its file, which is none of this scene.")
+    if len(name) > _LONGEST_NAME:
+        raise ProductError(f"{scene_id}: the catalogue gives a file whose name has {len(name)} letters, more than file systems take: {one_line(name, 80)}.")
     return name
 
 
@@ -93,8 +102,8 @@ class _Source:
     "Where the files of a scene are; remembers whether its addresses need the folder of the scene."
 
     def __init__(self, found: SceneItem, keys=None):
-        if not re.fullmatch(r"[\w-]+", found.id, re.ASCII):
-            raise ProductError(f"{found.id!r}: is no identifier of a scene.")
+        if not re.fullmatch(r"[\w-]+", found.id, re.ASCII) or len(found.id) > _LONGEST_NAME:
+            raise ProductError(f"{one_line(found.id)!r}: is no identifier of a scene.")
         for key in ("metadata", "image"):
             if key not in found.assets:
                 raise ProductError(f"{found.id}: the catalogue gives no address of its {key}.")

@@ -71,7 +71,7 @@ class _Api(StacApiIO):
             page = self.read_json(url, method=method, parameters={**(parameters or {}), **position})
             if not isinstance(page.get("features"), list):
                 raise ValueError("no list of features")
-            fresh = {str(f.get("id") if isinstance(f, dict) else f) for f in page["features"]} - seen
+            fresh = {hash(json.dumps(record, sort_keys=True)) for record in page["features"]} - seen
             if not fresh:
                 self.lacks = "the next page is the same again" if page["features"] and _next_link(page) else ""
                 return

@@ -10,7 +10,7 @@ import logging
 import shutil
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ import xarray as xr
 from rasterio.features import geometry_mask
 
 from ..core.errors import GridError, MissingFile, OutputError, PartnerError, ProductError
-from .candidates import LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, acquisition_score, with_look
+from .candidates import BY_HAND, LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, rank_by_hand, acquisition_score, with_look
 from ..core.grid import Axis, Grid
 from ..core.files import discard, make_folder, read_json, write_json
 from ..core.raster import NODATA, create_raster, open_raster, opened
@@ -146,7 +146,17 @@ def _hope(a: Acquisition, days: float) -> float:
     return acquisition_score(replace(a, cloud=0.0), days)
 
 
-def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: float = 15, tell=None) -> list[Ranked]:
+def _of_day(provider: Provider, footprint, start: datetime, days: float, day: date) -> list[Acquisition]:
+    "What was acquired on a day; PartnerError with the days there are where that is nothing."
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=timezone.utc)
+    found = [replace(a, days=(a.start - start) / timedelta(days=1)) for a in provider.acquisitions(footprint, noon, 1) if a.date == day]
+    if not found:
+        others = sorted({str(a.date) for a in provider.acquisitions(footprint, start, days)})
+        raise PartnerError(f"{provider.name} has nothing of {day} over the scene; within {days:g} days of it there {'are ' + ', '.join(others) if others else 'is nothing'}.")
+    return found
+
+
+def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: float = 15, tell=None, day: date | None = None) -> list[Ranked]:
     """Find the acquisitions around a scene, look at them, and rank them.
 
     Parameters
@@ -162,6 +172,8 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
         How far to search to either side.
     tell : callable, optional
         Called as `tell(text)` before each look.
+    day : date, optional
+        The day (UTC) that somebody has chosen: nothing else is looked at, and nothing of it refused.
 
     Returns
     -------
@@ -172,18 +184,20 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
     PartnerError
         There is none that is good enough; the message names the best one.
     """
-    found = provider.acquisitions(footprint, start, days)
+    found = provider.acquisitions(footprint, start, days) if day is None else _of_day(provider, footprint, start, days, day)
     hopes = sorted(found, key=lambda a: (-_hope(a, days), a.start))
     coarse = look_grid(grid)
     inside, best = _inside(footprint, coarse), 0.0
     for n, a in enumerate(hopes[:MOST_LOOKS]):
-        if _hope(a, days) <= best:
+        if _hope(a, days) <= best and day is None:
             break
         if tell:
             tell(f"clouds over the scene on {a.date}")
         with suppress(MissingFile):     # it keeps its place, and is passed over when it is read
             hopes[n] = with_look(a, *provider.look(a, coarse), inside)
             best = max(best, acquisition_score(hopes[n], days))
+    if day is not None:
+        return rank_by_hand(hopes)
     ranking = rank(hopes, days)
     if not ranking or not ranking[0].score:
         told = f"the best of {len(ranking)}, {ranking[0].acquisition.date}, is {ranking[0].why}" if ranking else "there is none at all"
@@ -205,7 +219,7 @@ def _windows_of(grid: Grid, largest: int) -> list[list[Grid]]:
     return [[grid.part(rows, cols) for cols in _cuts(grid.nx, largest)] for rows in _cuts(grid.ny, largest)]
 
 
-def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_units=None, overwrite=False, tell=None) -> dict:
+def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_units=None, overwrite=False, tell=None, day=None) -> dict:
     """Fetch the best Sentinel-2 acquisition for an EnMAP scene into its folder.
 
     Parameters
@@ -224,6 +238,8 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
         Fetch again what is there.
     tell : callable, optional
         Called as `tell(text)` before each request.
+    day : date, optional
+        The day (UTC) whose acquisition is wanted, whatever its clouds; the rule chooses by default.
 
     Returns
     -------
@@ -246,7 +262,7 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
         raise PartnerError(f"{scene.metadata.id}: its metadata tell no time, so no partner can be chosen; get the product again.")
     if folder.exists() and not overwrite:
         raise OutputError(f"{folder}: exists, but was not fetched by this command; move it away or allow overwriting.")
-    work = _Work(scene, provider, target_grid(scene, margin), days, tell)
+    work = _Work(scene, provider, target_grid(scene, margin), days, tell, day)
     if max_units is not None and work.estimate > max_units:
         raise PartnerError(f"{scene.metadata.id}: would cost about {work.estimate:.0f} processing units, more than the "
                            f"{max_units:g} allowed; raise the limit, or take an archive that does not charge.")
@@ -303,8 +319,9 @@ def _units(path: Path) -> float:
 class _Work:
     "A fetch under way: its plan and windows lie in a folder, where a later run finds them."
 
-    def __init__(self, scene, provider, grid, days, tell):
-        self.scene, self.provider, self.grid, self.days = scene, provider, grid, days
+    def __init__(self, scene, provider, grid, days, tell, day=None):
+        self.scene, self.provider, self.grid, self.days, self.day = scene, provider, grid, days, day
+        self.rule = RULE if day is None else f"{BY_HAND}: {day}"
         self.tell = tell or (lambda text: None)
         self.estimate, self.footprint = provider.estimate(grid), scene_footprint(scene)
 
@@ -312,13 +329,13 @@ class _Work:
         "Take up the plan in the folder, or make one; a plan for something else is thrown away."
         self.folder, file = folder, folder / "plan.json"
         asked = {"scene": self.scene.metadata.id, "provider": self.provider.name, "days": self.days, "bounds": list(self.grid.bounds),
-                 "crs": self.grid.crs.to_string(), "rule": RULE}
+                 "crs": self.grid.crs.to_string(), "rule": self.rule}
         plan = None if folder.is_symlink() else _plan(file, asked)
         if plan is None:
             discard(folder)
             make_folder(folder)
             before = self.provider.spent
-            ranking = choose(self.provider, self.footprint, self.scene.metadata.start, self.grid, self.days, self.tell)
+            ranking = choose(self.provider, self.footprint, self.scene.metadata.start, self.grid, self.days, self.tell, self.day)
             kept = [(s, _plain(a) | {"footprint": shapely.to_geojson(a.footprint)}, why) for s, a, why in ranking]
             write_json(file, {"asked": asked, "ranking": kept, "units": self.provider.spent - before})
             plan = self.provider.spent - before, ranking
@@ -344,7 +361,8 @@ class _Work:
     def _has_data(self, stack: xr.DataArray) -> bool:
         "Whether enough of the scene is there, seen on every eighth pixel."
         inside = _inside(self.footprint, coarser(self.grid, 20.0))[::8, ::8]
-        return (stack[0].values[::8, ::8] != NODATA)[inside].mean() >= LEAST_OVERLAP
+        share = (stack[0].values[::8, ::8] != NODATA)[inside].mean()
+        return share >= LEAST_OVERLAP if self.day is None else share > 0
 
     def _stack(self, n: int, step: int) -> xr.DataArray:
         "Bands of the n-th candidate, lazy int16; windows that are not there are read."
@@ -388,7 +406,7 @@ class _Work:
         why += "".join(f"; {r.acquisition.date} stands before it, but has no data" for r in self.ranking[:n])
         paid = [_units(path) for path in sorted(self.folder.glob("*m_*_*.tif"))]
         angle = {k: _plain(chosen)[k] for k in ("sun_elevation", "sun_azimuth", "view_zenith")}
-        return {"scene": self.scene.metadata.id, "provider": self.provider.name, "rule": RULE, "chosen": _plain(chosen), "why": why,
+        return {"scene": self.scene.metadata.id, "provider": self.provider.name, "rule": self.rule, "chosen": _plain(chosen), "why": why,
                 "candidates": [_plain(r.acquisition) | {"score": round(r.score, 4), "why": r.why} for r in self.ranking],
                 "units": {"estimate": round(self.estimate, 2), "spent": round(self.units + sum(paid), 3)},
                 "angles": {"sentinel2": angle, "enmap": enmap_angles(self.scene.metadata)},

@@ -22,7 +22,7 @@ from .matchup import fetch_partner, target_grid
 from .bulk import DownloadReport
 from ..scenes.finding import find_products, scene_name
 from ..scenes.pairing import has_guide, partner_folder
-from ..core.files import make_folder, read_json, write_text
+from ..core.files import concerns_all, make_folder, read_json, write_text
 from ..core.parallel import in_threads
 from .dlr_items import Skipped, to_number
 from .transfer import Client
@@ -159,7 +159,7 @@ def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = F
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,
-                   progress=None) -> DownloadReport:
+                   day=None, progress=None) -> DownloadReport:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene in a folder.
 
     Parameters
@@ -168,7 +168,7 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
         See `scene_folders`.
     provider : Provider
         See `providers.open_provider`.
-    days, margin, overwrite
+    days, margin, overwrite, day
         See `fetch_partner`.
     max_units : float, optional
         No scene is begun that would take the sum above this many processing units.
@@ -198,11 +198,11 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
             continue
         left = None if max_units is None else max_units - (provider.spent - before)
         try:
-            done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite))
+            done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day))
             failed = 0
-        except OutputError:
-            raise
         except EnmapError as error:
+            if isinstance(error, OutputError) and concerns_all(error):
+                raise
             failed = failed + 1 if isinstance(error, ServiceError) else 0
             if failed > 1:
                 raise

@@ -6,6 +6,7 @@
 __all__ = ['EARTH_SEARCH_URL', 'PLANETARY_COMPUTER_URL', 'open_earth_search', 'open_planetary_computer']
 
 # %% ../../nbs/04_scraping/14_stac_archives.ipynb #35ce0b8a
+import json
 import logging
 import re
 import warnings
@@ -31,7 +32,7 @@ from rasterio.warp import transform_bounds
 from requests.adapters import HTTPAdapter
 from scipy.ndimage import binary_dilation
 
-from .candidates import PASS_MINUTES, Acquisition, passes, read_tile_item
+from .candidates import PASS_MINUTES, Acquisition, passes, read_tile_item, understood
 from enmap_sharpener.scraping.stac_items import (
     Granule,
     harmonised,
@@ -54,6 +55,7 @@ EARTH_SEARCH_URL = "https://earth-search.aws.element84.com/v1"
 PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
 _LEAST_TTL = 300    # s that a signature has to last
 _DARK_STEP, _DARK_PERCENT = 160.0, 2      # m of a pixel, and percentile [%], where dark pixels are looked for
+_PAGE, _MOST_ITEMS = 100, 5000     # items of a page, and of a search: a year of a scene between two orbits has 2000
 _READ_TRIES = 3     # of a read that failed in spite of GDAL's own tries
 
 # %% ../../nbs/04_scraping/14_stac_archives.ipynb #64911a01
@@ -135,27 +137,37 @@ class _Archive:
         "Items of the archive; ServiceError if it does not answer."
         try:
             client = Client.open(self.url, stac_io=StacApiIO(max_retries=http_retries(self.retries, self.delay)), timeout=self.timeout)
-            return list(client.search(method="POST", limit=100, **query).items_as_dicts())
+            return self._listed(client.search(method="POST", limit=_PAGE, **query))
         except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
             told = f"HTTP {error.status_code}" if getattr(error, "status_code", None) else _reason(error)
             raise ServiceError(f"{urlsplit(self.url).netloc}: cannot be searched ({told}); see whether {self.url} answers, "
                                "try again later or take another provider.") from None
 
-    def _keep(self, features: list[dict]) -> list:
-        "Remember granules; their tiles. Items that lack something are left out."
-        tiles = []
-        for feature in features:
-            if orbit := re.search(r"_R(\d{3})_", str(feature.get("properties", {}).get("s2:product_uri"))):
-                feature["properties"].setdefault("sat:relative_orbit", int(orbit[1]))
-            try:
-                granule, tile = read_granule(feature), read_tile_item(feature)
-            except (KeyError, ValueError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
-                _log.warning("%s: item %s is left out (%s: %s)", self.name, feature.get("id"), type(error).__name__, error)
-                continue
-            with self._lock:
-                self._granules[granule.id] = granule
-            tiles.append(tile)
-        return tiles
+    def _listed(self, search) -> list:
+        "Items of a search, page by page, until a page brings nothing new; what is missing is told."
+        items, seen, total, lacks = [], set(), None, ""
+        try:
+            for page in search.pages_as_dicts():
+                fresh = {json.dumps(item, sort_keys=True) for item in page["features"]} - seen
+                if not fresh or len(items) > _MOST_ITEMS:
+                    lacks = "its list has no end"
+                    break
+                seen |= fresh
+                items, total = items + page["features"], page.get("numberMatched")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:     # a next link that is none
+            if not items:
+                raise
+            lacks = f"its next page cannot be asked for, {type(error).__name__}"
+        if lacks or isinstance(total, int) and len(items) < total:
+            _log.warning("%s: %d items were listed%s; others may be missing", self.name, len(items), f", {lacks}" if lacks else f" of {total}")
+        return items
+
+    def _keep(self, features: list) -> list:
+        "Remember granules; their collections and tiles. Items that lack something are left out."
+        found = understood(features, _read_item, self.name)
+        with self._lock:
+            self._granules |= {granule.id: granule for granule, _ in found}
+        return [(granule.collection, tile) for granule, tile in found]
 
     def acquisitions(self, footprint, start: datetime, days: float = 15) -> list[Acquisition]:
         """What the archive has of a place.
@@ -181,9 +193,9 @@ class _Archive:
         """
         span = [start - timedelta(days=days), start + timedelta(days=days)]
         features = self._search(collections=list(self.collections), intersects=shapely.geometry.mapping(footprint), datetime=span)
-        found: list[Acquisition] = []
+        found, kept = [], self._keep(features)
         for collection in self.collections:     # the later ones only where they show more of the scene
-            tiles = self._keep([f for f in features if f.get("collection") == collection])
+            tiles = [tile for place, tile in kept if place == collection]
             found += [a for a in passes(tiles, footprint, start) if not any(_same_pass(a, b) for b in found)]
         return sorted(found, key=lambda a: a.start)
 
@@ -285,6 +297,14 @@ class _Archive:
         return np.stack([data[band].values[0] for band in bands])
 
 # %% ../../nbs/04_scraping/14_stac_archives.ipynb #4a2fb710
+def _read_item(feature: dict) -> tuple:
+    "Granule and tile of an item."
+    properties = feature["properties"]
+    if orbit := re.search(r"_R(\d{3})_", str(properties.get("s2:product_uri"))):
+        feature = feature | {"properties": {"sat:relative_orbit": int(orbit[1])} | properties}
+    return read_granule(feature), read_tile_item(feature)
+
+
 def _same_pass(a: Acquisition, b: Acquisition) -> bool:
     "Whether `b` is the pass of `a` and shows as much of the scene."
     return a.platform == b.platform and abs(a.start - b.start) < timedelta(minutes=PASS_MINUTES) and b.overlap > a.overlap - 0.01

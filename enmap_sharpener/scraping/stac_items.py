@@ -7,6 +7,7 @@ __all__ = ['OFFSET', 'Granule', 'read_granule', 'odc_item', 'offset_by_baseline'
            'harmonised']
 
 # %% ../../nbs/04_scraping/13_stac_items.ipynb #c67d5da9
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ import pystac
 import shapely
 
 from .candidates import read_tile_item
+from .query import record_address
 from ..core.raster import NODATA, SCALE
 from ..core.errors import ServiceError
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
@@ -39,7 +41,7 @@ class Granule:
         Its data, longitude and latitude.
     baseline : float or None
         ESA's processing baseline, such as 5.1.
-    told : bool or None
+    told : bool
         Whether Earth Search says that it has taken the offset off.
     assets : dict
         STAC assets by Sentinel-2's names of bands, 'SCL' too.
@@ -51,7 +53,7 @@ class Granule:
     epsg: int
     footprint: shapely.Geometry
     baseline: float | None
-    told: bool | None
+    told: bool
     assets: dict
 
 # %% ../../nbs/04_scraping/13_stac_items.ipynb #76a28552
@@ -69,17 +71,28 @@ def read_granule(feature: dict) -> Granule:
 
     Raises
     ------
-    KeyError, ValueError, TypeError, AttributeError
-        The item lacks a band, its zone, its time or its footprint.
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, ShapelyError
+        The item lacks a band, its zone, its time or its footprint, see `candidates.understood`.
     """
     properties, tile = feature["properties"], read_tile_item(feature)
     epsg = re.search(r"\d{5}", str(properties.get("proj:code") or properties.get("proj:epsg")))
     names = f"{properties.get('s2:product_uri', '')} {feature['id']}"
     baseline = properties.get("s2:processing_baseline") or ".".join((re.search(r"_N(\d\d)(\d\d)_", names) or [0, "", ""])[1:3])
-    assets = {band: feature["assets"].get(band) or feature["assets"][key] for band, key in _KEYS.items()}
+    assets = {band: _asset(feature["assets"].get(band) or feature["assets"][key], feature) for band, key in _KEYS.items()}
+    if not isinstance(feature["collection"], str):
+        raise TypeError("its collection is no text")
     return Granule(feature["id"], feature["collection"], tile.time, int(epsg[0]), tile.footprint,
-                   float(baseline) if re.fullmatch(r"\d+\.\d+", str(baseline)) else None,
-                   properties.get("earthsearch:boa_offset_applied"), assets)
+                   float(baseline) if re.fullmatch(r"\d{1,3}\.\d{1,3}", str(baseline)) else None,
+                   properties.get("earthsearch:boa_offset_applied") is True, assets)
+
+
+def _asset(asset: dict, feature: dict) -> dict:
+    "An asset with its whole address; its map grid only where that is one."
+    if not (href := record_address(asset["href"], feature)):
+        raise ValueError("no address of a file")
+    sound = all(isinstance(asset.get(key), list) and len(asset[key]) in lengths and all(type(v) in (int, float) and math.isfinite(v) for v in asset[key])
+                for key, lengths in (("proj:shape", (2,)), ("proj:transform", (6, 9))))
+    return {k: v for k, v in asset.items() if sound or not str(k).startswith("proj:")} | {"href": href}
 
 
 def odc_item(granule: Granule, bands) -> pystac.Item:
@@ -126,10 +139,11 @@ def offset_by_baseline(granule: Granule) -> int:
 
 def offset_by_metadata(granule: Granule) -> int:
     "What has to be added to numbers according to what the item states for its bands; by the baseline if it states nothing."
-    stated = (granule.assets["B04"].get("raster:bands") or [{}])[0]
-    if stated.get("offset") is None:
+    try:
+        stated = granule.assets["B04"]["raster:bands"][0]
+        return round(float(stated["offset"]) / float(stated.get("scale") or SCALE))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return offset_by_baseline(granule)
-    return round(float(stated["offset"]) / float(stated.get("scale") or SCALE))
 
 
 def offset_by_pixels(granule: Granule, dark: float) -> int:

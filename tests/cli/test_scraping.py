@@ -170,6 +170,24 @@ def test_a_scene_without_its_cube_is_told_and_the_others_get_their_partner(servi
     assert (second / "sentinel2/partner.json").is_file() and not (first / "sentinel2").exists()
 
 
+def test_a_file_in_the_way_of_a_partner_costs_only_that(services, capfd):
+    run(capfd, *scrape(services))
+    first, second = sorted(Path("enmap").glob("ENMAP01*"))
+    (first / "sentinel2").write_text("mine")
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
+    assert status == 1 and "was not fetched by this command" in err
+    assert (second / "sentinel2/partner.json").is_file() and (first / "sentinel2").read_text() == "mine"
+
+
+def test_the_day_of_a_partner_can_be_chosen(services, capfd):
+    run(capfd, *scrape(services))
+    first, second = sorted(Path("enmap").glob("ENMAP01*"))
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", first, "--date", "2023-07-19")
+    assert status == 0 and json.loads((first / "sentinel2/partner.json").read_text())["chosen"]["date"] == "2023-07-19"
+    assert not (second / "sentinel2").exists()
+    assert "is no date" in run(capfd, "scrape-sentinel2", "--enmap-dir", first, "--date", "yesterday")[2]
+
+
 def test_a_service_that_refuses_twice_is_asked_no_more(services, capfd):
     run(capfd, *scrape(services))
     services.copernicus.quota = 0

@@ -1,5 +1,6 @@
 "Whole scenes and windows of them: complete, verified, recorded, and nothing fetched twice."
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rasterio.warp import transform as transform_points
 from enmap_sharpener.core.errors import DownloadError, LoginError, OutputError, ProductError
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
+from enmap_sharpener.scraping import bulk
 from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, download_scene, download_scenes
 from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client, FileRecord
@@ -232,6 +234,59 @@ def test_a_hostile_manifest(world, tmp_path):
     (tmp_path / "in/manifest.jsonl").write_bytes(b"\n".join(lines))
     assert len(download_scenes(found, tmp_path / "in", client).done) == len(found)
     assert (tmp_path / "mine").read_text() == "my own text"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "too large"])
+def test_a_manifest_that_cannot_be_read_is_put_aside(world, tmp_path, monkeypatch, caplog, kind):
+    site, client, found = world
+    download_scenes(found, tmp_path, client)
+    path = tmp_path / "manifest.jsonl"
+    before = path.read_bytes()
+    if kind == "too large":
+        monkeypatch.setattr(bulk, "_LARGEST_MANIFEST", 10)
+        path.write_bytes(before)
+    else:
+        path.unlink()
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    (tmp_path / "manifest.jsonl.1").write_text("of old")
+    site.log.clear()
+    assert len(download_scenes(found, tmp_path, client).done) == 2 or kind == "too large"
+    assert not site.log and "is now manifest.jsonl.2" in caplog.text
+    assert (tmp_path / "manifest.jsonl.1").read_text() == "of old" and (tmp_path / "manifest.jsonl.2").exists() and path.is_file()
+
+
+def test_a_manifest_with_what_cannot_be_written(world, tmp_path):
+    _, client, found = world
+    (tmp_path / "manifest.jsonl").write_text('{"id": "\\ud800", "files": []}\n{"id": "old", "citation": "a\u2028b"}\n')
+    assert len(download_scenes(found, tmp_path, client).done) == 2
+    assert {r["id"] for r in Manifest(tmp_path / "manifest.jsonl").records()} == {"old", *(f.id for f in found)}
+
+
+@pytest.mark.parametrize("more", [60, 170, 4000])
+def test_a_name_that_no_file_can_have_costs_its_scene_only(world, tmp_path, more):
+    "With the endings of what is under way it has to fit into 255 bytes."
+    _, client, found = world
+    long = found_scene(found[0].id, found[0].assets | {"quality_haze": found[0].assets["quality_haze"].replace("QL_QUALITY_HAZE", "QL_QUALITY_HAZE" + "x" * more)})
+    report = download_scenes([long, found[1]], tmp_path, client)
+    assert [r["id"] for r in report.done] == [found[1].id]
+    [(name, reason)] = report.skipped
+    assert name == found[0].id and ("404" in reason if more == 60 else "letters" in reason) and len(reason) < 400
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://[x]/a", "https://h:port/", "http://h:99999999/a", "http:///a", "https://h/\x00"])
+def test_what_is_no_address_costs_its_scene_only(world, tmp_path, url):
+    _, client, found = world
+    odd = found_scene(found[0].id, found[0].assets | {"image": url})
+    report = download_scenes([odd, found[1]], tmp_path, client)
+    assert [r["id"] for r in report.done] == [found[1].id] and len(report.skipped) == 1
+
+
+def test_what_lies_in_the_way_of_a_scene_costs_only_that(world, tmp_path):
+    _, client, found = world
+    (tmp_path / found[0].id).write_text("mine")
+    report = download_scenes(found, tmp_path, client)
+    assert [r["id"] for r in report.done] == [found[1].id] and "cannot be made a folder" in report.skipped[0].reason
+    assert (tmp_path / found[0].id).read_text() == "mine"
 
 
 # ---- windows

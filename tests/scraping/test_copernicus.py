@@ -270,17 +270,58 @@ def test_no_acquisition_at_all(site, scene):
     assert site.windows == [] and not (scene / "sentinel2").exists()
 
 
-def test_features_that_cannot_be_understood_are_left_out(site, scene, monkeypatch, caplog):
-    features = Pass.features
-    def broken(self):
-        yield from features(self)
-        yield next(features(self)) | {"id": "no-geometry", "geometry": None}
-        yield next(features(self)) | {"id": "no-time", "properties": {}}
-    monkeypatch.setattr(Pass, "features", broken)
-    monkeypatch.setattr(site, "catalogue", lambda request, handler: site.send(
-        handler, {"features": [f for p in site.passes for f in p.features()], "context": {}}))
-    assert len(fetch_partner(scene, client(site))["candidates"]) == 3
-    assert "no-geometry: left out" in caplog.text and "no-time: left out" in caplog.text
+def test_features_that_cannot_be_understood_are_left_out(site, scene, caplog):
+    sound = next(after(2).features())
+    site.odd = [None, 5, "x", [], {}, {"id": "no-properties", "properties": None}, {"id": 7, "properties": {"datetime": "2023-07-10T10:00:00Z"}},
+                *({**sound, "id": "no-geometry", "geometry": g} for g in (None, [], {"type": "Polygon"}, {"type": "Point", "coordinates": [13, 52]},
+                  {"type": "Polygon", "coordinates": [[[None, 1]]]}, {"type": "Polygon", "coordinates": [[[float("nan"), 1], [2, 3], [4, 1], [2, 2]]]})),
+                *({**sound, "id": "no-time", "properties": p} for p in ({}, [], {"datetime": 5}, {"datetime": {}}, {"datetime": "soon"})),
+                {**sound, "id": "odd-numbers", "properties": sound["properties"] | {"eo:cloud_cover": 10**400, "sat:relative_orbit": float("inf")}}]
+    record = fetch_partner(scene, client(site))
+    assert len(record["candidates"]) == 3 and record["chosen"]["date"] == "2023-06-03"
+    assert "no-geometry is not understood" in caplog.text and "no-time is not understood" in caplog.text and "item None" in caplog.text
+
+
+def test_a_catalogue_without_end_is_cut(site, scene, monkeypatch, caplog):
+    monkeypatch.setattr(copernicus, "_MOST_ITEMS", 20)
+    site.endless = True
+    assert fetch_partner(scene, client(site))["chosen"]["date"] == "2023-06-03"
+    assert len(site.asked("/search")) < 12 and "no end" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [{"features": None, "context": {}}, {"features": []}, [], {"features": [], "context": None}, 5, None])
+def test_a_catalogue_that_is_none(site, scene, monkeypatch, answer):
+    monkeypatch.setattr(site, "catalogue", lambda request, handler: site.send(handler, json.dumps(answer)))
+    with pytest.raises((CopernicusError, PartnerError)) as error:
+        fetch_partner(scene, client(site))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("told", [{"access_token": 5}, ["access_token"], "access_token", {"access_token": None}, 7])
+def test_a_token_that_is_none(site, scene, monkeypatch, told):
+    monkeypatch.setattr(site, "token", lambda request, handler: site.send(handler, json.dumps(told)))
+    with pytest.raises(CopernicusError, match="gives no token"):
+        fetch_partner(scene, client(site))
+
+
+@pytest.mark.parametrize("lasts", ["soon", None, {}])
+def test_a_token_of_odd_age(site, scene, lasts):
+    site.told_lifetime = lasts
+    assert fetch_partner(scene, client(site))["chosen"]["date"] == "2023-06-03"
+
+
+def test_a_day_chosen_by_hand(site, scene):
+    "Whatever the rule thinks of it, and whatever its clouds."
+    site.passes = [after(-8, cloud=lambda x, y: np.ones(np.broadcast(x, y).shape, bool)), after(2), after(7)]
+    record = fetch_partner(scene, client(site), day=site.passes[0].time.date())
+    assert record["chosen"]["date"] == str(site.passes[0].time.date()) and record["chosen"]["cloud"] == 100 and record["chosen"]["days"] == pytest.approx(-8)
+    assert "by hand" in record["rule"] and "by hand" in record["why"] and len(record["candidates"]) == 1
+    with pytest.raises(PartnerError, match="cdse has nothing of 2023-06-02 over the scene; within 15 days of it there are 2023-05-24, 2023-06-03, 2023-06-08"):
+        fetch_partner(scene, client(site), day=(START + timedelta(days=1)).date(), overwrite=True)
+    assert fetch_partner(scene, client(site), overwrite=True)["chosen"]["date"] == "2023-06-03"
+    far = after(40)
+    site.passes.append(far)
+    assert fetch_partner(scene, client(site), overwrite=True, day=far.time.date())["chosen"]["days"] == pytest.approx(40)
 
 
 def test_answers_that_are_no_tiff_or_of_another_place(site, scene, monkeypatch):

@@ -213,7 +213,59 @@ def test_an_item_that_lacks_something_is_left_out(archive, monkeypatch, caplog):
     source = provider(archive, "earth-search", monkeypatch)
     monkeypatch.setattr(source, "_search", lambda **query: items)
     assert find(source, where).items == ("S2A_T33UUU_20220720T101611_L2A",)
-    assert "S2A_T33UVU_20220720T101611_L2A is left out" in caplog.text
+    assert "S2A_T33UVU_20220720T101611_L2A is not understood" in caplog.text
+
+
+def odd_items(archive):
+    "What no item should be, and items with one thing that is odd."
+    [sound, *_] = archive.items("es", "sentinel-2-c1-l2a")
+    changed = lambda **changes: {**sound, "id": "odd", **changes}
+    within = lambda key, **changes: changed(**{key: {**sound[key], **changes}})
+    asset = lambda **changes: within("assets", red={**sound["assets"]["red"], **changes})
+    return [None, 5, "x", [], {}, {"id": 5}, changed(id=7), changed(id=None), changed(properties=None), changed(properties=[1]), changed(geometry=None),
+            changed(geometry={"type": "Polygon", "coordinates": [[["a", 1]]]}), changed(geometry={"type": "Polygon", "coordinates": []}),
+            changed(geometry={"type": "Point", "coordinates": [12, 52]}), changed(assets=None), changed(assets=[]), within("assets", red=None), within("assets", red="x"),
+            asset(href=None), asset(href=5), asset(href="s3://a/b.tif"), asset(href="http://["), within("properties", datetime=7),
+            within("properties", **{"proj:code": None}), within("properties", **{"proj:code": [32633]}), changed(collection=["a"]), changed(collection=None)]
+
+
+def test_odd_items_are_told_and_the_others_taken(archive, monkeypatch, caplog):
+    where = grid(301000, 5799000, 100, 100)
+    monkeypatch.setattr(archive, "odd", odd_items(archive))
+    source = provider(archive, "earth-search", monkeypatch)
+    chosen = find(source, where)
+    assert "odd" not in chosen.items and caplog.text.count("is not understood") >= len(archive.odd) - 1
+    np.testing.assert_array_equal(source.read(chosen, ("B04",), where)[0], truth(archive, "B04", where))
+
+
+@pytest.mark.parametrize("change", [
+    {"proj:shape": "x"}, {"proj:shape": [None, 1]}, {"proj:transform": [1, 2]}, {"proj:transform": None}, {"raster:bands": {}}, {"raster:bands": [5]}, {"raster:bands": []},
+    {"raster:bands": [{"offset": "much", "scale": 1}]}, {"raster:bands": [{"offset": -0.1, "scale": "x"}]}], ids=str)
+def test_odd_facts_of_a_file_do_not_change_its_numbers(archive, monkeypatch, change):
+    where = grid(301000, 5799000, 100, 100)
+    items = archive.items
+    monkeypatch.setattr(archive, "items", lambda *which: [{**i, "assets": {k: {**a, **change} for k, a in i["assets"].items()}} for i in items(*which)])
+    source = provider(archive, "earth-search", monkeypatch)
+    np.testing.assert_array_equal(source.read(find(source, where), ("B04",), where)[0], truth(archive, "B04", where))
+
+
+def test_relative_addresses_are_meant_from_the_item(archive, monkeypatch):
+    where = grid(301000, 5799000, 100, 100)
+    items = archive.items
+    relative = lambda a: {**a, "href": ".." + a["href"].removeprefix(archive.url)}
+    monkeypatch.setattr(archive, "items", lambda *which: [{**i, "links": [{"rel": "self", "href": f"{archive.url}/x/item.json"}],
+                                                           "assets": {k: relative(a) for k, a in i["assets"].items()}} for i in items(*which)])
+    source = provider(archive, "earth-search", monkeypatch)
+    np.testing.assert_array_equal(source.read(find(source, where), ("B04",), where)[0], truth(archive, "B04", where))
+
+
+@pytest.mark.parametrize("paging, told", [("endless", "no end"), ("lost", "cannot be asked for")])
+def test_pages_without_end_or_that_cannot_be_had_are_told(archive, monkeypatch, caplog, paging, told):
+    where, before = grid(301000, 5799000, 100, 100), len(archive.log)
+    monkeypatch.setattr(archive, "paging", paging)
+    source = provider(archive, "earth-search", monkeypatch)
+    assert source.acquisitions(moved(box(*where.bounds), 32633, 4326), START, 3)
+    assert told in caplog.text and "may be missing" in caplog.text and len(archive.log) - before < 12
 
 
 # ---- faults
