@@ -2,11 +2,13 @@
 import multiprocessing
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
 from fake_download import found_scene
 
+from enmap_sharpener.cli.app import main
 from enmap_sharpener.preprocessing.pipeline import preprocess
 from enmap_sharpener.preprocessing.tile_store import write_prediction_store, write_wald_store
 from enmap_sharpener.scenes.enmap import read_enmap
@@ -16,7 +18,8 @@ from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["killed", "enmap_sharpener.simulation.scene"])
+FORKS.set_forkserver_preload(["killed", "enmap_sharpener.simulation.scene", "enmap_sharpener.cli.scraping", "enmap_sharpener.scraping.services",
+                              "enmap_sharpener.scraping.stac_archives", "enmap_sharpener.scraping.copernicus", "enmap_sharpener.scraping.dlr_search"])
 WRITERS = {kind: partial(write, tile=16, stride=12) for kind, write in (("wald", write_wald_store), ("prediction", write_prediction_store))}
 
 
@@ -42,6 +45,16 @@ def download(folder, url, sso, scenes, window=None, interrupted=False):
     os._exit(0 if not report.skipped else 3)
 
 
+def command(arguments, folder, variables, out):
+    "The command `enmap-sharpener` in a folder, as a shell would start it; what it prints goes to a file."
+    os.chdir(folder)
+    os.environ.update(variables)
+    file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1), os.dup2(file, 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.exit(main(arguments))
+
+
 def write_store(kind, folder, die=None):
     "A store of the product in a folder; with `die`, it kills itself at that rename of a folder."
     scene, guide = read_enmap(folder / "enmap"), read_sentinel2(folder / "enmap/sentinel2")
@@ -57,4 +70,4 @@ def write_store(kind, folder, die=None):
     WRITERS[kind](scene, guide, folder / "out" / "a.zarr", threads=2)
 
 
-__all__ = ["FORKS", "WRITERS", "download", "preprocess", "start", "write_store"]
+__all__ = ["FORKS", "WRITERS", "command", "download", "preprocess", "start", "write_store"]

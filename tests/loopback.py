@@ -24,10 +24,14 @@ class Loopback:
 
     Subclasses answer in `respond(request, handler)`: they call `self.send(handler, …)`, or write to the handler by
     themselves where a fault is wanted (a stall, a body cut short). `self.log` keeps every request.
+
+    What any service may do is switched here, by the end of a path: `silent` paths are never answered, `trickling` ones with a
+    byte of a body now and then, and `busy_paths` (path: what Retry-After says) with 429.
     """
 
     def __init__(self):
         self.log, self._lock = [], threading.Lock()
+        self.silent, self.trickling, self.busy_paths, self._over = (), (), {}, threading.Event()
 
     def __enter__(self):
         server = self
@@ -47,7 +51,8 @@ class Loopback:
                 with server._lock:
                     server.log.append(request)
                 try:
-                    server.respond(request, self)
+                    if not server._unwell(request.path, self):
+                        server.respond(request, self)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
@@ -61,6 +66,7 @@ class Loopback:
         return self
 
     def __exit__(self, *error):
+        self._over.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -69,6 +75,24 @@ class Loopback:
     def url(self) -> str:
         """Address of the server, without a slash at the end."""
         return f"http://127.0.0.1:{self._http.server_port}"
+
+    def _unwell(self, path, handler) -> bool:
+        "Whether a path was given what is wrong with it in place of an answer."
+        ends = lambda these: next((end for end in these if path.endswith(end)), None)
+        if (busy := ends(self.busy_paths)) is not None:
+            self.send(handler, "slow down", 429, "text/plain", headers={"Retry-After": str(self.busy_paths[busy])})
+        elif ends(self.silent) is not None:
+            self._over.wait()
+            handler.close_connection = True
+        elif ends(self.trickling) is not None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100000")
+            handler.end_headers()
+            while not self._over.wait(0.02):
+                handler.wfile.write(b" ")
+        else:
+            return False
+        return True
 
     def respond(self, request: Request, handler) -> None:
         """Answer one request."""

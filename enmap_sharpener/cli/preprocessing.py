@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
 from .scraping import environment
-from .terminal import LIMITS, SESSION, Flag, Limits, Offset, Session, Several, need_extra
+from .terminal import LIMITS, SESSION, Flag, Limits, Offset, Session, Several, ended_soon, need_extra
 
 # %% ../../nbs/15_cli/05_preprocessing.ipynb #81a20027
+@ended_soon()
 def preprocess(
     *, enmap_dir: Path, output_dir: Path,
     stage: Annotated[list[Literal["all", "crop", "scrape", "check", "mask", "clean", "wald", "predictions"]], Several] = ["all"],  # noqa: B006

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
-from .terminal import LIMITS, SESSION, Flag, Limits, Session, need_extra
+from .terminal import LIMITS, SESSION, Flag, Limits, Session, ended_soon, need_extra
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #77ccdd2e
 def environment(session: Session, session_token: str | None = None) -> dict[str, str]:
@@ -30,6 +30,7 @@ def _netrc(env: dict[str, str]) -> Path:
     return Path(env.get("NETRC") or Path.home() / ".netrc")
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #d42ada24
+@ended_soon()
 def scrape(
     *, enmap_dir: Path, date_time: str, bbox: tuple[float, float, float, float] | None = None, intersects: Path | None = None,
     max_cloud_cover: float = 70, max_scenes: int = 1000, start_index: int = 0, timestamps_file: Literal["0", "1", "2"] = "0",
@@ -148,6 +149,7 @@ def _conclude(session: Session, report, verb: str) -> None:
             f"the first is {first.id}: {first.reason}")
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #3a969baf
+@ended_soon()
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal[tuple(PROVIDERS)] | None = None, days: float = 15, margin: float = 300,
     date: str | None = None, max_units: float | None = None, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
