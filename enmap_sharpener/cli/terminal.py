@@ -178,7 +178,7 @@ def _own_stderr():
         os.close(keep)
         os.close(nowhere)
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #2bbeaef0
+# %% ../../nbs/15_cli/00_terminal.ipynb #2e92d839
 _GRACE = 1.0     # s that a command which may be killed at any moment has for its cleaning up
 _CLEAR = "\r\x1b[2K\x1b[?25h"      # what a terminal is sent to clear the line with a bar, and show the cursor
 
