@@ -19,9 +19,10 @@ from enmap_sharpener.core.files import write_text
 from enmap_sharpener.core.grid import Axis, Grid, axes
 from enmap_sharpener.core.operators import Observation, linear_stencil
 from enmap_sharpener.evaluation.metrics import ergas, rmse, sam, uiqi
-from enmap_sharpener.fusion.measurement import sample_windows
+from enmap_sharpener.fusion.band_registration import register_twenty
 from enmap_sharpener.fusion.regression import LocalRegression
-from enmap_sharpener.fusion.sharpen20 import LOCAL, Sharpen20, measure_blur20, measure_swir_geometry
+from enmap_sharpener.fusion.response_bands import sample_windows
+from enmap_sharpener.fusion.sharpen20 import LOCAL, Mover, Sharpen20, measure_blur20, measure_swir_geometry
 from enmap_sharpener.scenes.guide_bands import SENTINEL2
 from enmap_sharpener.sharpening.interpolation import cubic_stencil
 
@@ -138,14 +139,17 @@ def regression(ten, twenty):
 
 
 def package(ten, twenty):
-    """What a scene's guide is made with: blur and geometry measured, red edge and SWIR apart, local regression, agreement with the 20 m bands."""
-    parts = tiles(ten, twenty)
-    blur = measure_blur20(few(parts), COARSE.gauges)
-    mover = measure_swir_geometry([(m, z[..., SWIR], *g) for m, z, *g in few(parts)], blur)
-    out = np.empty((*ten.shape[:2], len(COARSE)), np.float32)
-    for bands, move in ((RED_EDGE, np.asarray), (SWIR, mover)):
-        model = Sharpen20.fit([(move(m), z[..., bands], *g) for m, z, *g in parts], blur)
-        out[..., bands] = model(move(ten), twenty[..., bands], *grids(ten.shape[:2]))
+    """What a scene's guide is made with: blur and geometry measured, red edge and SWIR apart, local regression, agreement with the 20 m bands.
+
+    Bands that lie off are sharpened where the 10 m bands lie; here they are moved back to be compared with those that were delivered.
+    """
+    parts, out = tiles(ten, twenty), np.empty((*ten.shape[:2], len(COARSE)), np.float32)
+    lies = {detector: found.shift for detector, found in register_twenty(few(parts), COARSE).items()}
+    blur = measure_blur20(few(parts), COARSE.gauges, shift=lies["VNIR"])
+    mover = measure_swir_geometry([(m, z[..., SWIR], *g) for m, z, *g in few(parts)], blur, lies=lies["SWIR"])
+    for bands, move, shift in ((RED_EDGE, Mover(), lies["VNIR"]), (SWIR, mover, lies["SWIR"])):
+        model = Sharpen20.fit([(move(m), z[..., bands], *g) for m, z, *g in parts], blur, shift)
+        out[..., bands] = Mover(tuple(-2 * s for s in shift))(model(move(ten), twenty[..., bands], *grids(ten.shape[:2])))
     return out
 
 
@@ -204,6 +208,7 @@ literature; SRE is the mean over the bands of 20 log₁₀(mean / RMSE). `python
 `T48QUE` (L2A, Vietnam) and `T49JGM` (L1C, Australia) are parts of a tile, `delmarva` is coast and fields (L1C), `augsburg` a city, `T43RCP` two dates of very small fields,
 `bigearthnet` one patch. Blur and geometry are measured on each image, nothing else is learnt, and the settings are those with which every EnMAP scene is sharpened. *GSA-like*
 has, in place of a panchromatic band, the combination of the four 10 m bands that is most like the band to be sharpened. *Local regression alone* knows the blur and no more.
+In `T48QUE` the 20 m bands lie 10 m off the 10 m bands in both directions, which only *this package* measures; its result lies where the 10 m bands lie and was moved back to be compared.
 
 ## Published figures
 

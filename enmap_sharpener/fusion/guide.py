@@ -6,7 +6,7 @@
 __all__ = ['KRIGING', 'ALREADY', 'usable', 'WholeGuide']
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #63e3adec
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -61,6 +61,8 @@ class WholeGuide:
         Trust of each coarse pixel, shape (y, x), 0…1.
     tuning : Tuning
         What teaches the level of what is filled.
+    registered : dict
+        Where the 20 m bands lie: EnMAP's detector to the `Registration` of those that serve it; where there is none they lie where they say.
     """
 
     pair: Pair
@@ -70,6 +72,7 @@ class WholeGuide:
     offset: np.ndarray
     trust: np.ndarray
     tuning: Tuning = DEFAULT
+    registered: dict = field(default_factory=dict)
 
     margin = 20
 
@@ -111,6 +114,13 @@ class WholeGuide:
         out = ten if whole else self._fill(ten, t, own[..., self.pair.guide_bands.fine], FILL10, self.tuning.trust_teaches)
         return out[crop], self._twenty(wide, (rows, cols), t, own), t[crop]
 
+    @cached_property
+    def groups(self):
+        """(positions among the 20 m bands, (y, x) where they lie relative to their georeference [20 m pixels]) of each group; all in one where none lies off."""
+        if not any(r.measured for r in self.registered.values()):
+            return [(slice(None), (0.0, 0.0))]
+        return [(self.pair.guide_bands.coarser.serving(name), r.shift) for name, r in self.registered.items()]
+
     def _twenty(self, wide, window, t, own):
         """The 20 m bands under a window, whole."""
         pair = self.pair
@@ -118,11 +128,13 @@ class WholeGuide:
             return None
         rows, cols = pair.twenty_window(*wide)
         image = pair.twenty(rows, cols)
-        down = Observation.between(pair.fine20.part(rows, cols), pair.fine.part(*wide), sigma=ALREADY)
         measured = np.isfinite(image).all(-1)
-        t20 = down.degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0] * measured
         image = np.nan_to_num(image)
         if own is not None or not measured.all():
-            own = self._own(*wide) if own is None else own
-            image = self._fill(image, t20, down.degrade(np.ascontiguousarray(own[..., pair.guide_bands.coarse]), axes=(0, 1)), FILL20, self.tuning.trust_teaches)
+            own = np.ascontiguousarray((self._own(*wide) if own is None else own)[..., pair.guide_bands.coarse])
+            for bands, shift in self.groups:
+                down = Observation.between(pair.fine20.part(rows, cols), pair.fine.part(*wide), ALREADY, shift)
+                t20 = down.degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0] * measured
+                image[..., bands] = self._fill(image[..., bands], t20, down.degrade(np.ascontiguousarray(own[..., bands]), axes=(0, 1)), FILL20, self.tuning.trust_teaches)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
+

@@ -413,7 +413,7 @@ def _fit_spectra(measured, raw, threads):
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},
-              "swir_shift_fine_pixels": list(model.mover.shift), "swir_blur": model.mover.blur, **measured.ground.report()}
+              "bands_20m": model.registration(), **measured.ground.report()}
     return SubspaceModel(pair, found, model.whole, detectors, report)
 
 

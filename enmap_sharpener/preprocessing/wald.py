@@ -18,8 +18,9 @@ from ..core.grid import Axis, Grid, axes, inside, widened
 from ..core.operators import Observation, continued, window_mean
 from ..core.parallel import in_threads
 from ..fusion.guide import KRIGING, usable
-from ..fusion.measurement import Measured, degrade_guide, even_windows, measure_pair, sample_windows
+from ..fusion.measurement import Measured, degrade_guide, measure_pair
 from ..fusion.pair import Pair, Scratch, complete
+from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.tuning import DEFAULT
 from .crop import cropped
 from ..scenes.sentinel2 import SCL_CLEAR, SCL_CLOUD

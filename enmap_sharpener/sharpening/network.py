@@ -18,9 +18,10 @@ from ..core.operators import continued
 from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
-from ..fusion.measurement import Measured, even_windows, measure_pair
+from ..fusion.measurement import Measured, measure_pair
 from ..fusion.pair import Pair, Scratch, complete, interpolate
 from ..fusion.radiometry import share_of_guide
+from ..fusion.response_bands import even_windows
 from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
 from ..model.keras_file import check_keras_file

@@ -16,7 +16,7 @@ from ..core.operators import Observation, Stencil
 from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE
 from ..fusion.guide import usable
-from ..fusion.measurement import even_windows, sample_windows
+from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.pair import Pair, complete
 from ..fusion.same_ground import same_ground
 from ..scenes.guide_bands import SENTINEL2_10M
