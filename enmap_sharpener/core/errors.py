@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EnmapError', 'UsageError', 'UnknownName', 'MissingExtra', 'RequestError', 'JobError', 'PartlyFailed', 'ProductError',
            'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'ModelError', 'Rejected',
-           'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'NotFound', 'LoginError', 'NoPermission',
-           'PartnerError', 'unknown', 'require_extra']
+           'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'ComeBack', 'NotFound', 'LoginError',
+           'NoPermission', 'PartnerError', 'unknown', 'require_extra']
 
 # %% ../../nbs/00_core/00_errors.ipynb #1fc1c490
 from difflib import get_close_matches
@@ -87,6 +87,10 @@ class CopernicusError(ServiceError):
 
 class DownloadError(EnmapError):
     "A file cannot be fetched; what is there already is kept, and the same call goes on from there."
+
+
+class ComeBack(DownloadError, ServiceError):
+    "A server asks to be left alone for longer than is waited; the message says when to start again."
 
 
 class NotFound(DownloadError):

@@ -10,8 +10,6 @@ import logging
 import re
 import threading
 import weakref
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
@@ -21,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from ..core.errors import DownloadError, LoginError, NoPermission, NotFound
 from .credentials import DOWNLOAD_URL, NO_QUERIES, PERMISSION, SSO_URL, Address, Form, Login, Page, bare, origin, safe
-from .retries import Again, is_busy
+from .retries import Again, Pace, is_busy, pause_asked
 
 # %% ../../nbs/04_scraping/04_authentication.ipynb #10c9133d
 _log = logging.getLogger(__name__)
@@ -48,15 +46,20 @@ def _is_web_page(head: bytes) -> bool:
 class Answer:
     "A response whose first bytes are read, so that a web page in place of a file is noticed."
 
-    def __init__(self, response):
-        self.status, self.headers, self.url = response.status_code, response.headers, Address(response.url)
+    def __init__(self, response, timeout: float):
+        self.status, self.headers, self.url, self._pace = response.status_code, response.headers, Address(response.url), Pace(timeout)
         self._raw, self._close = response.raw, response.close
         self.head = self._read()
 
     def _read(self) -> bytes:
         "The next bytes; none at the end."
         try:
-            return self._raw.read1(_CHUNK, decode_content=False) or b""
+            piece = self._raw.read1(_CHUNK, decode_content=False) or b""
+            self._pace(len(piece))
+            return piece
+        except Again:
+            self.close()
+            raise
         except (HTTPError, OSError) as error:
             trouble = type(error).__name__
         self.close()
@@ -84,16 +87,6 @@ class Answer:
         "First byte and length of the whole file, as Content-Range has them; None where unknown."
         found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", self.headers.get("Content-Range", "").strip())
         return tuple(int(v) if v and v != "*" else None for v in found.groups()) if found else (None, None)
-
-    @property
-    def retry_after(self) -> float | None:
-        "Seconds that the server asks to wait, told as a number or as a date."
-        text = self.headers.get("Retry-After", "").strip()
-        try:
-            return max(0.0, float(text) if re.fullmatch(r"[\d.]+", text) else
-                       (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
-        except (ValueError, TypeError):
-            return None
 
     def close(self):
         self._close()
@@ -160,10 +153,10 @@ class _Hosts:
         for _ in range(_MOST_REDIRECTS):
             response = self._send(url, way, headers, form)
             if not response.is_redirect:
-                return Answer(response)
+                return Answer(response, self.timeout)
             url = Address(urljoin(url, response.headers["location"]))
             if origin(url) == self.sso and not knock:
-                return Answer(response)
+                return Answer(response, self.timeout)
             response.close()
             if form:
                 form, headers = None, _ONE_BYTE
@@ -379,7 +372,7 @@ def _raise_for(answer: Answer):
         return
     answer.close()
     if is_busy(status):
-        raise Again(f"status {status}", answer.retry_after)
+        raise Again(f"status {status}", pause_asked(answer.headers))
     if status in (404, 410):
         raise NotFound(f"{bare(answer.url)}: is not on the server (status {status}).")
     raise DownloadError(f"{bare(answer.url)}: refused with status {status}.")

@@ -9,7 +9,6 @@ __all__ = ['COPERNICUS_URL', 'COPERNICUS_TOKEN_URL', 'open_copernicus']
 import logging
 import re
 import time
-import warnings
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
@@ -31,7 +30,8 @@ from sentinelhub import (
     SentinelHubSession,
     SHConfig,
 )
-from sentinelhub.exceptions import BaseSentinelHubException, OutOfRequestsException, SHRateLimitWarning
+from sentinelhub.download.models import DownloadResponse
+from sentinelhub.exceptions import BaseSentinelHubException
 
 from .candidates import Acquisition, passes, read_tile_item, understood
 from ..core.grid import Grid
@@ -39,7 +39,7 @@ from .matchup import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from ..core.errors import CopernicusError, EnmapError, GridError
 from ..core.raster import NODATA
 from .query import one_line
-from .retries import Again, is_busy, retrying, sentinelhub_retries
+from .retries import PatientSession
 
 # %% ../../nbs/04_scraping/12_copernicus.ipynb #554562f7
 _log = logging.getLogger(__name__)
@@ -56,20 +56,25 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _own_login(request):
-    "Keep `requests` from putting what ~/.netrc has, perhaps for any host, in place of the login."
-    return request
-
-
 class _Client(SentinelHubDownloadClient):
-    "The package's client, which sends nothing but its own token, and that nowhere else."
+    "The package's client, which sends nothing but its own token, and that nowhere else; it asks in this thread, which a signal can end."
 
-    def _do_download(self, request):
-        return requests.request(request.request_type.value, url=request.url, json=request.post_values, auth=_own_login,
-                                headers=self._prepare_headers(request), timeout=self.config.download_timeout_seconds, allow_redirects=False)
+    def __init__(self, session, config, questions: PatientSession):
+        super().__init__(session=session, config=config)
+        self.questions = questions
+
+    def fetch(self, request) -> DownloadResponse:
+        "The answer to a request."
+        answer = self.questions.request(request.request_type.value, request.url, json=request.post_values, headers=self._prepare_headers(request),
+                                        timeout=self.config.download_timeout_seconds, allow_redirects=False)
+        answer.raise_for_status()
+        return DownloadResponse.from_response(answer, request)
+
+    _execute_download = fetch
 
 
 _LASTS = 600.0      # s that a token lasts where that is not told
+_MILLISECOND = 1e-3 # s: what Sentinel Hub counts in its Retry-After
 
 
 class _Session(SentinelHubSession):
@@ -78,7 +83,7 @@ class _Session(SentinelHubSession):
     def __init__(self, client_id, secret, url, timeout, attempts, wait):
         self._ask = {"client_id": client_id, "client_secret": secret, "grant_type": "client_credentials"}
         self._url, self._timeout, self._token = _checked(url), timeout, None
-        self._again = retrying(lambda error: isinstance(error, Again), attempts, wait, factor=3)
+        self._questions = PatientSession(attempts, wait, factor=3)
 
     def __repr__(self):
         return "_Session(…)"
@@ -104,27 +109,20 @@ class _Session(SentinelHubSession):
             text = text.replace(secret, "***") if secret else text
         return one_line(text, 300).rstrip(".")
 
-    def _fetch_once(self) -> tuple[dict | None, str]:
-        "What the service answers, or None and the status with which it refuses; Again if that may pass."
+    def _ask_once(self) -> tuple[dict | None, str]:
+        "What the service answers, or None and why it gives none."
         try:    # a redirect would carry the secret on
-            answer = requests.post(self._url, data=self._ask, auth=_own_login, timeout=self._timeout, allow_redirects=False)
+            answer = self._questions.post(self._url, data=self._ask, timeout=self._timeout, allow_redirects=False)
             told = answer.json() if answer.status_code == 200 else None
             if isinstance(told, dict) and isinstance(told.get("access_token"), str):
                 return told, ""
-            status, reason = answer.status_code, f"status {answer.status_code}"
+            return None, f"status {answer.status_code}"
         except (requests.RequestException, ValueError) as error:
-            status, reason = None, type(error).__name__
-        if status is None or is_busy(status):
-            raise Again(reason)     # out here, for the exception holds the request with its secret
-        return None, reason
+            return None, type(error).__name__       # the error holds the request with its secret
 
     def _fetch(self) -> dict:
-        "Ask for a token; server errors are tried again."
-        host = urlsplit(self._url).hostname
-        try:
-            told, reason = self._again(self._fetch_once)
-        except Again as trouble:
-            told, reason = None, trouble.reason
+        "Ask for a token."
+        host, (told, reason) = urlsplit(self._url).hostname, self._ask_once()
         if told:
             return told
         if reason in ("status 400", "status 401", "status 403"):
@@ -182,7 +180,7 @@ class SentinelHub:
         For one answer [s].
     attempts, wait : int, float
         How often a request is tried when the service fails (5xx, no connection), and the first pause [s], which triples.
-        "Too many requests" is obeyed 20 times.
+        "Too many requests" is obeyed, see `scraping.retries`.
 
     Raises
     ------
@@ -198,8 +196,8 @@ class SentinelHub:
                                   "in .env, or take the provider earth-search, which needs no account.")
         self._session, self.spent = _Session(client_id, client_secret, token_url, timeout, attempts, wait), 0.0
         self._config = SHConfig(use_defaults=True, sh_base_url=_checked(base_url), sh_token_url=token_url,
-                                download_timeout_seconds=timeout, **sentinelhub_retries(attempts, wait))
-        self._client = _Client(session=self._session, config=self._config)
+                                download_timeout_seconds=timeout)
+        self._client = _Client(self._session, self._config, PatientSession(attempts, wait, factor=3, unit=_MILLISECOND))
         # the collection's own service_url would win over sh_base_url; a name may be defined only once, so it carries the address
         self._collection = DataCollection.SENTINEL2_L2A.define_from(f"sentinel-2-l2a at {base_url}", service_url=_checked(base_url))
 
@@ -247,7 +245,7 @@ class SentinelHub:
                 upsampling="NEAREST", downsampling="NEAREST", other_args={"processing": {"harmonizeValues": True}})],
             bbox=BBox(grid.bounds, CRS(str(grid.crs.to_epsg()))), size=(grid.nx, grid.ny), config=self._config)
         what = f"{bands[0]}-{bands[-1]} of {acquisition.date}"
-        answer = self._ask(what, lambda: self._client.download(request.download_list, decode_data=False, max_threads=1)[0])
+        answer = self._ask(what, lambda: self._client.fetch(request.download_list[0]))
         headers = {k.lower(): v for k, v in answer.headers.items()}
         charged = processing_units(grid.nx * grid.ny, len(bands), kind)
         with suppress(ValueError):
@@ -259,26 +257,23 @@ class SentinelHub:
         "Answer of the service; a token that it does not take is renewed once, what goes wrong becomes one line."
         for attempt in range(2):
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", SHRateLimitWarning)
-                    return call()
+                return call()
             except EnmapError:
                 raise
             except (BaseSentinelHubException, requests.RequestException, LookupError, ValueError, TypeError, AttributeError) as error:
-                cause = getattr(error, "request_exception", None) or error
-                status, text = getattr(getattr(cause, "response", None), "status_code", None), str(error)
-                waiting = isinstance(error, OutOfRequestsException)
+                answer = getattr(error, "response", None)
+                status, text = (None, str(error)) if answer is None else (answer.status_code, answer.text)
             # raised out here, for the exception holds the request with its token
             if status != 401 or attempt:
                 break
             self._session.drop()
-        raise CopernicusError(f"Copernicus, {what}: {self._advice(status, self._session.hidden(text), waiting)}")
+        raise CopernicusError(f"Copernicus, {what}: {self._advice(status, self._session.hidden(text))}")
 
-    def _advice(self, status: int | None, text: str, waiting: bool) -> str:
+    def _advice(self, status: int | None, text: str) -> str:
         "What a failure means, and what to do."
-        told = re.search(r'"message": "(.*?)"', text)
-        said = told[1] if told else re.sub(r"^.*Server response:", "", text).strip(' "')
-        if waiting or status == 429:
+        told = re.search(r'"message": ?"(.*?)"', text)
+        said = told[1] if told else text
+        if status == 429:
             return "asks to wait again and again (too many requests); start again in some minutes, finished windows are kept."
         if status == 403 and re.search("insufficient|quota", said, re.IGNORECASE):
             return "the account's processing units are used up; they come back with the new month. Finished windows are kept."

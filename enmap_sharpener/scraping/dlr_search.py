@@ -19,13 +19,12 @@ import requests
 import shapely
 from pystac_client import ItemSearch
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry.base import BaseGeometry
 
 from .dlr_items import Malformed, SearchResult, SceneItem, Skipped, read_scene_item, to_number
 from ..core.errors import RequestError, ServiceError
 from .query import one_line, parse_interval, to_area
-from .retries import BUSY, http_retries, retrying
+from .retries import PatientSession, PatientStac, is_busy, retrying
 
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #637a118e
 _log = logging.getLogger(__name__)
@@ -35,27 +34,25 @@ _COLLECTION = "ENMAP_HSI_L2A"
 
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #73d5d94c
 _PAGE = 100                             # scenes a page; DLR refuses more than 500
-_TRIES, _TIMEOUT = 5, 60.0              # how often, and how long [s] an answer may be silent
+_TRIES, _TIMEOUT = 4, 60.0              # how often, and how long [s] an answer may be silent
 _FILTER_TRIES, _FILTER_TIMEOUT = 2, 30.0
 _PAUSE = 1.0                            # first pause between two tries [s]; doubles
 _MOST_A_DAY = 500                       # records: 5000 km are 170 scenes of 30 km, and some are listed in several processings
 
 
 def _is_passing(error: BaseException) -> bool:
-    "Whether asking again may help: no answer at all, one cut short, or one that is no JSON."
-    return isinstance(error, ValueError) or isinstance(error, APIError) and getattr(error, "status_code", None) is None
+    "Whether asking again may help: an answer that is no JSON."
+    return isinstance(error, ValueError)
 
 # %% ../../nbs/04_scraping/07_dlr_search.ipynb #3c060b6c
-class _Api(StacApiIO):
+class _Api(PatientStac):
     "The connection to a catalogue."
 
     def __init__(self, tries: int, timeout: float):
-        super().__init__(timeout=timeout, max_retries=http_retries(tries - 1, _PAUSE, connections=False))
-        self.session.auth = lambda request: request                     # keeps ~/.netrc out, a search needs no login
-        self.session.rebuild_auth = lambda request, response: None
+        super().__init__(PatientSession(tries, _PAUSE), timeout)
         follow = self.session.get_redirect_target                       # but not where the question would get lost on the way
         self.session.get_redirect_target = lambda response: follow(response) if response.status_code in (307, 308) else None
-        self._again = retrying(_is_passing, tries, _PAUSE)
+        self._again = retrying(_is_passing, tries, _PAUSE, "reading what the catalogue answers")
         self.most, self.lacks = math.inf, ""    # records that there can be; why pages are missing
 
     def read_json(self, source, *args, **kwargs) -> dict:
@@ -213,7 +210,7 @@ def _reason(error: APIError) -> str:
 def _service_error(url: str, error: Exception) -> ServiceError:
     "What went wrong with a service, in one line that names its host."
     host, cause, status = _host(url), error.__context__, getattr(error, "status_code", None)
-    if status in BUSY:
+    if status is not None and is_busy(status):
         return ServiceError(f"{host}: the catalogue is out of order (status {status}, {_TRIES} times); try again later.")
     if status is not None and 300 <= status < 400:
         return ServiceError(f"{host}: the catalogue has moved (status {status}); give its new address.")

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from threading import Lock
 from urllib.parse import urlsplit
@@ -26,10 +26,8 @@ from planetary_computer.sas import BLOB_STORAGE_DOMAIN, SASToken
 from planetary_computer.settings import Settings
 from pystac_client import Client
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
-from requests.adapters import HTTPAdapter
 from scipy.ndimage import binary_dilation
 
 from .candidates import PASS_MINUTES, Acquisition, passes, read_tile_item, understood
@@ -46,7 +44,7 @@ from ..core.grid import Axis, Grid
 from ..core.raster import NODATA
 from ..core.errors import MissingFile, ServiceError
 from .query import one_line
-from .retries import gdal_retries, http_retries, retrying
+from .retries import PatientSession, PatientStac, gdal_retries, retrying
 
 # %% ../../nbs/04_scraping/14_stac_archives.ipynb #a3b02ae2
 _log = logging.getLogger(__name__)
@@ -115,6 +113,7 @@ class _Archive:
 
     def __init__(self, url: str, timeout: float, retries: int, delay: float):
         self.url, self.timeout, self.retries, self.delay = url.rstrip("/"), timeout, retries, delay
+        self._questions, self._store = (PatientSession(retries + 1, delay) for _ in range(2))
         self._granules: dict[str, Granule] = {}
         self._lock = Lock()
 
@@ -136,7 +135,7 @@ class _Archive:
     def _search(self, **query) -> list[dict]:
         "Items of the archive; ServiceError if it does not answer."
         try:
-            client = Client.open(self.url, stac_io=StacApiIO(max_retries=http_retries(self.retries, self.delay)), timeout=self.timeout)
+            client = Client.open(self.url, stac_io=PatientStac(self._questions, self.timeout), timeout=self.timeout)
             return self._listed(client.search(method="POST", limit=_PAGE, **query))
         except (APIError, requests.RequestException, pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
             told = f"HTTP {error.status_code}" if getattr(error, "status_code", None) else _reason(error)
@@ -271,12 +270,23 @@ class _Archive:
     def _load(self, granule: Granule, bands: tuple, grid: Grid) -> np.ndarray:
         "Numbers of a granule as they are, uint16 (band, y, x), 0 where there are none; again and again if need be."
         try:
-            return retrying(_may_pass, _READ_TRIES, self.delay)(self._load_once, granule, bands, grid)
+            what = f"{self.name}: reading {', '.join(bands)} of {granule.id}"
+            return retrying(_may_pass, _READ_TRIES, self.delay, what)(self._load_heeding, granule, bands, grid)
         except (RasterioError, requests.RequestException, ValueError) as error:
             lost = not _may_pass(error)
             advice = "choose another day" if lost else "try again later"
             raise (MissingFile if lost else ServiceError)(f"{urlsplit(granule.assets[bands[0]]['href']).netloc}: {', '.join(bands)} of {granule.id} cannot be "
                                f"read ({_reason(error)}); {advice}, or take another provider.") from None
+
+    def _load_heeding(self, granule: Granule, bands: tuple, grid: Grid) -> np.ndarray:
+        "One try; if the store was busy, it is left alone for as long as it asks, which GDAL does not tell: ComeBack where that is too long."
+        try:
+            return self._load_once(granule, bands, grid)
+        except RasterioError as error:
+            if re.search(r"response code: (429|503)", _reason(error)):
+                with suppress(requests.RequestException):
+                    self._store.get(self._signed(granule.assets[bands[0]]["href"]), headers={"Range": "bytes=0-0"}, timeout=self.timeout)
+            raise
 
     def _load_once(self, granule: Granule, bands: tuple, grid: Grid) -> np.ndarray:
         "One try."
@@ -374,7 +384,7 @@ class PlanetaryComputer(_Archive):
     def __init__(self, url: str = PLANETARY_COMPUTER_URL, sas_url: str | None = None, timeout: float = 30.0, retries: int = 4,
                  delay: float = 1.0):
         super().__init__(url, timeout, retries, delay)
-        self.sas_url, self._tokens = sas_url, {}
+        self.sas_url, self._tokens, self._signing = sas_url, {}, PatientSession(retries + 1, delay)
 
     def _offset(self, granule: Granule) -> int:
         return offset_by_baseline(granule)
@@ -392,13 +402,10 @@ class PlanetaryComputer(_Archive):
     def _token(self, place: str) -> SASToken:
         "What opens a container; `planetary_computer.sign` would ask without a time-out."
         settings = Settings.get()
-        with requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=http_retries(self.retries, self.delay)))
-            key = {"Ocp-Apim-Subscription-Key": settings.subscription_key} if settings.subscription_key else {}
-            answer = session.get(f"{self.sas_url or settings.sas_url}/{place}", timeout=self.timeout, headers=key)
-            answer.raise_for_status()
-            return SASToken(**answer.json())
+        key = {"Ocp-Apim-Subscription-Key": settings.subscription_key} if settings.subscription_key else {}
+        answer = self._signing.get(f"{self.sas_url or settings.sas_url}/{place}", timeout=self.timeout, headers=key)
+        answer.raise_for_status()
+        return SASToken(**answer.json())
 
 # %% ../../nbs/04_scraping/14_stac_archives.ipynb #a0b1c2d1
 def open_earth_search(env) -> EarthSearch:

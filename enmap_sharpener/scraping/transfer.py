@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..core.errors import DownloadError, EnmapError, OutputError
 from .credentials import DOWNLOAD_URL, SSO_URL, Login, bare, origin
 from .authentication import Answer, Authenticator
-from .retries import Again, Patience
+from .retries import LONGEST_WAIT, Again, Patience
 
 # %% ../../nbs/04_scraping/05_transfer.ipynb #cc114af8
 _log = logging.getLogger(__name__)
@@ -119,11 +119,11 @@ class Client:
     pause : float
         First pause after a failure [s]; it doubles, up to a minute.
     patience : float
-        Longest pause [s] that a server may ask for.
+        How long a server may ask to be left alone [s].
     """
 
     def __init__(self, login: Login | None = None, *, host: str = DOWNLOAD_URL, sso: str = SSO_URL, tries: int = 6, timeout: float = 60,
-                 pause: float = 1.0, patience: float = 900):
+                 pause: float = 1.0, patience: float = LONGEST_WAIT):
         self.host, self._patience = host, Patience(tries, pause, patience)
         self._authenticator = Authenticator(login or Login(), host, sso, timeout)
 

@@ -13,7 +13,7 @@ from fake_dlr import DlrStac, item, season, strip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enmap_sharpener.core.errors import RequestError, ServiceError
+from enmap_sharpener.core.errors import ComeBack, RequestError, ServiceError
 from enmap_sharpener.scraping import dlr_search as catalogue
 from enmap_sharpener.scraping.dlr_items import Malformed, SceneItem, SearchResult, Skipped, read_scene_item
 from enmap_sharpener.scraping.dlr_search import scenes_table, search_scenes
@@ -594,12 +594,15 @@ def test_nobody_listens():
     assert is_one_clear_line(error, "127.0.0.1", "cannot be reached")
 
 
-def test_retry_after_is_obeyed_but_not_for_hours(monkeypatch):
-    pauses = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    with DlrStac(faults=[(429, {"Retry-After": "7"}), (503, {"Retry-After": "86400"})]) as dlr:
-        find(dlr)
-    assert pauses[:2] == [7, 120]
+@pytest.mark.parametrize("cover", [100, 20])
+def test_retry_after_is_obeyed_but_not_for_hours(cover):
+    with DlrStac(faults=[(429, {"Retry-After": "0.3"}), (503, {"Retry-After": "0.2"})]) as dlr:
+        begin = time.monotonic()
+        assert find(dlr, max_cloud_cover=cover).found and time.monotonic() - begin > 0.5 and len(dlr.searches) == 3
+        dlr.faults = [(503, {"Retry-After": "86400"})] * 9
+        with pytest.raises(ComeBack, match=r"^127.0.0.1:\d+: asks to be left alone for 24 h .status 503.; start again at 20\d\d-"):
+            find(dlr, max_cloud_cover=cover)
+        assert len(dlr.searches) == 4
 
 
 def test_no_password_is_sent_or_shown(monkeypatch, tmp_path):
