@@ -95,7 +95,7 @@ class Answer:
         "End a read that another thread waits in."
         try:
             self._raw.shutdown()
-        except (AttributeError, ValueError, OSError):
+        except (AttributeError, ValueError, RuntimeError, OSError):     # RuntimeError: it has ended by itself
             pass
 
     def __enter__(self):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import DownloadError, EnmapError, LoginError, NoPermission, OutputError, ProductError
+from ..core.errors import ComeBack, DownloadError, EnmapError, LoginError, NoPermission, OutputError, ProductError
 from .dlr_products import download_scene
 from ..core.files import concerns_all, discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
 from .dlr_items import REJECTED, SceneItem, Skipped
@@ -85,10 +85,10 @@ class Manifest:
             records = self.read() | {record["id"]: record}
             write_text(self.path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for _, r in sorted(records.items())))
 
-    def alone(self):
-        "Keep other runs out of the folder; DownloadError if one is at work. A run that is killed lets go by itself."
-        return locked(self.path.with_name(".manifest.lock"),
-                      f"{self.path.parent}: another run is downloading into this folder; wait for it or stop it.", DownloadError)
+
+def alone_in(folder):
+    "Keep other runs that download scenes or partners out of a folder; DownloadError if one is at work. A run that is killed lets go by itself."
+    return locked(Path(folder) / ".manifest.lock", f"{folder}: another run is downloading into this folder; wait for it or stop it.", DownloadError)
 
 # %% ../../nbs/04_scraping/09_bulk.ipynb #1aab430f
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
     ------
     LoginError
         The account is not let in.
+    ComeBack
+        The server asks to be left alone for longer than is waited.
     OutputError
         The folder cannot be written.
     DownloadError
@@ -133,7 +135,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
     wanted, window = {f.id: f for f in found}, window and [float(v) for v in window]
     make_folder(enmap_dir)
     done, skipped, manifest = [], [], Manifest(Path(enmap_dir) / "manifest.jsonl")
-    with manifest.alone():
+    with alone_in(enmap_dir):
         sweep_unfinished(enmap_dir)
         records = manifest.read()
         aside = {p.name for p in Path(enmap_dir).glob(f"{REJECTED}/*/*")}
@@ -182,7 +184,7 @@ def _attempt(found: SceneItem, folder, client: Client, window, tell) -> dict | S
     try:
         return download_scene(found, folder, client, window=window, progress=tell.of(found.id))
     except EnmapError as error:
-        if isinstance(error, LoginError) and not isinstance(error, NoPermission) or isinstance(error, OutputError) and concerns_all(error):
+        if isinstance(error, ComeBack) or isinstance(error, LoginError) and not isinstance(error, NoPermission) or isinstance(error, OutputError) and concerns_all(error):
             raise
         return Skipped(found.id, str(error))
     finally:

@@ -219,6 +219,15 @@ def _windows_of(grid: Grid, largest: int) -> list[list[Grid]]:
     return [[grid.part(rows, cols) for cols in _cuts(grid.nx, largest)] for rows in _cuts(grid.ny, largest)]
 
 
+_FETCHED = ("sentinel2_10m.tif", "sentinel2_20m.tif", "scl_20m.tif", "partner.json")     # what a folder of a partner holds
+
+
+def _is_fetched(folder: Path) -> bool:
+    "Whether a folder holds a partner that was fetched, and nothing else but what GDAL adds."
+    names = {path.name.removesuffix(".aux.xml") for path in folder.iterdir()} if folder.is_dir() else {""}
+    return "partner.json" in names and names <= {*_FETCHED}
+
+
 def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_units=None, overwrite=False, tell=None, day=None) -> dict:
     """Fetch the best Sentinel-2 acquisition for an EnMAP scene into its folder.
 
@@ -260,8 +269,8 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     scene = read_enmap(scene_folder)
     if scene.metadata.start is None:
         raise PartnerError(f"{scene.metadata.id}: its metadata tell no time, so no partner can be chosen; get the product again.")
-    if folder.exists() and not overwrite:
-        raise OutputError(f"{folder}: exists, but was not fetched by this command; move it away or allow overwriting.")
+    if folder.exists() and not _is_fetched(folder):
+        raise PartnerError(f"{folder}: was not fetched by this command, or holds other files too, and stays as it is; move it away to have a partner fetched.")
     work = _Work(scene, provider, target_grid(scene, margin), days, tell, day)
     if max_units is not None and work.estimate > max_units:
         raise PartnerError(f"{scene.metadata.id}: would cost about {work.estimate:.0f} processing units, more than the "

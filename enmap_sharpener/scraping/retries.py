@@ -6,7 +6,7 @@
 __all__ = ['SLOWEST', 'LONGEST_WAIT', 'Again', 'is_busy', 'pause_asked', 'Pace', 'GivenUp', 'Patience', 'PatientSession',
            'PatientStac', 'retrying', 'gdal_retries']
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #b4698150
+# %% ../../nbs/04_scraping/03_retries.ipynb #5bfe0f61
 import logging
 import random
 import re
@@ -29,7 +29,7 @@ from .credentials import bare
 # %% ../../nbs/04_scraping/03_retries.ipynb #347496b1
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #d22b069b
+# %% ../../nbs/04_scraping/03_retries.ipynb #3b6ba8b6
 _BUSY = (408, 425, 429)     # HTTP statuses that may pass, beside those of a server that is out of order
 
 
@@ -45,7 +45,7 @@ def is_busy(status: int) -> bool:
     "Whether a status may pass, be it one that nobody has named."
     return status in _BUSY or status >= 500
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #4ffbb8ec
+# %% ../../nbs/04_scraping/03_retries.ipynb #35bf2bbd
 _YEAR = 366 * 86400.0     # s; what is more is no time
 
 
@@ -58,7 +58,7 @@ def pause_asked(headers, unit: float = 1.0) -> float | None:
     except (ValueError, TypeError):
         return None
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #72bd6416
+# %% ../../nbs/04_scraping/03_retries.ipynb #b2aa99c0
 SLOWEST = 1000     # bytes in a second that a body has to bring
 
 
@@ -76,7 +76,7 @@ class Pace:
                 raise Again(f"only {self.bytes / passed:.0f} bytes came in a second", slow=True)
             self.began, self.bytes = time.monotonic(), 0
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #bc353735
+# %% ../../nbs/04_scraping/03_retries.ipynb #ddb2eab4
 LONGEST_WAIT = 900.0       # s that a server may ask to be left alone, in one or several requests
 _LONGEST_PAUSE = 60.0      # s between two tries that nobody has asked for
 _LONGEST_SILENCE = 300.0   # s without any progress, those that the server asked for not counted
@@ -174,7 +174,7 @@ def _span(seconds: float) -> str:
     "A time in words."
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #5b4b922c
+# %% ../../nbs/04_scraping/03_retries.ipynb #ed80b044
 class _Errand:
     "One thing that is tried: what tenacity asks between two tries."
 
@@ -217,7 +217,7 @@ class _Errand:
         level, self.said = (logging.WARNING, now) if now - self.said > _TOLD else (logging.INFO, self.said)
         _log.log(level, "%s: %s; trying again in %.1f s (%d of %d)", _place(self.url), self.trouble.reason, self.seconds, self.tries + 1, self.patience.tries)
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #de574154
+# %% ../../nbs/04_scraping/03_retries.ipynb #45a1e82d
 _PIECE = 1 << 16     # bytes that are read at a time
 _HOPELESS = (requests.exceptions.SSLError, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema,
              requests.exceptions.TooManyRedirects, requests.exceptions.InvalidHeader)
@@ -280,7 +280,7 @@ def _read(answer, timeout):
         pace(len(piece))
     answer._content, answer._content_consumed = b"".join(pieces), True
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #e23618d7
+# %% ../../nbs/04_scraping/03_retries.ipynb #956f657f
 class PatientStac(StacApiIO):
     "The connection of pystac_client to a STAC API, which asks by a `PatientSession`; `timeout` [s] is for an answer."
 
@@ -296,7 +296,7 @@ class PatientStac(StacApiIO):
                 raise error.__context__ from None
             raise
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #0ac39ed7
+# %% ../../nbs/04_scraping/03_retries.ipynb #8c4b40d9
 def retrying(may_pass, tries: int, pause: float, what: str = "") -> Retrying:
     """Call something until it works.
 

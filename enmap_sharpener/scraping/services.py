@@ -8,18 +8,18 @@ __all__ = ['DlrAddresses', 'open_client', 'cube_sizes', 'write_timestamps', 'sce
 
 # %% ../../nbs/04_scraping/16_services.ipynb #e94ab551
 import logging
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import BandError, DownloadError, EnmapError, GridError, NoValidPixels, OutputError, ProductError, ServiceError
+from ..core.errors import BandError, ComeBack, DownloadError, EnmapError, GridError, NoValidPixels, OutputError, ProductError, ServiceError
 from .credentials import DOWNLOAD_URL, SSO_URL, Login
 from .dlr_search import CATALOGUE_URL
 from .matchup import fetch_partner, target_grid
-from .bulk import DownloadReport
+from .bulk import DownloadReport, alone_in
 from ..scenes.finding import find_products, scene_name
 from ..scenes.pairing import has_guide, partner_folder
 from ..core.files import concerns_all, make_folder, read_json, write_text
@@ -183,34 +183,35 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
     Raises
     ------
     ServiceError
-        The service failed for two scenes in a row.
+        The service failed for two scenes in a row; ComeBack: it asks to be left alone for longer than is waited.
+    DownloadError
+        Another run is at work in the folder.
     ProductError
         There is no scene in the folder.
     OutputError
         It cannot be written.
     """
-    places, done, already, skipped, before, failed = scene_folders(enmap_dir), [], [], [], provider.spent, 0
-    for n, place in enumerate(places):
-        if progress:
-            progress(n, len(places))
-        if has_guide(place) and not overwrite:
-            already.append(scene_name(place))
-            continue
-        left = None if max_units is None else max_units - (provider.spent - before)
-        try:
-            done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day))
-            failed = 0
-        except EnmapError as error:
-            if isinstance(error, OutputError) and concerns_all(error):
-                raise
-            failed = failed + 1 if isinstance(error, ServiceError) else 0
-            if failed > 1:
-                raise
-            _log.warning("%s has no partner: %s", place.name, error)
-            skipped.append(Skipped(scene_name(place), str(error)))
+    places, done, skipped, before, failed = scene_folders(enmap_dir), [], [], provider.spent, 0
+    lacking = [place for place in places if overwrite or not has_guide(place)]
+    with ExitStack() as locks:
+        for folder in sorted({place.parent for place in lacking}):
+            locks.enter_context(alone_in(folder))
+        for place in lacking:
+            if progress:
+                progress(len(places) - len(lacking) + len(done) + len(skipped), len(places))
+            left = None if max_units is None else max_units - (provider.spent - before)
+            try:
+                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day))
+                failed = 0
+            except EnmapError as error:
+                failed = failed + 1 if isinstance(error, ServiceError) else 0
+                if failed > 1 or isinstance(error, ComeBack) or isinstance(error, OutputError) and concerns_all(error):
+                    raise
+                _log.warning("%s has no partner: %s", place.name, error)
+                skipped.append(Skipped(scene_name(place), str(error)))
     if progress:
         progress(len(places), len(places))
-    return DownloadReport(tuple(done), tuple(already), tuple(skipped))
+    return DownloadReport(tuple(done), tuple(scene_name(place) for place in places if place not in lacking), tuple(skipped))
 
 # %% ../../nbs/04_scraping/16_services.ipynb #ef26b7dc
 def pairs_table(enmap_dir) -> pd.DataFrame:

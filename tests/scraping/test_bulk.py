@@ -13,7 +13,7 @@ from enmap_sharpener.core.errors import DownloadError, LoginError, OutputError, 
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
 from enmap_sharpener.scraping import bulk
-from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, download_scene, download_scenes
+from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, alone_in, download_scene, download_scenes
 from enmap_sharpener.scraping.credentials import Login
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 from enmap_sharpener.simulation.scene import simulate
@@ -207,7 +207,7 @@ def test_an_account_that_is_refused_everywhere_stops_soon(world, tmp_path):
 
 def test_folders(world, tmp_path):
     _, client, found = world
-    with Manifest(tmp_path / "manifest.jsonl").alone(), pytest.raises(DownloadError, match="another run"):
+    with alone_in(tmp_path), pytest.raises(DownloadError, match="another run"):
         download_scenes(found, tmp_path, client)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):

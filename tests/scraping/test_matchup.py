@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from products import METADATA, SCENE_ID, cube, product, table
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
+from enmap_sharpener.core.errors import GridError, PartnerError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.pairing import find_guide, has_guide
@@ -214,7 +214,7 @@ def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     scene = product(tmp_path)
     (scene / "sentinel2").mkdir()
     (scene / "sentinel2/mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="was not fetched by this command"):
+    with pytest.raises(PartnerError, match="was not fetched by this command"):
         fetch_partner(scene, Memory([acquisition(2)]))
     assert (scene / "sentinel2/mine.txt").read_text() == "mine"
 
