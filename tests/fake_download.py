@@ -87,7 +87,9 @@ class DownloadSite(Loopback):
     `basic`: 'accept', 'refuse' (403) or 'ignore' (on to the login page). `lasts`: requests that a session serves. `allowed`: whether
     accounts have the permission. `wall`: 'redirect', or 'page' for the login page in place of the file. `faults`: by end of a path, or
     '' for all, a list whose first entry is the next fault: a status, 'cut', 'stall', 'reset', 'html', 'plain html', 'elsewhere',
-    'damaged', '429 in 0.2', '429 at date', 'range error', 'no ranges'. `pace`: (bytes, seconds) between pieces of a body.
+    'damaged', 'zeros' (from the middle on), 'flipped' (one bit of the last byte), '429 in 0.2', '429 at date', 'range error', 'no ranges'.
+    `pace`: (bytes, seconds) between pieces of a body. `heeds_if_range`: whether a part is only sent of the version that is asked for.
+    `told_length`: False leaves the whole length out of Content-Range.
     """
 
     def __init__(self, files=None, sso=None, users=None, basic="accept", public=False, lasts=10**9, wall="redirect", pace=None,
@@ -96,6 +98,7 @@ class DownloadSite(Loopback):
         self.files, self.sso, self.users = files or {}, sso, users or {"ada": "p%ss:wörd"}
         self.basic, self.public, self.lasts, self.wall, self.pace, self.version = basic, public, lasts, wall, pace, version
         self.allowed, self.elsewhere, self.faults, self.sessions, self.sent = True, None, {}, {}, []
+        self.heeds_if_range, self.told_length = True, True
 
     def href(self, path) -> str:
         "Address of a file."
@@ -170,6 +173,10 @@ class DownloadSite(Loopback):
         if fault == "damaged":
             body = bytes(len(body))
         tag = f'"{hashlib.md5(body).hexdigest()}"'
+        if fault == "zeros":
+            body = body[:len(body) // 2] + bytes(len(body) - len(body) // 2)
+        if fault == "flipped":
+            body = body[:-1] + bytes([body[-1] ^ 1])
         headers = {"etag": {"ETag": tag}, "modified": {"Last-Modified": STAMP}, "weak": {"ETag": "W/" + tag, "Last-Modified": STAMP}}
         self._stream(request, handler, body, fault, {"Accept-Ranges": "bytes", **headers.get(self.version, {})})
 
@@ -180,10 +187,10 @@ class DownloadSite(Loopback):
         start, stop, status = 0, len(body), 200
         if fault == "range error" or asked and int(asked[1]) >= len(body):
             return self.send(handler, b"", 416, headers={"Content-Range": f"bytes */{len(body)}"})
-        if asked and fault != "no ranges" and version in (None, headers.get("ETag"), headers.get("Last-Modified")):
+        if asked and fault != "no ranges" and (version in (None, headers.get("ETag"), headers.get("Last-Modified")) or not self.heeds_if_range):
             start, status = int(asked[1]), 206
             stop = min(len(body), int(asked[2]) + 1) if asked[2] else len(body)
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body) if self.told_length else '*'}"
         handler.send_response(status)
         for name, value in {"Content-Type": "application/octet-stream", "Content-Length": str(stop - start), **headers}.items():
             handler.send_header(name, value)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import shapely
 from fake_cdse import Pass, SentinelHubSite
 from fake_dlr import DlrStac, item
@@ -84,9 +85,21 @@ class Region:
             else:
                 name = name.replace(".TIF", "_COG.TIF")
             self.download.files[f"{place}/{name}"] = content
+            if path.suffix == ".TIF":
+                self._place(record, path)
         paths = set(self.download.files)
         record["assets"] = {k: a for k, a in record["assets"].items() if a["href"][len(self.download.url):] in paths}
         return record
+
+    @staticmethod
+    def _place(record, path):
+        "Let a record say where the rasters lie."
+        with rasterio.open(path) as file:
+            grid = {"proj:epsg": file.crs.to_epsg(), "proj:shape": list(file.shape), "proj:transform": list(file.transform)}
+        record["properties"]["proj:epsg"] = grid["proj:epsg"]
+        for asset in record["assets"].values():
+            if "proj:shape" in asset:
+                asset.update(grid)
 
     def _passes(self):
         """Sentinel-2 every five days, more or less cloudy, the day of one without data."""

@@ -34,7 +34,7 @@ def _netrc(env: dict[str, str]) -> Path:
 def scrape(
     *, enmap_dir: Path, date_time: str, bbox: tuple[float, float, float, float] | None = None, intersects: Path | None = None,
     max_cloud_cover: float = 70, max_scenes: int = 1000, start_index: int = 0, timestamps_file: Literal["0", "1", "2"] = "0",
-    window: Flag = False, dry_run: Flag = False, collection: str = "ENMAP_HSI_L2A", session_token: str | None = None,
+    window: Flag = False, verify: Flag = False, dry_run: Flag = False, collection: str = "ENMAP_HSI_L2A", session_token: str | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Find EnMAP scenes at DLR and download them.
@@ -46,6 +46,8 @@ def scrape(
         enmap-sharpener scrape --bbox 5.84 47.90 28.30 54.06 --date-time 2022-06-01T00:00:00Z/2022-09-30T23:59:59Z --max-cloud-cover 10 --max-scenes 100 --enmap-dir data/enmap
 
         enmap-sharpener scrape --intersects field.geojson --date-time 2024-05-01/2024-08-31 --enmap-dir data/enmap --dry-run
+
+        enmap-sharpener scrape --intersects field.geojson --date-time 2024-05-01/2024-08-31 --enmap-dir data/enmap --verify
 
     Parameters
     ----------
@@ -67,6 +69,8 @@ def scrape(
         0: no list; 1: only write the list of scenes, timestamps.txt; 2: list and download.
     window
         Fetch only the part of each scene inside the box.
+    verify
+        Read scenes that are there to their end, and fetch again what is damaged or missing.
     dry_run
         Show what would be fetched, and fetch nothing.
     collection
@@ -93,7 +97,7 @@ def scrape(
         return _refuse_gaps(session, catalogue)
     with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading") as progress:
         report = download_scenes(catalogue.found, enmap_dir, client, window=_box_of(area) if window else None,
-                                 parallel=min(threads, 4) if limits.cpus else 4, progress=progress)
+                                 parallel=min(threads, 4) if limits.cpus else 4, verify=verify, progress=progress)
     _conclude(session, report, "fetched")
     _refuse_gaps(session, catalogue)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ComeBack, DownloadError, EnmapError, LoginError, NoPermission, OutputError, ProductError
+from .dlr_checks import damaged_files
 from .dlr_products import download_scene
 from ..core.files import concerns_all, discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
 from .dlr_items import REJECTED, SceneItem, Skipped
@@ -100,7 +101,8 @@ class DownloadReport:
     skipped: tuple[Skipped, ...]
 
 
-def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: int = 4, progress=None) -> DownloadReport:
+def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: int = 4, verify: bool = False,
+                    progress=None) -> DownloadReport:
     """Fetch scenes into a folder; those that are complete there, or were rejected by preprocessing, are left alone.
 
     Parameters
@@ -114,6 +116,8 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
         West, south, east, north [deg]: only this part of each scene.
     parallel : int
         Scenes at once, 8 at most.
+    verify : bool
+        Whether scenes that are complete are read through: files that are damaged, or not as they were fetched, are fetched again, and what was missing is asked for again.
     progress : callable, optional
         Called as `progress(done, total)` in scenes; `done` has fractions. Comes from several threads, one at a time.
 
@@ -139,14 +143,17 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
         sweep_unfinished(enmap_dir)
         records = manifest.read()
         aside = {p.name for p in Path(enmap_dir).glob(f"{REJECTED}/*/*")}
-        already = [i for i in wanted if i in aside or i in records and _complete(records[i], enmap_dir, window)]
+        sound = [i for i in wanted if i not in aside and i in records and _complete(records[i], enmap_dir, window)]
+        already = [i for i in wanted if i in aside or i in sound and (not verify or (Path(enmap_dir) / i).is_symlink())]
         tell = _Progress(len(wanted), len(already), progress)
         pool = ThreadPoolExecutor(max(1, min(parallel, 8)))
         try:
-            jobs = {pool.submit(_attempt, f, enmap_dir, client, window, tell): i for i, f in wanted.items() if i not in already}
+            jobs = {pool.submit(_attempt, f, enmap_dir, client, window, tell, records.get(i) if i in sound else None): i for i, f in wanted.items() if i not in already}
             for job in as_completed(jobs):
                 result = job.result()
-                if isinstance(result, Skipped):
+                if result is None:
+                    already.append(jobs[job])
+                elif isinstance(result, Skipped):
                     _log.warning("%s is skipped: %s", *result)
                     skipped.append(result)
                 else:
@@ -157,7 +164,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-    return DownloadReport(tuple(sorted(done, key=lambda r: r["id"])), tuple(already), tuple(sorted(skipped)))
+    return DownloadReport(tuple(sorted(done, key=lambda r: r["id"])), tuple(i for i in wanted if i in already), tuple(sorted(skipped)))
 
 # %% ../../nbs/04_scraping/09_bulk.ipynb #df28bd07
 def _complete(record: dict, folder, window) -> bool:
@@ -179,9 +186,16 @@ def _complete(record: dict, folder, window) -> bool:
         return False
 
 
-def _attempt(found: SceneItem, folder, client: Client, window, tell) -> dict | Skipped:
-    "Fetch a scene; Skipped if that is impossible for a reason of its own."
+def _attempt(found: SceneItem, folder, client: Client, window, tell, record=None) -> dict | Skipped | None:
+    "Fetch a scene; Skipped if that is impossible for a reason of its own. None if a `record` tells of it, and all is as it says."
     try:
+        if record:
+            damaged = damaged_files(record, Path(folder) / found.id, client.heed)
+            for line in damaged:
+                _log.warning("%s It is fetched again.", line)
+            if not damaged and not record.get("missing"):
+                return None
+            window = record["window"]
         return download_scene(found, folder, client, window=window, progress=tell.of(found.id))
     except EnmapError as error:
         if isinstance(error, ComeBack) or isinstance(error, LoginError) and not isinstance(error, NoPermission) or isinstance(error, OutputError) and concerns_all(error):
@@ -190,7 +204,7 @@ def _attempt(found: SceneItem, folder, client: Client, window, tell) -> dict | S
     finally:
         tell.of(found.id)(1, 1)
 
-
+# %% ../../nbs/04_scraping/09_bulk.ipynb #2c7e1139
 class _Progress:
     "Adds up the progress of scenes."
 

@@ -118,7 +118,7 @@ def understood(features, read, service: str) -> list:
             _log.warning("%s: item %s is not understood and left out (%s: %s)", service, one_line(name, 80), type(error).__name__, one_line(error, 80))
     return made
 
-
+# %% ../../nbs/04_scraping/10_candidates.ipynb #a7e61e87
 def _number(value) -> float:
     "A number from whatever a service sends, NaN where it is none."
     try:
@@ -137,7 +137,7 @@ def _outline(geometry: dict) -> shapely.Geometry:
         raise ValueError("no area")
     return outline
 
-
+# %% ../../nbs/04_scraping/10_candidates.ipynb #013caf83
 def read_tile_item(feature: dict) -> TileItem:
     """A tile from a STAC item.
 

@@ -283,7 +283,7 @@ class SentinelHub:
             return f"the request is refused ({status}: {said})."
         return f"does not answer as it should ({status or said}); check the connection or try again later, finished windows are kept."
 
-
+# %% ../../nbs/04_scraping/12_copernicus.ipynb #90413cfc
 def _decoded(content: bytes, what: str, bands: int, grid: Grid) -> np.ndarray:
     "The bands of a TIFF, which must be on the grid that was asked for."
     try:

@@ -24,55 +24,21 @@ from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from ..core.errors import GridError, NotFound, OutputError, ProductError
+from ..core.errors import DownloadError, EnmapError, GridError, NotFound, OutputError, ProductError
 from .credentials import bare
-from ..scenes.metadata import parse_metadata, parse_xml
+from ..scenes.metadata import parse_xml
 from ..core.files import discard, make_folder, read_json, write_bytes, write_text
-from ..core.grid import windows
+from ..core.grid import Axis, Grid, windows
 from ..core.raster import create_raster, open_raster
 from .dlr_items import SceneItem
-from ..scenes.enmap import read_enmap
+from ..scenes.enmap import QUALITY_LAYERS, read_enmap
+from .dlr_checks import Wanted, check_file, check_raster, layer_of
 from .query import one_line
 from .transfer import Client, FileRecord
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #575aab85
 _log = logging.getLogger(__name__)
 
-
-# %% ../../nbs/04_scraping/08_dlr_products.ipynb #99541991
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")       # classic and BigTIFF
-_PICTURE = (b"\x89PNG", b"\xff\xd8\xff")
-
-
-def check_file(path, name: str, scene_id: str):
-    """Raise unless a downloaded file is what its name says.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    name : str
-        Name that it is to have; its ending tells what it has to be.
-    scene_id : str
-        Scene that its XML has to name.
-
-    Raises
-    ------
-    ProductError
-    """
-    with open(path, "rb") as file:
-        start = file.read(8)
-    kind = name.upper().rpartition(".")[2]
-    if kind == "XML":
-        named = parse_metadata(parse_xml(Path(path).read_bytes(), name), name).id
-        if named.upper() != scene_id.upper():
-            raise ProductError(f"{name}: is the metadata of {named}, but {scene_id} is wanted.")
-    elif kind in ("TIF", "TIFF"):
-        if not start.startswith(_TIFF):
-            raise ProductError(f"{name}: is no TIFF, it begins with {start!r}.")
-        open_raster(path)
-    elif kind in ("PNG", "JPG", "JPEG") and not start.startswith(_PICTURE):
-        raise ProductError(f"{name}: is no picture, it begins with {start!r}.")
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #85b9085f
 _LONGEST_NAME = 255 - len(".blocks.json")      # bytes: what file systems allow, without the longest ending of what is under way
@@ -97,7 +63,7 @@ def _variant(url: str, scene_id: str) -> str:
     place, _, name = parts.path.rpartition("/")
     return url if place.endswith(f"/{scene_id}") else urlunsplit(parts._replace(path=f"{place}/{scene_id}/{name}"))
 
-
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #15f7d777
 class _Source:
     "Where the files of a scene are; remembers whether its addresses need the folder of the scene."
 
@@ -109,9 +75,14 @@ class _Source:
                 raise ProductError(f"{found.id}: the catalogue gives no address of its {key}.")
         self.id, self.repaired = found.id, False
         wanted = [k for k in found.assets if k != "thumbnail"] if keys is None else keys
-        order = sorted(wanted, key=lambda k: (k == "image", k != "metadata", k))     # the small ones tell what is wrong before the cube
-        self.urls = {k: found.assets[k] for k in order if k in found.assets}
-        self.names = {k: _file_of(url, found.id) for k, url in self.urls.items()}
+        order = sorted(wanted, key=lambda k: (k != "metadata", k != "image", k))     # each tells what the next ones have to be
+        self.urls, self.names = {}, {}
+        for key in order:
+            if key in found.assets and (name := _file_of(found.assets[key], found.id)) not in self.names.values():     # of two that lead to one file the first counts
+                self.urls[key], self.names[key] = found.assets[key], name
+        self.wanted = Wanted(found.id, found.epsg, found.grid)
+        layers = {layer_of(name, found.id) for name in self.names.values()}
+        self.missing = [layer.file for layer in QUALITY_LAYERS.values() if keys is None and layer.file not in layers]
 
     def get(self, key: str, action):
         "What `action(url)` returns with the address that works, and that address."
@@ -125,6 +96,17 @@ class _Source:
         result = action(second)
         self.repaired = second == repaired
         return result, bare(second)
+
+    def lacks(self, key: str, error: NotFound):
+        "Note that a file is not on the server; the error again for those without which there is no scene."
+        if key in ("metadata", "image"):
+            raise error
+        self.missing.append(layer_of(self.names[key], self.id))
+
+    def tell_missing(self):
+        "Say what the scene comes without."
+        if self.missing:
+            _log.warning("%s: comes without %s, which the catalogue does not name or the server does not have", self.id, ", ".join(self.missing))
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #6b62cbe9
 def download_scene(found: SceneItem, folder, client: Client, *, keys=None, window=None, progress=None) -> dict:
@@ -165,15 +147,19 @@ def download_scene(found: SceneItem, folder, client: Client, *, keys=None, windo
         raise ProductError(f"{found.id}: only a part of it is there, as asked for earlier; delete its folder to get the whole scene.")
     make_folder(place)
     files, total = [], len(source.urls)
-    for key in source.urls:
-        tell = partial(_tell, progress, len(files), total)
-        files.append(_obtain(source, key, place, client, tell))
+    for n, key in enumerate(source.urls):
+        tell = partial(_tell, progress, n, total)
+        try:
+            files.append(_obtain(source, key, place, client, tell))
+        except NotFound as error:
+            source.lacks(key, error)
         tell(1, 1)
     if "image" in source.urls and "metadata" in source.urls:
         read_enmap(place)
-    return _make_record(found, files)
+    source.tell_missing()
+    return _make_record(source, found, files)
 
-
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #34738251
 def _tell(progress, before: int, total: int, done: float, size: float | None):
     "Tell that `done` of `size` bytes of a file are there, after `before` of `total` files."
     if progress:
@@ -182,25 +168,40 @@ def _tell(progress, before: int, total: int, done: float, size: float | None):
 
 def _obtain(source: _Source, key: str, place: Path, client: Client, progress) -> dict:
     "Make a file of a scene be there; its entry in the manifest."
-    path = place / source.names[key]
-    check = lambda p: check_file(p, path.name, source.id)
-    if path.exists():
-        try:
-            check(path)
-            path.with_name(path.name + ".part.json").unlink(missing_ok=True)       # of a run that was killed in between
-            return FileRecord.of(path)._asdict()
-        except ProductError as error:
-            _log.warning("%s Fetching it again.", error)
-            path.unlink()
-    record, url = source.get(key, lambda u: client.fetch(u, path, check, progress))
-    _log.info("%s: %d bytes from %s", path.name, record.size, url)
+    path, wanted = place / source.names[key], source.wanted
+    check = lambda p: check_file(p, path.name, wanted, client.heed)
+    record = _there(path, check)
+    if not record:
+        record, url = source.get(key, lambda u: client.fetch(u, path, check, progress))
+        _log.info("%s: %d bytes from %s", path.name, record.size, url)
+    if key == "metadata":
+        source.wanted = wanted.told_by(path)
+    elif key == "image":
+        source.wanted = wanted.on(Grid.of(open_raster(path)))
     return record._asdict()
 
 
-def _make_record(found: SceneItem, files: list, window=None) -> dict:
+def _there(path: Path, check) -> FileRecord | None:
+    "The record of a file that is there and right; one that is not is removed."
+    if not path.exists():
+        return None
+    try:
+        check(path)
+    except DownloadError:       # it is time to stop
+        raise
+    except EnmapError as error:
+        _log.warning("%s Fetching it again.", error)
+        path.unlink()
+        return None
+    path.with_name(path.name + ".part.json").unlink(missing_ok=True)       # of a run that was killed in between
+    return FileRecord.of(path)
+
+
+def _make_record(source: _Source, found: SceneItem, files: list, window=None) -> dict:
     "The line of a scene in the manifest."
-    return {"id": found.id, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "source": bare(found.assets["image"]).rpartition("/")[0], "window": window, "citation": found.citation, "files": files}
+    record = {"id": found.id, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+              "source": bare(found.assets["image"]).rpartition("/")[0], "window": window, "citation": found.citation, "files": files}
+    return record | ({"missing": source.missing} if source.missing else {})
 
 # %% ../../nbs/04_scraping/08_dlr_products.ipynb #c56faa51
 _WINDOW = "window.json"
@@ -238,7 +239,7 @@ def _pixel_window(box, crs, transform, shape: tuple) -> tuple[slice, slice]:
         spans.append(slice(start, stop))
     return tuple(spans)
 
-
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #5282dbd8
 def download_window(found: SceneItem, folder, client: Client, box, *, progress=None) -> dict:
     """Make a product of the part of a scene that is inside a box, reading only that part.
 
@@ -267,20 +268,35 @@ def download_window(found: SceneItem, folder, client: Client, box, *, progress=N
         record = _note(place)
         if record.get("window") != box:
             raise ProductError(f"{found.id}: its folder holds another part of it or the whole scene; delete it or choose another folder.")
-        return record
+        if _is_whole(record, place):
+            return record
     if stage.is_symlink() or _note(stage).get("window") != box:
         discard(stage)
         make_folder(stage)
         write_text(stage / _WINDOW, json.dumps({"window": box}))
     files = _fill_window(source, stage, client, box, progress)
     read_enmap(stage)
-    record = _make_record(found, files, box)
+    source.tell_missing()
+    record = _make_record(source, found, files, box)
     write_text(stage / _WINDOW, json.dumps(record, ensure_ascii=False))
     try:
-        os.replace(stage, place)
+        if place.exists():      # what was missing or damaged there; what else is in the folder stays
+            for name in (*(f["name"] for f in files), _WINDOW):
+                os.replace(stage / name, place / name)
+            discard(stage)
+        else:
+            os.replace(stage, place)
     except OSError as error:
         raise OutputError(f"{place}: cannot be made ({error.strerror}); check that the folder is writable.") from None
     return record
+
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #9dd4540e
+def _is_whole(record: dict, place: Path) -> bool:
+    "Whether the files of a record are there, of their sizes."
+    try:
+        return bool(record["files"]) and all((place / Path(f["name"]).name).stat().st_size == f["size"] for f in record["files"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return False
 
 
 def _note(place: Path) -> dict:
@@ -294,31 +310,58 @@ def _note(place: Path) -> dict:
 def _fill_window(source: _Source, stage: Path, client: Client, box, progress) -> list:
     "Write the files of a part of a scene; their entries in the manifest."
     xml = stage / _obtain(source, "metadata", stage, client, None)["name"]
+    if _note(stage).get("cropped"):         # by a run that was killed then: its corners are those of the part
+        source.wanted = source.wanted._replace(corners=())
     rasters = ["image", *(k for k, name in source.names.items() if k != "image" and name.upper().endswith((".TIF", ".TIFF")))]
-    pixels = grid = None
-    files = []
+    grid, files = None, []
     for n, key in enumerate(rasters):
         path = stage / re.sub(r"_COG(?=\.TIFF?$)", "", source.names[key], flags=re.I)
-        if not path.exists() or grid is None:
-            with _remote(source, key, client, stage) as (raster, read):
-                found = raster.crs, raster.transform, raster.shape
-                grid = grid or found
-                pixels = pixels or _pixel_window(box, *grid)
-                if found != grid:
-                    raise ProductError(f"{source.names[key]}: does not lie on the grid of the cube.")
-                if not path.exists():
-                    _copy(raster, read, path, pixels)
-        files.append(FileRecord.of(path)._asdict())
+        try:
+            grid = _part_of(source, key, client, stage, path, box, grid)
+            files.append(FileRecord.of(path)._asdict())
+        except NotFound as error:
+            source.lacks(key, error)
         if progress:
             progress(n + 1, len(rasters))
-    write_bytes(xml, _cropped(xml, files[0]["name"], grid, pixels))
+    write_text(stage / _WINDOW, json.dumps({"window": list(box), "cropped": True}))
+    write_bytes(xml, _cropped(xml, files[0]["name"], grid, _pixel_window(box, *grid)))
     files.insert(0, FileRecord.of(xml)._asdict())
     for path in stage.iterdir():                # blocks, and what a killed run was writing
         if path.name not in {_WINDOW, *(f["name"] for f in files)}:
             discard(path)
     return files
 
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #1ff2dbd5
+def _part_of(source: _Source, key: str, client: Client, stage: Path, path: Path, box, grid: tuple | None) -> tuple:
+    "Make the part of a raster be there; the grid of the whole cube. What is no good may have been damaged on its way, and is fetched once more."
+    for _ in range(2):
+        if path.exists() and grid is not None:
+            return grid
+        try:
+            with _remote(source, key, client, stage) as (raster, read):
+                found = raster.crs, raster.transform, raster.shape
+                check_raster(source.names[key], raster.count, lies := _grid_of(raster, source.names[key]), source.wanted)
+                if grid is None:
+                    grid, source.wanted = found, source.wanted.on(lies)
+                if not path.exists():
+                    _copy(raster, read, path, _pixel_window(box, *grid))
+                return grid
+        except ProductError as trouble:
+            reason = str(trouble)
+        for kept in stage.glob(f"{source.names[key]}.blocks*"):
+            discard(kept)
+        _log.info("%s Fetching it again.", reason)
+    raise ProductError(reason)
 
+
+def _grid_of(raster, name: str) -> Grid:
+    "The grid of an open raster; ProductError where it is no north-up one."
+    t = raster.transform
+    if raster.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
+        raise ProductError(f"{name}: is no north-up grid with a CRS.")
+    return Grid(raster.crs, Axis(-t.f, -t.e, raster.height), Axis(t.c, t.a, raster.width))
+
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #4e0a1973
 @contextmanager
 def _remote(source: _Source, key: str, client: Client, stage: Path):
     "A raster on the server, open in rasterio. What goes wrong in the transfer comes out as it is, and not as GDAL sees it."
@@ -357,7 +400,7 @@ def _copy(raster, read, path: Path, pixels: tuple):
             part = Window(cols.start + x.start, rows.start + y.start, x.stop - x.start, y.stop - y.start)
             file.write(read(part), window=Window.from_slices(y, x))
 
-
+# %% ../../nbs/04_scraping/08_dlr_products.ipynb #c1b63529
 def _cropped(xml: Path, image: str, grid: tuple, pixels: tuple) -> bytes:
     "The XML of a part: its size, its corners, and the name of its cube."
     root, (crs, transform, _), (rows, cols) = parse_xml(xml.read_bytes(), xml.name), grid, pixels

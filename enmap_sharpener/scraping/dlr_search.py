@@ -80,7 +80,7 @@ class _Api(PatientStac):
             position = _next_position(page, parameters or {})
             self.lacks = "its next page cannot be asked for" if position is None and _next_link(page) else ""
 
-
+# %% ../../nbs/04_scraping/07_dlr_search.ipynb #88f20f9b
 def _next_link(page: dict) -> dict:
     "The link to the next page; empty where there is none."
     links = page.get("links")
@@ -187,7 +187,7 @@ class _Question:
                 return _Listed(scenes, matched, lacks)
             start, step = part[1], 2 * step
 
-
+# %% ../../nbs/04_scraping/07_dlr_search.ipynb #086d76ea
 _MINUTE = timedelta(minutes=1)      # more than the start of a scene lies before its middle, by which services search
 _SHORTEST = timedelta(days=1)       # slice of time that is asked for
 

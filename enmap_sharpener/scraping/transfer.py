@@ -48,6 +48,12 @@ class FileRecord(NamedTuple):
                 digest.update(chunk)
         return cls(path.name, path.stat().st_size, digest.hexdigest())
 
+# %% ../../nbs/04_scraping/05_transfer.ipynb #0c37034d
+def _marks(answer: Answer) -> dict:
+    "What tells versions of a file apart, as its answer has it; a weak ETag is compared as a strong one."
+    told = {"ETag": answer.headers.get("ETag", "").removeprefix("W/"), "Last-Modified": answer.headers.get("Last-Modified", "")}
+    return {name: value for name, value in told.items() if value}
+
 
 class _Part:
     "The beginning of a file that is being fetched; its names are always the same, so that the next run finds it and goes on."
@@ -57,7 +63,7 @@ class _Part:
         self.path, self.note = (self.target.with_name(self.target.name + end) for end in (".part", ".part.json"))
         try:
             self.facts = json.loads(self.note.read_text())
-            known = self.facts["url"] == self.url and {"total", "version"} <= set(self.facts) and not _is_led_away(self.path, self.note)
+            known = self.facts["url"] == self.url and {"total", "version", "marks"} <= set(self.facts) and not _is_led_away(self.path, self.note)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             known = False
         if not known:
@@ -83,8 +89,17 @@ class _Part:
         self.clear()
         length, tag = answer.headers.get("Content-Length", ""), answer.headers.get("ETag", "")
         self.facts = {"url": self.url, "total": int(length) if length.isdigit() else None,
-                      "version": answer.headers.get("Last-Modified", "") if tag[:1] != '"' else tag}
+                      "version": answer.headers.get("Last-Modified", "") if tag[:1] != '"' else tag, "marks": _marks(answer)}
         self.note.write_text(json.dumps(self.facts))
+
+    def goes_on(self, answer: Answer) -> bool:
+        "Whether a part that came is the rest of the version that was begun: its place, its length, and every mark that both have. A server need not heed If-Range."
+        start, total = answer.range
+        had, has = self.facts["marks"], _marks(answer)
+        both = [name for name in had if name in has]
+        same = all(had[name] == has[name] for name in both)
+        known = None not in (total, self.facts["total"])
+        return start == self.size and same and (total == self.facts["total"] if known else bool(both))
 
     def request(self) -> dict:
         "Headers that ask for what is missing: the rest of the same version, or else everything."
@@ -141,6 +156,10 @@ class Client:
         self._patience.stop.set()
         self._authenticator.close()
 
+    def heed(self):
+        "DownloadError if it is time to stop; for who works long on what was fetched."
+        self._patience.rest(0)
+
     def fetch(self, url: str, path, check=None, progress=None) -> FileRecord:
         """Fetch a file, or what is missing of it.
 
@@ -181,11 +200,13 @@ class Client:
         if part.whole:
             return
         with self._authenticator.ask(url, part.request()) as answer:
-            if answer.status == 416 or answer.status == 206 and answer.range != (part.size, part.facts.get("total")):
+            if answer.status == 416 or answer.status == 206 and not (part.facts and part.goes_on(answer)):
                 part.clear()
                 raise Again("the file has changed on the server")
             if answer.status == 200:
                 part.begin(answer)
+            elif part.facts["total"] is None:
+                part.facts["total"] = answer.range[1]
             with open(part.path, "ab", buffering=0) as file:
                 for chunk in answer.chunks():
                     file.write(chunk)
@@ -212,6 +233,8 @@ def _passes(check, part: _Part, last: bool) -> bool:
         if check:
             check(part.path)
         return True
+    except DownloadError:       # it is time to stop
+        raise
     except EnmapError as error:
         reason = str(error).replace(part.path.name, part.target.name)
     part.clear()

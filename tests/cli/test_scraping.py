@@ -127,9 +127,9 @@ def test_a_wrong_password_stops_with_advice(services, capfd):
 
 
 def test_a_scene_that_fails_does_not_stop_the_others(services, capfd):
-    services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-QL_PIXELMASK_COG.TIF"] = [404] * 9
+    services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-SPECTRAL_IMAGE_COG.TIF"] = [404] * 9
     status, _, err = run(capfd, *scrape(services))
-    assert status == 1 and "1 of 2 scenes were not fetched" in err.splitlines()[-1] and "PIXELMASK" in err
+    assert status == 1 and "1 of 2 scenes were not fetched" in err.splitlines()[-1] and "SPECTRAL_IMAGE" in err
     assert Path("enmap/manifest.jsonl").read_text().count("\n") == 1
 
 

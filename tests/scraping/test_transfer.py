@@ -226,6 +226,29 @@ def test_another_version_is_not_mixed(tmp_path, version):
         get(site, client, tmp_path)
 
 
+@pytest.mark.parametrize("version", ["etag", "modified", "weak"])
+@pytest.mark.parametrize("told_length", [True, False])
+def test_a_version_of_the_same_length_is_not_mixed(tmp_path, monkeypatch, version, told_length):
+    "A server that does not heed If-Range sends the rest of what it has now, as part of what was begun."
+    with world(version=version) as (site, _, client):
+        site.heeds_if_range, site.told_length = False, told_length
+        site.faults[PATH] = ["cut", 404]
+        with pytest.raises(NotFound):
+            client.fetch(site.href(PATH), tmp_path / "a.bin")
+        site.files[PATH] = BODY[::-1]
+        monkeypatch.setattr("fake_download.STAMP", "Tue, 24 Oct 2023 10:00:00 GMT")
+        get(site, client, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["etag", "modified", "weak"])
+def test_a_part_of_a_file_of_unknown_length_goes_on(tmp_path, version):
+    with world(version=version) as (site, _, client):
+        site.told_length = False
+        site.faults[PATH] = ["cut"]
+        get(site, client, tmp_path)
+        assert max(site.twice().values()) == 0
+
+
 def test_rest_that_lies_about_its_place(tmp_path):
     with world() as (site, _, client):
         (tmp_path / "a.bin.part").write_bytes(BODY[:1000])
@@ -240,7 +263,7 @@ def test_what_is_begun_follows_no_links(tmp_path, names):
     place, mine = tmp_path / "received", {name: tmp_path / f"my {name}" for name in names}
     place.mkdir()
     with world() as (site, _, client):
-        note = json.dumps({"url": site.href(PATH), "total": len(BODY), "version": "x"})
+        note = json.dumps({"url": site.href(PATH), "total": len(BODY), "version": "x", "marks": {}})
         contents = {"a.bin.part": "my own text", "a.bin.part.json": note}
         (place / "a.bin.part.json").write_text(note)
         for name, path in mine.items():
@@ -281,7 +304,7 @@ def test_whole_before_it_was_named(tmp_path):
     "Killed between the last byte and the renaming: not one request is needed."
     with world() as (site, _, client):
         (tmp_path / "a.bin.part").write_bytes(BODY)
-        (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": site.href(PATH), "total": len(BODY), "version": "x"}))
+        (tmp_path / "a.bin.part.json").write_text(json.dumps({"url": site.href(PATH), "total": len(BODY), "version": "x", "marks": {}}))
         get(site, client, tmp_path)
         assert not site.log
 
