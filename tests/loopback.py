@@ -23,14 +23,15 @@ class Loopback:
     """A server on 127.0.0.1 for the length of a with block.
 
     Subclasses answer in `respond(request, handler)`: they call `self.send(handler, …)`, or write to the handler by
-    themselves where a fault is wanted (a stall, a body cut short). `self.log` keeps every request.
+    themselves where a fault is wanted (a stall, a body cut short). `self.log` keeps every request, `self.peers`
+    the connections.
 
     What any service may do is switched here, by the end of a path: `silent` paths are never answered, `trickling` ones with a
     byte of a body now and then, and `busy_paths` (path: what Retry-After says) with 429.
     """
 
     def __init__(self):
-        self.log, self._lock = [], threading.Lock()
+        self.log, self.peers, self._lock = [], set(), threading.Lock()
         self.silent, self.trickling, self.busy_paths, self._over = (), (), {}, threading.Event()
 
     def __enter__(self):
@@ -50,6 +51,7 @@ class Loopback:
                 request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, self.rfile.read(length))
                 with server._lock:
                     server.log.append(request)
+                    server.peers.add(self.client_address)
                 try:
                     if not server._unwell(request.path, self):
                         server.respond(request, self)

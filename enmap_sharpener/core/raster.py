@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import lru_cache
 from xml.etree import ElementTree
 
 import dask.array as da
@@ -310,8 +311,16 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
     token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, background)
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
-    coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x}
-    return xr.DataArray(data, dims=("band", "y", "x"), coords=coords).rio.write_crs(crs).rio.write_transform(t)
+    coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x, "spatial_ref": _spatial_ref(crs.to_wkt(), t).copy()}
+    raster = xr.DataArray(data, dims=("band", "y", "x"), coords=coords)
+    raster.encoding["grid_mapping"] = "spatial_ref"
+    return raster
+
+
+@lru_cache(maxsize=64)
+def _spatial_ref(wkt: str, transform) -> xr.Variable:
+    "CRS and transform as rioxarray keeps them; made once, for it takes a millisecond, and a scene has a dozen rasters."
+    return xr.DataArray(0).rio.write_crs(wkt).rio.write_transform(transform).spatial_ref.variable
 
 # %% ../../nbs/00_core/02_raster.ipynb #075ce6b6
 _PIECE = 2**22      # bytes that are unpacked at a time, from a quarter of that at most

@@ -270,8 +270,9 @@ def _interpreted(image: str, dtype, bands: BandTable) -> tuple[BandTable, list[i
 
 def _sampled(image: str, bands) -> np.ndarray:
     "Numbers of some bands (positions) in a few windows, shape (band, pixel)."
-    raw = open_raster(image, bands=[int(b) + 1 for b in bands])
-    return np.concatenate([raw[:, rows, cols].values.reshape(len(raw), -1) for rows, cols in scattered_windows(raw.shape[1:], 32)], 1).astype(float)
+    with opened(image) as file:
+        samples = (file.read([int(b) + 1 for b in bands], window=Window.from_slices(rows, cols)) for rows, cols in scattered_windows(file.shape, 32))
+        return np.concatenate([sample.reshape(len(bands), -1) for sample in samples], 1).astype(float)
 
 
 def _placed(metadata: SceneMetadata, cube: xr.DataArray, name: str) -> tuple[SceneMetadata, list[str]]:

@@ -358,8 +358,10 @@ def _advice(hosts: _Hosts, login: Login, tried: list) -> str:
     if "with a browser" in refusal:
         return told + "."
     todo = f"see that the account has {PERMISSION} ({hosts.sso})"
-    if "wrong" in refusal:
-        todo = "check ENMAP_USERNAME (not the e-mail address) and ENMAP_PASSWORD; an EO-Lab account needs ENMAP_SESSION_TOKEN"
+    if "wrong" in refusal or refusal == "status 401" and way != "cookie":
+        todo = "check user and password: ENMAP_USERNAME (not the e-mail address) and ENMAP_PASSWORD; an EO-Lab account needs ENMAP_SESSION_TOKEN"
+    elif refusal == _FORBIDDEN:
+        todo = f"this account has no permission for EnMAP's files: ask for {PERMISSION} at {hosts.sso}"
     elif way == "cookie":
         todo = f"log in at {hosts.host} with a browser and set ENMAP_SESSION_TOKEN to its cookie 'session', which lasts some hours"
     return f"{told}; {todo}."

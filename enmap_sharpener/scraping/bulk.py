@@ -115,7 +115,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
     window : (float, float, float, float), optional
         West, south, east, north [deg]: only this part of each scene.
     parallel : int
-        Scenes at once, 8 at most.
+        Files that are fetched at once, 8 at most.
     verify : bool
         Whether scenes that are complete are read through: files that are damaged, or not as they were fetched, are fetched again, and what was missing is asked for again.
     progress : callable, optional
@@ -146,7 +146,9 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
         sound = [i for i in wanted if i not in aside and i in records and _complete(records[i], enmap_dir, window)]
         already = [i for i in wanted if i in aside or i in sound and (not verify or (Path(enmap_dir) / i).is_symlink())]
         tell = _Progress(len(wanted), len(already), progress)
-        pool = ThreadPoolExecutor(max(1, min(parallel, 8)))
+        parallel = max(1, min(parallel, 8))
+        client.share(parallel)
+        pool = ThreadPoolExecutor(2 * parallel if parallel > 1 else 1)      # as many again check what has come
         try:
             jobs = {pool.submit(_attempt, f, enmap_dir, client, window, tell, records.get(i) if i in sound else None): i for i, f in wanted.items() if i not in already}
             for job in as_completed(jobs):

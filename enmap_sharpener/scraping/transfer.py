@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import tempfile
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,7 +141,7 @@ class Client:
 
     def __init__(self, login: Login | None = None, *, host: str = DOWNLOAD_URL, sso: str = SSO_URL, tries: int = 6, timeout: float = 60,
                  pause: float = 1.0, patience: float = LONGEST_WAIT):
-        self.host, self._patience = host, Patience(tries, pause, patience)
+        self.host, self._patience, self._turns = host, Patience(tries, pause, patience), nullcontext()
         self._authenticator = Authenticator(login or Login(), host, sso, timeout)
 
     def __repr__(self):
@@ -159,6 +161,10 @@ class Client:
     def heed(self):
         "DownloadError if it is time to stop; for who works long on what was fetched."
         self._patience.rest(0)
+
+    def share(self, connections: int):
+        "Let files be fetched over so many connections at most; the other threads check what came meanwhile."
+        self._turns = threading.BoundedSemaphore(connections)
 
     def fetch(self, url: str, path, check=None, progress=None) -> FileRecord:
         """Fetch a file, or what is missing of it.
@@ -188,12 +194,18 @@ class Client:
         try:
             part = _Part(path, url)
             for last in (False, True):
-                self._patience.persist(url, lambda: self._fill(part, url, progress), lambda: part.size)
+                self._patience.persist(url, lambda: self._in_turn(part, url, progress), lambda: part.size)
                 if _passes(check, part, last):
                     return part.finish()
         except OSError as error:
             reason = error.strerror or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({reason}); check that the folder is writable and has space.")
+
+    def _in_turn(self, part: _Part, url: str, progress):
+        "Get what is missing of a file, when there is a connection for it."
+        with self._turns:
+            self._patience.rest(0)
+            self._fill(part, url, progress)
 
     def _fill(self, part: _Part, url: str, progress):
         "Get what is missing of a file, as far as this attempt gets."

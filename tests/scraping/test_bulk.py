@@ -66,6 +66,14 @@ def test_everything_comes_along(world, products, tmp_path):
     assert not site.log
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_connections_are_kept(world, tmp_path, parallel):
+    "As many as are allowed bring all files, though more threads are at work."
+    site, client, found = world
+    download_scenes(found, tmp_path, client, parallel=parallel)
+    assert len(site.log) >= 20 and len(site.peers) <= parallel
+
+
 def test_what_was_rejected_is_not_fetched_again(world, tmp_path):
     site, client, found = world
     download_scenes(found, tmp_path, client)
