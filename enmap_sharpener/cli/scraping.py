@@ -88,17 +88,18 @@ def scrape(
         catalogue = search_scenes(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
                            url=scraping.DlrAddresses.find(env).enmap_catalogue_url, collection=collection, progress=progress)
     if dry_run:
-        _show(catalogue, env)
+        _show(session, catalogue, env, enmap_dir, _box_of(area) if window else None)
         return _refuse_gaps(session, catalogue)
     _refuse_nothing(catalogue)
     if timestamps_file != "0":
         session.say(f"Wrote {scraping.write_timestamps(catalogue.found, enmap_dir / 'timestamps.txt')}: {len(catalogue.found)} scenes")
     if timestamps_file == "1":
         return _refuse_gaps(session, catalogue)
-    with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading") as progress:
+    with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading", "" if window else "B") as progress:
         report = download_scenes(catalogue.found, enmap_dir, client, window=_box_of(area) if window else None,
-                                 parallel=min(threads, 4) if limits.cpus else 4, verify=verify, progress=progress)
-    _conclude(session, report, "fetched")
+                                 parallel=min(threads, 4) if limits.cpus else 4, verify=verify, progress=progress,
+                                 each=None if progress else lambda record: session.note(f"fetched {record['id']}: {len(record['files'])} files, {_megabytes(_size(record))}"))
+    _conclude(session, report, f"fetched ({_megabytes(sum(map(_size, report.done)))})", enmap_dir)
     _refuse_gaps(session, catalogue)
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #f12c2835
@@ -115,13 +116,31 @@ def _box_of(area) -> tuple:
     return area if isinstance(area, tuple) else area.bounds
 
 
-def _show(catalogue, env) -> None:
+def _size(record: dict) -> int:
+    "Bytes of the files of a scene."
+    return sum(file["size"] for file in record["files"])
+
+
+def _megabytes(size: float) -> str:
+    "A size as text."
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _show(session: Session, catalogue, env, enmap_dir: Path, window) -> None:
     "Print what would be fetched, and why other scenes would not."
     from enmap_sharpener.scraping import services as scraping
+    from enmap_sharpener.scraping.bulk import complete_scenes
     from enmap_sharpener.scraping.dlr_search import scenes_table
+    there = complete_scenes(catalogue.found, enmap_dir, window)
     with scraping.open_client(env, _netrc(env)) as client:
-        table = scenes_table(catalogue.found, scraping.cube_sizes(catalogue.found, client))
+        sizes = scraping.cube_sizes([scene for scene in catalogue.found if scene.id not in there], client)
+    known = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    table = scenes_table(catalogue.found, known).assign(there=["yes" if scene.id in there else "" for scene in catalogue.found])
     print(table.to_string(index=False, na_rep="?") if len(table) else "no scene would be fetched")
+    print(f"{len(sizes)} to fetch, {len(there)} there already; the cubes of {len(known)} have {_megabytes(sum(known.values()))}")
+    reasons = {reason.replace(name, "…"): name for name, reason in sizes.items() if name not in known}      # one line for all that have the same
+    for reason in reasons:
+        print(f"the size of {sum(other.replace(name, '…') == reason for name, other in sizes.items() if name not in known)} is not known: {reason}")
     for skipped in catalogue.skipped:
         print(f"left out {skipped.id}: {skipped.reason}")
 
@@ -142,15 +161,14 @@ def _refuse_gaps(session: Session, catalogue) -> None:
         raise PartlyFailed(f"the search is not complete, scenes may be missing ({told}); ask again later, or for a shorter span of time")
 
 
-def _conclude(session: Session, report, verb: str) -> None:
-    "Sum up; an error where something was not done, after all else was."
-    session.say(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not")
+def _conclude(session: Session, report, verb: str, enmap_dir: Path) -> None:
+    "Sum up; an error where something was not done, after all else was. Why is told already, unless that was not wanted."
+    session.note(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not, in {enmap_dir}")
     if report.skipped:
         from enmap_sharpener.core.errors import DownloadError, PartlyFailed
-        first = report.skipped[0]
+        told = f"the first is {': '.join(report.skipped[0])}" if session.quiet else "see above; the same command tries them again"
         raise (PartlyFailed if report.done or report.already else DownloadError)(
-            f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb}, "
-            f"the first is {first.id}: {first.reason}")
+            f"{len(report.skipped)} of {len(report.done) + len(report.already) + len(report.skipped)} scenes were not {verb.partition(' (')[0]}, {told}")
 
 # %% ../../nbs/15_cli/03_scraping.ipynb #3a969baf
 @ended_soon()
@@ -198,8 +216,14 @@ def scrape_sentinel2(
     if any(units.values()):
         session.note(f"{source.name}: {len(units)} scenes to fetch, about {sum(units.values()):.0f} processing units")
     with session.progress(f"Sentinel-2 from {source.name}") as progress:
-        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, progress=progress)
-    _conclude(session, report, "given a partner")
+        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, progress=progress,
+                                         tell=progress and (lambda text: progress(text=text)), each=None if progress else lambda record: session.note(_partner(record)))
+    _conclude(session, report, "given a partner", enmap_dir)
+
+
+def _partner(record: dict) -> str:
+    "A line on a partner that was fetched."
+    return f"partner of {record['scene']}: {record['chosen']['date']}, {record['why'].partition('; ')[0]}"
 
 
 def _day(text: str | None):

@@ -29,6 +29,12 @@ Compression = Literal["zstd", "deflate", "lzw", "none"]
 Offset = Literal[-1000, 0] | None     # of Sentinel-2's digital numbers, where the files do not tell, or tell wrong
 
 
+class _Lines(logging.StreamHandler):
+    "Writes to what stderr is at that time: while there is a bar, above it."
+
+    stream = property(lambda self: sys.stderr, lambda self, stream: None)
+
+
 @Parameter(name="*")
 @dataclass
 class Session:
@@ -48,7 +54,7 @@ class Session:
     def start(self) -> "Session":
         "Set up logging to stderr: errors, warnings, or everything."
         level = logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.WARNING
-        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s" if self.verbose else "%(message)s", force=True)
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s" if self.verbose else "%(message)s", force=True, handlers=[_Lines()])
         logging.getLogger().setLevel(logging.WARNING if self.verbose else logging.CRITICAL)
         logging.getLogger("enmap_sharpener").setLevel(level)
         warnings.simplefilter("ignore")    # those of other packages; our own are log messages
@@ -65,18 +71,18 @@ class Session:
             print(" ".join(text.split()), file=sys.stderr, flush=True)
 
     @contextmanager
-    def progress(self, what: str):
-        "A bar on a terminal: yields what moves it, a function of (done, total), or None where there is no bar."
+    def progress(self, what: str, unit: str = ""):
+        "A bar on a terminal, of bytes with the unit B: yields what moves it, a function of (done, total, text), or None where there is no bar."
         if self.quiet or not sys.stderr.isatty():
             yield None
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-                   TimeElapsedColumn(), TimeRemainingColumn())
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, TransferSpeedColumn
+        counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (TextColumn("{task.percentage:3.0f} %"),)
+        columns = (TextColumn("{task.description}"), BarColumn(None if unit == "B" else 40), *counts, TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            yield lambda done=None, total=None, text=None: bar.update(task, completed=done, total=total, description=f"{what}, {text}" if text else None)
 
 # %% ../../nbs/15_cli/00_terminal.ipynb #e734066e
 _GB_FIXED, _GB_THREAD = 1.0, 0.4    # [GB], measured with benchmarks/full_scene.py: 224 bands, blocks of 512 pixels

@@ -89,18 +89,17 @@ def cube_sizes(found, client: Client, parallel: int = 4) -> dict[str, int]:
 
     Returns
     -------
-    dict of str to int
-        Size [bytes] by identifier; without those that the server does not tell, or not without a login.
+    dict of str to (int or str)
+        Size [bytes] by identifier, or why it is not known.
     """
     def size(scene):
         try:
-            return client.size(scene.assets["image"])
-        except DownloadError as error:
-            _log.info("%s: %s", scene.id, error)
-            return None
+            return client.size(scene.assets["image"]) or "the server does not tell"
+        except (KeyError, DownloadError) as error:
+            return str(error) if isinstance(error, DownloadError) else "the catalogue names no cube"
 
     found = list(found)
-    return {f.id: n for f, n in zip(found, in_threads(size, found, parallel), strict=True) if n is not None}
+    return {f.id: n for f, n in zip(found, in_threads(size, found, parallel), strict=True)}
 
 # %% ../../nbs/04_scraping/16_services.ipynb #e8d512bd
 def write_timestamps(found, path) -> Path:
@@ -159,7 +158,7 @@ def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = F
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,
-                   day=None, progress=None) -> DownloadReport:
+                   day=None, progress=None, tell=None, each=None) -> DownloadReport:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene in a folder.
 
     Parameters
@@ -174,6 +173,10 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
         No scene is begun that would take the sum above this many processing units.
     progress : callable, optional
         Called as `progress(done, total)` in scenes.
+    tell : callable, optional
+        Called as `tell(text)` before each request.
+    each : callable, optional
+        Called with what the `partner.json` of each new partner says.
 
     Returns
     -------
@@ -201,8 +204,10 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
                 progress(len(places) - len(lacking) + len(done) + len(skipped), len(places))
             left = None if max_units is None else max_units - (provider.spent - before)
             try:
-                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day))
+                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day, tell=tell))
                 failed = 0
+                if each:
+                    each(done[-1])
             except EnmapError as error:
                 failed = failed + 1 if isinstance(error, ServiceError) else 0
                 if failed > 1 or isinstance(error, ComeBack) or isinstance(error, OutputError) and concerns_all(error):

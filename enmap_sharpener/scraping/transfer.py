@@ -141,7 +141,7 @@ class Client:
 
     def __init__(self, login: Login | None = None, *, host: str = DOWNLOAD_URL, sso: str = SSO_URL, tries: int = 6, timeout: float = 60,
                  pause: float = 1.0, patience: float = LONGEST_WAIT):
-        self.host, self._patience, self._turns = host, Patience(tries, pause, patience), nullcontext()
+        self.host, self._patience, self._turns, self._watch = host, Patience(tries, pause, patience), nullcontext(), lambda path, done, total: None
         self._authenticator = Authenticator(login or Login(), host, sso, timeout)
 
     def __repr__(self):
@@ -162,9 +162,12 @@ class Client:
         "DownloadError if it is time to stop; for who works long on what was fetched."
         self._patience.rest(0)
 
-    def share(self, connections: int):
-        "Let files be fetched over so many connections at most; the other threads check what came meanwhile."
-        self._turns = threading.BoundedSemaphore(connections)
+    def share(self, connections: int, watch=None):
+        """Let files be fetched over so many connections at most; the other threads check what came meanwhile.
+
+        `watch(path, done, total)` is called, from any thread, with the bytes of a file that are there; `total` is None where the server does not tell.
+        """
+        self._turns, self._watch = threading.BoundedSemaphore(connections), watch or self._watch
 
     def fetch(self, url: str, path, check=None, progress=None) -> FileRecord:
         """Fetch a file, or what is missing of it.
@@ -223,6 +226,7 @@ class Client:
                 for chunk in answer.chunks():
                     file.write(chunk)
                     self._patience.rest(0)
+                    self._watch(part.target, file.tell(), part.facts["total"])
                     if progress:
                         progress(file.tell(), part.facts["total"])
         if not part.whole and part.facts["total"] is not None:

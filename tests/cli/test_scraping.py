@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from enmap_sharpener.scraping import copernicus, stac_archives
 from enmap_sharpener.scraping import services as scraping
 from enmap_sharpener.scraping.providers import open_provider
 
+NAME = r"ENMAP01-____L2A-DT00000000\d\d_2023\d{4}T\d{6}Z_\d{3}_V010502_\d{8}T\d{6}Z"
 SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"
 COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
 
@@ -48,12 +50,14 @@ def contents(folder):
 
 @pytest.mark.slow
 def test_from_a_box_to_a_sharpened_scene(services, capfd):
-    assert run(capfd, *scrape(services)) == (0, "", "")
+    status, out, err = run(capfd, *scrape(services))
+    assert (status, out) == (0, "") and re.fullmatch(rf"(fetched {NAME}: 10 files, 0.3 MB\n){{2}}2 fetched \(0.7 MB\), 0 there already, 0 not, in enmap\n", err)
     places = scraping.scene_folders("enmap")
     assert [read_enmap(p).metadata.start for p in places] == list(STARTS)
     assert len(read_enmap(places[0]).quality) == 8
     status, out, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
-    assert (status, out) == (0, "") and err.startswith("cdse: 2 scenes to fetch, about ") and err.count("\n") == 1
+    assert (status, out) == (0, "") and err.startswith("cdse: 2 scenes to fetch, about ") and err.count("\n") == 4
+    assert len(re.findall(rf"partner of {NAME}: 2023-\d\d-\d\d, \d+% of the scene clear", err)) == 2 and err.endswith("2 given a partner, 0 there already, 0 not, in enmap\n")
     assert run(capfd, "sharpen", places[1], "--output", "sharp.tif", "--quiet")[0] == 0
     assert abs((read_sentinel2(places[0] / "sentinel2").date - STARTS[0]).days) <= 15
 
@@ -74,9 +78,32 @@ def test_dry_run_shows_what_and_why_and_fetches_nothing(services, capfd):
 
 
 def test_dry_run_needs_no_account(services, capfd):
+    "Only the sizes are not known then, and why is said once."
     Path(".env").write_text("".join(f"{k}='{v}'\n" for k, v in services.env.items() if "URL" in k))
     status, out, _ = run(capfd, *scrape(services, "enmap", "--dry-run"))
     assert status == 0 and "ENMAP01-____L2A-DT0000000002" in out
+    assert "the size of 2 is not known: " in out and out.count("wants a login and none was given") == 1
+
+
+def test_dry_run_adds_sizes_and_marks_what_is_there(services, capfd):
+    run(capfd, *scrape(services, "enmap", "--max-scenes", "1"))
+    before = contents("enmap")
+    status, out, _ = run(capfd, *scrape(services, "enmap", "--dry-run"))
+    one, two = (line for line in out.splitlines() if re.match(rf"\s*{NAME} ", line))
+    assert status == 0 and one.split()[-1] == "yes" and two.split()[-1] == "0.2" and "1 to fetch, 1 there already; the cubes of 1 have 0.2 MB" in out
+    assert contents("enmap") == before
+
+
+def test_a_failure_is_told_once_and_briefly(services, capfd):
+    services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-SPECTRAL_IMAGE_COG.TIF"] = [404] * 9
+    status, _, err = run(capfd, *scrape(services))
+    assert status == 1 and err.count("status 404") == 1 and max(len(re.findall(NAME, line)) for line in err.splitlines()) == 1
+    assert "is skipped: SPECTRAL_IMAGE_COG.TIF: is not on the server (status 404)" in err
+    assert err.splitlines()[-1] == "enmap-sharpener: 1 of 2 scenes were not fetched, see above; the same command tries them again"
+    services.download.faults.clear()
+    services.download.faults["0000000001_20230716T101500Z_001_V010502_20230820T000000Z-SPECTRAL_IMAGE_COG.TIF"] = [404] * 9
+    status, _, err = run(capfd, *scrape(services, "enmap", "--quiet"))
+    assert err.count("\n") == 1 and "404" in err
 
 
 @pytest.mark.parametrize(("kind", "fetched"), [("0", 2), ("1", 0), ("2", 2)])
@@ -94,7 +121,7 @@ def test_window_of_an_area_file(services, capfd, tmp_path):
             [west + 0.7 * (east - west), south + 0.7 * (north - south)]]
     Path("field.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}))
     status, _, err = run(capfd, "scrape", "--intersects", "field.geojson", "--date-time", SPAN, "--max-scenes", 1, "--enmap-dir", "part", "--window")
-    assert (status, err) == (0, "")
+    assert status == 0 and re.fullmatch(rf"fetched {NAME}: 10 files, 0.2 MB\n1 fetched \(0.2 MB\), 0 there already, 0 not, in part\n", err)
     scene, = scraping.scene_folders("part")
     assert max(read_enmap(scene).cube.shape[1:]) < services.size
 
@@ -205,7 +232,7 @@ def test_folder_without_scenes(services, capfd):
 def test_simulated_scenes_have_their_partner(tmp_path, capfd):
     run(capfd, "simulate", "--size", 12, "--output", tmp_path / "sim", "--no-truth")
     status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", tmp_path / "sim", "--provider", "earth-search")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"0 given a partner, 1 there already, 0 not, in {tmp_path}/sim\n")
     assert run(capfd, "sharpen", *scraping.scene_folders(tmp_path / "sim"), "--output", tmp_path / "out.tif", "--method", "cubic")[0] == 0
 
 

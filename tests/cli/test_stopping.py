@@ -1,5 +1,7 @@
 "Ctrl-C and SIGTERM end a download within two seconds, whatever it is waiting for; each in a process of its own, with servers on the loopback address."
 import os
+import re
+import select
 import shutil
 import signal
 import time
@@ -129,6 +131,29 @@ def test_while_reading_an_archive(archive, tmp_path, fault, name):
     run = start(["scrape-sentinel2", "--enmap-dir", "enmap", "--provider", provider], tmp_path, archive.env)
     wait_until(lambda: any(r.path.endswith(end) for r in archive.log), run)
     stop(run, NUMBERS[name], tmp_path / "said.txt")
+
+
+@pytest.mark.slow
+def test_on_a_terminal(services, scene, tmp_path):
+    "Bytes, steps and waits are shown while they last, and a line stays."
+    services.download.pace = (20_000, 0.05)
+    services.download.faults["METADATA.XML"] = ["429 in 6"]
+    enmap = services.env
+    seen = {}
+    for command in scrape(services), ["scrape-sentinel2", "--enmap-dir", "enmap"]:
+        ours, theirs = os.openpty()
+        run = killed.start(killed.command, command, str(tmp_path), enmap | {"COLUMNS": "140", "TERM": "xterm"}, os.ttyname(theirs))
+        text = b""
+        while run.is_alive() or select.select([ours], [], [], 0.2)[0]:
+            if select.select([ours], [], [], 0.2)[0]:
+                text += os.read(ours, 1 << 16)
+        seen[command[0]] = text.decode()
+        os.close(ours), os.close(theirs)
+        assert run.exitcode == 0, text
+    told = seen["scrape"]
+    assert re.search(r"\d+(\.\d+)?/\d+(\.\d+)? [kM]B", told) and re.search(r"127.0.0.1:\d+ asks to wait \(status 429\); going on at \d\d:\d\d:\d\d, in \d s", told)
+    assert "2 fetched (0.7 MB), 0 there already, 0 not, in enmap" in told and "fetched ENMAP" not in told
+    assert "clouds over the scene on 2023-" in seen["scrape-sentinel2"] and "B05-SCL" in seen["scrape-sentinel2"]
 
 
 def test_a_second_signal_ends_at_once(archive, tmp_path):
