@@ -274,9 +274,6 @@ class _Bytes:
 class _Progress:
     "Adds up the progress of scenes."
 
-    def finish(self, record: dict):
-        "Nothing more to tell."
-
     def __init__(self, total: int, already: int, tell):
         self.total, self.already, self.tell, self.parts, self.lock = total, already, tell, {}, threading.Lock()
 
@@ -288,3 +285,6 @@ class _Progress:
                 if self.tell:
                     self.tell(self.already + sum(self.parts.values()), self.total)
         return callback
+
+    def finish(self, record: dict):
+        "Nothing more to tell."
