@@ -174,7 +174,7 @@ def _conclude(session: Session, report, verb: str, enmap_dir: Path) -> None:
 @ended_soon()
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal[tuple(PROVIDERS)] | None = None, days: float = 15, margin: float = 300,
-    date: str | None = None, max_units: float | None = None, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
+    date: str | None = None, max_units: float | None = None, verify: Flag = False, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene of a folder.
 
@@ -187,6 +187,8 @@ def scrape_sentinel2(
         enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap --provider cdse --days 5 --max-units 2000
 
         enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap/ENMAP01-____L2A-DT0000001867_20220724T102853Z_008_V010502_20260109T064023Z --date 2022-07-19 --overwrite
+
+        enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap --verify
 
     Parameters
     ----------
@@ -203,6 +205,8 @@ def scrape_sentinel2(
         Beyond the EnMAP scene on all sides [m].
     max_units
         Begin no scene that would take the sum above this many processing units (cdse).
+    verify
+        Read partners that are there to their end, and fetch again what is damaged.
     overwrite
         Fetch again what is there.
     """
@@ -216,7 +220,7 @@ def scrape_sentinel2(
     if any(units.values()):
         session.note(f"{source.name}: {len(units)} scenes to fetch, about {sum(units.values()):.0f} processing units")
     with session.progress(f"Sentinel-2 from {source.name}") as progress:
-        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, progress=progress,
+        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, verify=verify, progress=progress,
                                          tell=progress and (lambda text: progress(text=text)), each=None if progress else lambda record: session.note(_partner(record)))
     _conclude(session, report, "given a partner", enmap_dir)
 

@@ -251,7 +251,7 @@ class SentinelHub:
         with suppress(ValueError):
             charged = float(headers.get("x-processingunits-spent") or charged)
         self.spent += charged
-        return _decoded(answer.content, what, len(bands), grid)
+        return _decoded(answer.content, what, len(bands), grid, kind)
 
     def _ask(self, what: str, call):
         "Answer of the service; a token that it does not take is renewed once, what goes wrong becomes one line."
@@ -284,13 +284,17 @@ class SentinelHub:
         return f"does not answer as it should ({status or said}); check the connection or try again later, finished windows are kept."
 
 # %% ../../nbs/04_scraping/12_copernicus.ipynb #90413cfc
-def _decoded(content: bytes, what: str, bands: int, grid: Grid) -> np.ndarray:
-    "The bands of a TIFF, which must be on the grid that was asked for."
+def _decoded(content: bytes, what: str, bands: int, grid: Grid, kind: str) -> np.ndarray:
+    "The bands of a TIFF, which must be of the kind and on the grid that was asked for, and hold nothing but numbers."
     try:
         with MemoryFile(content) as memory, memory.open() as file:
-            if (file.count, file.shape) == (bands, grid.shape) and file.transform.almost_equals(grid.transform, 1e-6):
-                return file.read()
-            found = f"{file.count} bands of {file.shape} pixels at {tuple(file.transform)[:6]}"
+            found = f"{file.count} bands of {file.shape} pixels of {file.dtypes[0]} at {tuple(file.transform)[:6]} in {file.crs}"
+            same = (file.count, file.shape) == (bands, grid.shape) and file.transform.almost_equals(grid.transform, 1e-6)
+            if same and file.crs is not None and file.crs.to_epsg() == grid.crs.to_epsg() and {*file.dtypes} == {kind.lower()}:
+                values = file.read()
+                if np.isfinite(values).all():
+                    return values
+                found = f"{100 * np.mean(~np.isfinite(values)):.2g} % of pixels that are no numbers"
     except (RasterioError, ValueError):
         found = f"{len(content)} bytes that are no TIFF"
     raise CopernicusError(f"Copernicus, {what}: sent {found}, not what was asked for; try again later.")

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.errors import BandError, ComeBack, DownloadError, EnmapError, GridError, NoValidPixels, OutputError, ProductError, ServiceError
 from .credentials import DOWNLOAD_URL, SSO_URL, Login
 from .dlr_search import CATALOGUE_URL
-from .matchup import fetch_partner, target_grid
+from .matchup import chosen_by_hand, fetch_partner, partner_damage, target_grid
 from .bulk import DownloadReport, alone_in
 from ..scenes.finding import find_products, scene_name
 from ..scenes.pairing import has_guide, partner_folder
@@ -158,7 +158,7 @@ def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = F
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,
-                   day=None, progress=None, tell=None, each=None) -> DownloadReport:
+                   day=None, verify: bool = False, progress=None, tell=None, each=None) -> DownloadReport:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene in a folder.
 
     Parameters
@@ -171,6 +171,8 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
         See `fetch_partner`.
     max_units : float, optional
         No scene is begun that would take the sum above this many processing units.
+    verify : bool
+        Whether partners that are there are read through, and fetched again where they are damaged.
     progress : callable, optional
         Called as `progress(done, total)` in scenes.
     tell : callable, optional
@@ -195,7 +197,10 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
         It cannot be written.
     """
     places, done, skipped, before, failed = scene_folders(enmap_dir), [], [], provider.spent, 0
-    lacking = [place for place in places if overwrite or not has_guide(place)]
+    damage = {place: line for place in places if verify and not overwrite and (line := partner_damage(place))}
+    for line in damage.values():
+        _log.warning("%s It is fetched again.", line)
+    lacking = [place for place in places if overwrite or place in damage or not has_guide(place)]
     with ExitStack() as locks:
         for folder in sorted({place.parent for place in lacking}):
             locks.enter_context(alone_in(folder))
@@ -204,7 +209,8 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
                 progress(len(places) - len(lacking) + len(done) + len(skipped), len(places))
             left = None if max_units is None else max_units - (provider.spent - before)
             try:
-                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite, day=day, tell=tell))
+                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite or place in damage,
+                                          day=day or (chosen_by_hand(place) if place in damage else None), tell=tell))
                 failed = 0
                 if each:
                     each(done[-1])

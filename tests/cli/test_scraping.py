@@ -215,6 +215,33 @@ def test_the_day_of_a_partner_can_be_chosen(services, capfd):
     assert "is no date" in run(capfd, "scrape-sentinel2", "--enmap-dir", first, "--date", "yesterday")[2]
 
 
+def test_verify_heals_scenes_and_partners(services, capfd):
+    run(capfd, *scrape(services)), run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")
+    before = contents("enmap")
+    for name in ("*SPECTRAL_IMAGE*.TIF", "sentinel2/sentinel2_20m.tif"):
+        path = sorted(Path("enmap").glob(f"ENMAP01*/{name}"))[0]
+        data = path.read_bytes()
+        path.write_bytes(data[:len(data) // 2] + bytes(len(data) - len(data) // 2))
+    assert run(capfd, *scrape(services))[0] == run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap")[0] == 0 and contents("enmap") != before
+    status, _, err = run(capfd, *scrape(services, "enmap", "--verify"))
+    assert status == 0 and "SPECTRAL_IMAGE" in err and "fetched again" in err
+    status, _, err = run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--verify")
+    assert status == 0 and "sentinel2_20m.tif" in err and "fetched again" in err
+    assert contents("enmap") == before
+    asked = len(services.download.log), len(services.copernicus.log)
+    assert run(capfd, *scrape(services, "enmap", "--verify"))[0] == run(capfd, "scrape-sentinel2", "--enmap-dir", "enmap", "--verify")[0] == 0
+    assert (len(services.download.log), len(services.copernicus.log)) == asked
+
+
+def test_verify_keeps_the_day_that_was_chosen(services, capfd):
+    run(capfd, *scrape(services))
+    first = sorted(Path("enmap").glob("ENMAP01*"))[0]
+    run(capfd, "scrape-sentinel2", "--enmap-dir", first, "--date", "2023-07-19")
+    (first / "sentinel2/scl_20m.tif").unlink()
+    assert run(capfd, "scrape-sentinel2", "--enmap-dir", first, "--verify")[0] == 0
+    assert json.loads((first / "sentinel2/partner.json").read_text())["chosen"]["date"] == "2023-07-19" and (first / "sentinel2/scl_20m.tif").is_file()
+
+
 def test_a_service_that_refuses_twice_is_asked_no_more(services, capfd):
     run(capfd, *scrape(services))
     services.copernicus.quota = 0

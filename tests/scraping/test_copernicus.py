@@ -338,6 +338,29 @@ def test_answers_that_are_no_tiff_or_of_another_place(site, scene, monkeypatch):
         fetch_partner(scene, client(site))
 
 
+def rewritten(body, **changes):
+    "A TIFF with something else in its header or pixels."
+    with rasterio.MemoryFile(body) as memory, memory.open() as file, rasterio.MemoryFile() as other:
+        values = file.read()
+        if "nan" in changes:
+            values[:, 3, 4] = changes.pop("nan")
+        with other.open(**file.profile | changes) as copy:
+            copy.write(values.astype(changes.get("dtype", values.dtype)))
+        return other.read()
+
+
+@pytest.mark.parametrize("change, told", [({"crs": "EPSG:32632"}, "EPSG:32632"), ({"crs": None}, "in None"), ({"crs": "EPSG:4326"}, "EPSG:4326"), ({"dtype": "uint8"}, "uint8"),
+                                          ({"nan": np.nan}, "no numbers"), ({"nan": np.inf}, "no numbers")], ids=str)
+def test_a_tiff_in_another_crs_or_of_no_numbers_is_refused(site, scene, monkeypatch, change, told):
+    render = SentinelHubSite.render
+    monkeypatch.setattr(SentinelHubSite, "render", lambda self, query, bands, dtype, *size: rewritten(render(self, query, bands, dtype, *size), **change))
+    with pytest.raises(CopernicusError, match=told) as error:
+        fetch_partner(scene, client(site))
+    assert "\n" not in str(error.value) and not (scene / "sentinel2").exists()
+    monkeypatch.undo()
+    assert fetch_partner(scene, client(site))["chosen"], "and it heals"
+
+
 class Stopping(SentinelHub):
     "Small windows, and a Ctrl-C before the n-th request to the Process API."
 
