@@ -86,13 +86,16 @@ class Grid:
         GridError
             No coordinate system, or a rotated transform.
         """
-        t, crs = image.rio.transform(), image.rio.crs
+        return cls.laid(image.rio.crs, image.rio.transform(), image.shape[-2:], image.name or "image")
+
+    @classmethod
+    def laid(cls, crs, t, shape: tuple, name: str = "image"):
+        "Grid of a CRS, an affine transform and a shape (rows, columns), as rasterio has them; GridError as `of`, with the `name` of the image."
         if crs is None:
-            raise GridError(f"{image.name or 'image'}: no coordinate reference system; wanted a projected one (UTM)")
+            raise GridError(f"{name}: no coordinate reference system; wanted a projected one (UTM)")
         if abs(t.b) > 1e-9 or abs(t.d) > 1e-9 or t.e >= 0:
-            raise GridError(f"{image.name or 'image'}: rotated or south-up grid {tuple(t)[:6]}; wanted north-up: warp it first")
-        ny, nx = image.shape[-2:]
-        return cls(plain_utm(CRS.from_user_input(crs)), Axis(-t.f, -t.e, ny), Axis(t.c, t.a, nx))
+            raise GridError(f"{name}: rotated or south-up grid {tuple(t)[:6]}; wanted north-up: warp it first")
+        return cls(plain_utm(CRS.from_user_input(crs)), Axis(-t.f, -t.e, shape[0]), Axis(t.c, t.a, shape[1]))
 
     @property
     def ny(self):

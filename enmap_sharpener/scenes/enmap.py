@@ -306,9 +306,9 @@ def _measured(cube: xr.DataArray) -> np.ndarray:
     return good | ~good.any()
 
 
-def _on_cube(raster: xr.DataArray, cube: xr.DataArray, name: str) -> xr.DataArray:
+def _on_cube(raster: xr.DataArray, grid: Grid, name: str) -> xr.DataArray:
     "The part of a layer that lies under the cube, by its georeference; ProductError if it does not cover it, or its pixels are others."
-    layer, grid = Grid.of(raster), Grid.of(cube)
+    layer = Grid.of(raster)
     starts = [(b.start - a.start) / b.step for a, b in zip(axes(layer), axes(grid))]
     first = [round(s) for s in starts]
     same = layer.crs == grid.crs and all(abs(a.step - b.step) < 1e-6 * b.step and abs(s - f) < 0.01 for a, b, s, f in zip(axes(layer), axes(grid), starts, first))
@@ -321,12 +321,12 @@ def _on_cube(raster: xr.DataArray, cube: xr.DataArray, name: str) -> xr.DataArra
 
 def _quality(files: dict, cube: xr.DataArray, path: Path) -> dict:
     "The quality layers of a product, lazy, by name."
-    layers = {}
+    layers, grid = {}, Grid.of(cube)
     for name, layer in QUALITY_LAYERS.items():
         if layer.file not in files:
             _log.info("%s: has no quality layer %s", path.name, layer.file)
             continue
-        raster = _on_cube(open_raster(_one(files, layer.file, path)), cube, file_name(files[layer.file][0]))
+        raster = _on_cube(open_raster(_one(files, layer.file, path)), grid, file_name(files[layer.file][0]))
         layers[name] = (raster if name == "pixelmask" else raster[0].drop_vars("band")).rename(name)
     return layers
 
