@@ -137,7 +137,7 @@ def _show(session: Session, catalogue, env, enmap_dir: Path, window) -> None:
     known = {name: size for name, size in sizes.items() if isinstance(size, int)}
     table = scenes_table(catalogue.found, known).assign(there=["yes" if scene.id in there else "" for scene in catalogue.found])
     print(table.to_string(index=False, na_rep="?") if len(table) else "no scene would be fetched")
-    print(f"{len(sizes)} to fetch, {len(there)} there already; the cubes of {len(known)} have {_megabytes(sum(known.values()))}")
+    print(f"{len(sizes)} to fetch, {len(there)} there already" + (f"; the cubes of {len(known)} have {_megabytes(sum(known.values()))}" if known else ""))
     reasons = {reason.replace(name, "…"): name for name, reason in sizes.items() if name not in known}      # one line for all that have the same
     for reason in reasons:
         print(f"the size of {sum(other.replace(name, '…') == reason for name, other in sizes.items() if name not in known)} is not known: {reason}")

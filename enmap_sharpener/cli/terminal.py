@@ -32,7 +32,7 @@ Offset = Literal[-1000, 0] | None     # of Sentinel-2's digital numbers, where t
 class _Lines(logging.StreamHandler):
     "Writes to what stderr is at that time: while there is a bar, above it."
 
-    stream = property(lambda self: sys.stderr, lambda self, stream: None)
+    stream = property(lambda self, sys=sys: sys.stderr, lambda self, stream: None)
 
 
 @Parameter(name="*")

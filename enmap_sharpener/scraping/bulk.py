@@ -267,8 +267,8 @@ class _Bytes:
 
     def _tell(self):
         if self.tell:
-            whole = self.scenes * sum(self.sizes.values()) / len(self.sizes) if self.sizes else None
-            self.tell(sum(sum(files.values()) for files in self.files.values()), whole)
+            done = sum(sum(files.values()) for files in self.files.values())
+            self.tell(done, max(done, self.scenes * sum(self.sizes.values()) / len(self.sizes)) if self.sizes else None)
 
 
 class _Progress:

@@ -17,7 +17,7 @@ from rasterio.warp import transform as transform_points
 from ..core.errors import EnmapError, ProductError
 from ..core.files import discard, file_name
 from ..core.grid import Grid
-from ..core.raster import raster_header, read_through
+from ..core.raster import opened, read_through
 from ..scenes.metadata import parse_bands, parse_metadata, parse_xml
 from .transfer import FileRecord
 
@@ -143,8 +143,8 @@ def check_file(path, name: str, wanted: Wanted, pause=lambda: None):
     elif kind in ("TIF", "TIFF"):
         if not start.startswith(_TIFF):
             raise ProductError(f"{name}: is no TIFF, it begins with {start!r}.")
-        count, *grid = raster_header(path)
-        check_raster(name, count, Grid.laid(*grid, name), wanted)
+        with opened(path) as file:      # the files of a scene are many, and xarray takes its time
+            check_raster(name, file.count, Grid.laid(file.crs, file.transform, file.shape, name), wanted)
         _read_in_turn(path, pause)
     elif kind in ("PNG", "JPG", "JPEG") and not start.startswith(_PICTURE):
         raise ProductError(f"{name}: is no picture, it begins with {start!r}.")

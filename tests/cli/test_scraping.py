@@ -150,7 +150,13 @@ def test_a_wrong_password_stops_with_advice(services, capfd):
     Path(".env").write_text("".join(f"{k}='{'wr0ng-w0rd' if k == 'ENMAP_PASSWORD' else v}'\n" for k, v in services.env.items()))
     services.download.basic = "ignore"
     status, out, err = run(capfd, *scrape(services, "enmap", "--verbose"))
-    assert status == 2 and not out and "wr0ng-w0rd" not in err and "ENMAP_USERNAME" in err.splitlines()[-1]
+    assert status == 2 and not out and "wr0ng-w0rd" not in err and "check user and password: ENMAP_USERNAME" in err.splitlines()[-1]
+
+
+def test_an_account_without_the_permission_is_told_so(services, capfd):
+    services.download.allowed = False
+    status, _, err = run(capfd, *scrape(services))
+    assert status == 2 and "this account has no permission for" in err
 
 
 def test_a_scene_that_fails_does_not_stop_the_others(services, capfd):
