@@ -289,6 +289,7 @@ class PatientStac(StacApiIO):
         self.session = session
 
     def request(self, *args, **kwargs) -> str:
+        "The body of an answer, as in `StacApiIO`."
         try:
             return super().request(*args, **kwargs)
         except APIError as error:

@@ -294,7 +294,7 @@ def test_killed_at_any_moment_it_goes_on_and_fetches_nothing_twice(services, tmp
         for _ in range(30):
             child = subprocess.Popen([*COMMAND, *command], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             asked = lambda: len(services.download.log) + len(services.copernicus.log)
-            before, more, deadline = asked(), chance.randint(3, 12), time.monotonic() + 60
+            before, more, deadline = asked(), chance.randint(2, 6), time.monotonic() + 60
             while child.poll() is None and asked() < before + more and time.monotonic() < deadline:
                 time.sleep(0.005)
             if child.poll() is None:
