@@ -6,6 +6,14 @@
 Both fetch the same files from the same server, in turn, and medians count. curl is one process for each of the workers, which keeps its
 connection; it checks nothing, while ours makes sure that each file is what it should be, and that the scene can be read. The server is a process of its
 own, that of the tests.
+
+Two processors that three other programs shared, 50 scenes of 48 x 48 pixels, 600 files of 34 MB, 40 ms to the server; medians:
+
+|what is done with each file|curl [s]|download_scenes [s]|ratio|
+|---|--:|--:|--:|
+|opened by xarray, one after the other|6.4|14.3|2.2|
+|opened by xarray while others are fetched|6.7|10.5|1.5|
+|read through too: every block decodes|6.3|9.9|1.6|
 """
 import argparse
 import multiprocessing

@@ -306,7 +306,7 @@ def test_what_is_no_product(world, products, tmp_path):
     good = dict(site.files)
     wrong = {"metadata of another scene": (of("metadata"), good[found[1].assets["metadata"].removeprefix(site.url)], "is the metadata of"),
              "no XML": (of("metadata"), b"<level_X>", "well-formed"), "no TIFF": (of("image"), b"\x89PNG....", "is no TIFF"),
-             "cut on the server": (of("image"), good[of("image")][:200_000], "truncated|read"), "empty": (of("quality_snow"), b"", "no TIFF"),
+             "cut on the server": (of("image"), good[of("image")][:200_000], "truncated|read|ends too early"), "empty": (of("quality_snow"), b"", "no TIFF"),
              "a page": (of("quality_snow"), b"<html><body>Maintenance", "web page"),
              "too few bands": (of("image"), good[of("quality_snow")], "bands")}
     for name, (path, body, told) in wrong.items():
