@@ -259,9 +259,9 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
         noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
     mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads,
-                                  registered["SWIR"].shift)
+                                  registered["SWIR"].shift, tuning.blur_alike)
     sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20, registered["VNIR"].shift)
-    swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20, registered["SWIR"].shift)
+    swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20, registered["SWIR"].shift, tuning.guided_bands)
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
     tile = lambda guide, channels: [
         AlignmentTile(pair.coarse.part(r, c), p[2], aligned.found.seen[r, c][..., channels], guide(p), aligned.weight[r, c])

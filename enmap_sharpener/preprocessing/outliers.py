@@ -27,7 +27,7 @@ from ..scenes.finding import scene_name, source_files
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
-from ..fusion.subspace import band_noise
+from ..fusion.spectra import band_noise
 from ..fusion.response_bands import sample_windows
 from ..scenes.pairing import checked, find_guide, has_guide, on_coarse, reconciled
 
