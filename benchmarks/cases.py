@@ -1,9 +1,9 @@
 """The benchmark cases against other methods: a Markdown table of PSNR [dB], SAM [degrees] and ERGAS.
 
-    python benchmarks/cases.py                          # all cases in ../shared/data/cases
+    python benchmarks/cases.py                          # all cases in ../shared/data/cases and cases_more
     python benchmarks/cases.py potsdam_hard --method cubic
 
-One set of settings for all. What is scored is the file that a user gets, with the score that the cases come with. The areas
+One set of settings for all. Those of cases_more, simulated from airborne images, have no peers. What is scored is the file that a user gets, with the score that the cases come with. The areas
 are small, so the SAM is also given for each case's four quarters: the spread says how far one number can be believed.
 """
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import rasterio
 from rasterio.windows import Window
 
+from enmap_sharpener.fusion.tuning import DEFAULT
 from enmap_sharpener.reconstruction.output import write_scene
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
@@ -52,13 +53,25 @@ def quarters(truth, place):
                 yield folder
 
 
+def find_cases(shared):
+    """Folders of all cases by their names, those with peers first."""
+    folders = [folder for place in ("cases", "cases_more") for folder in sorted((shared / "data" / place).glob("*")) if (folder / "truth.tif").is_file() and any(folder.glob("ENMAP*"))]
+    return {folder.name: folder for folder in folders}
+
+
+def produce(case, output, method="subspace", tuning=DEFAULT):
+    """Sharpen a case into the file `output`; what `sharpen` returned."""
+    scene, guide = read_enmap(next(case.glob("ENMAP*"))), read_sentinel2(case)
+    sharpened = sharpen(scene, guide, method, tuning=tuning)
+    write_scene(sharpened, output, scene=scene, guide=guide)
+    return sharpened
+
+
 def run(case, method, score):
     """Sharpen a case and score it; the scores, those of its quarters, agreement with the input, and seconds."""
     with tempfile.TemporaryDirectory() as place:
         output, start = Path(place) / "output.tif", time.perf_counter()
-        scene, guide = read_enmap(next(case.glob("ENMAP*"))), read_sentinel2(case)
-        sharpened = sharpen(scene, guide, method)
-        write_scene(sharpened, output, scene=scene, guide=guide)
+        sharpened = produce(case, output, method)
         seconds = time.perf_counter() - start
         parts = [score(folder, output) for folder in quarters(case / "truth.tif", Path(place) / "parts")]
         return score(case, output), parts, sharpened.report.get("agreement", {}), seconds
@@ -83,17 +96,17 @@ def main():
     folder = options.shared / "data/cases"
     if not (folder / "peers.json").is_file():
         sys.exit(f"{folder / 'peers.json'}: not there, and the cases are wanted beside it; name their folder with --shared")
-    peers, score = json.loads((folder / "peers.json").read_text()), scorer(options.shared)
-    if unknown := set(options.cases) - set(peers):
-        sys.exit(f"{', '.join(sorted(unknown))}: not known; choose from {', '.join(peers)}")
+    peers, score, cases = json.loads((folder / "peers.json").read_text()), scorer(options.shared), find_cases(options.shared)
+    if unknown := set(options.cases) - set(cases):
+        sys.exit(f"{', '.join(sorted(unknown))}: not known; choose from {', '.join(cases)}")
 
     print("| case | best peer in each: PSNR / SAM / ERGAS | this package | its SAM by quarter | agreement | missing | time |")
     print("|---|---|---|---|---|---|---|")
-    for name in options.cases or peers:
-        found, parts, agreement, seconds = run(folder / name, options.method, score)
+    for name in options.cases or cases:
+        found, parts, agreement, seconds = run(cases[name], options.method, score)
         sam = [part["sam_land"] for part in parts]
         agrees = f"{agreement['rmse']:.5f} (worst band {agreement['worst_band_rmse']:.5f})" if agreement else "–"
-        print(f"| {name} | {triple(best(peers[name]))} | {triple(found)} | {min(sam):.2f} – {max(sam):.2f} | {agrees} "
+        print(f"| {name} | {triple(best(peers[name])) if name in peers else '–'} | {triple(found)} | {min(sam):.2f} – {max(sam):.2f} | {agrees} "
               f"| {found['missing']:g} | {seconds:.1f} s |", flush=True)
 
 
