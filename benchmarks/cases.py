@@ -102,7 +102,7 @@ def main():
 
     print("| case | best peer in each: PSNR / SAM / ERGAS | this package | its SAM by quarter | agreement | missing | time |")
     print("|---|---|---|---|---|---|---|")
-    for name in options.cases or cases:
+    for name in options.cases or [*peers, *(name for name in cases if name not in peers)]:
         found, parts, agreement, seconds = run(cases[name], options.method, score)
         sam = [part["sam_land"] for part in parts]
         agrees = f"{agreement['rmse']:.5f} (worst band {agreement['worst_band_rmse']:.5f})" if agreement else "–"
