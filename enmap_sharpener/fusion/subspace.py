@@ -369,35 +369,7 @@ def _with_smoothers(d, fitted, samples):
     component = np.append(np.arange(d.basis.shape[1]), -1)
     return replace(d, smoothers=[(component[level == k].tolist(), d.see.smoother(np.sqrt(1 + _NUGGETS[k]) - 1, length=SMOOTH_LENGTH)) for k in np.unique(level)])
 
-
-def fit_subspace(pair, threads=1, tuning=DEFAULT, measured=None):
-    """Measure a pair and fit the fusion.
-
-    Parameters
-    ----------
-    pair : Pair
-        The two sensors.
-    threads : int
-        Threads to use.
-    tuning : Tuning
-        Thresholds and sizes.
-    measured : Measured, optional
-        Of this pair, where it is known already, with its tuning.
-
-    Returns
-    -------
-    SubspaceModel
-        Ready to compute blocks.
-
-    The errors are those of `measure_pair`.
-    """
-    measured = measured or measure_pair(pair, threads, tuning=tuning)
-    _log.info("making the guide")
-    raw = measured.fine_guide(threads)
-    _log.info("fitting the spectra")
-    return _fit_spectra(measured, raw, threads)
-
-
+# %% ../../nbs/05_fusion/09_subspace.ipynb #5a1c9e77
 def _fit_spectra(measured, raw, threads):
     """Harmonise the guide and fit both detectors."""
     pair, found, model, weight = measured.pair, measured.found, measured.model, measured.weight
@@ -442,3 +414,31 @@ def _noise_below(measured, bands, guide, weight, geometry, mean):
         low = guide.see.part(*s, *need).degrade(guide.level(*need), axes=(0, 1))
         parts.append(((t - centre) @ basis, guide.seen[s], low, weight[s]))
     return guide_noise(parts, float(np.mean(geometry.sigma)), mean, (basis / centre[:, None]).T, tuning)
+
+# %% ../../nbs/05_fusion/09_subspace.ipynb #7d20b3f4
+def fit_subspace(pair, threads=1, tuning=DEFAULT, measured=None):
+    """Measure a pair and fit the fusion.
+
+    Parameters
+    ----------
+    pair : Pair
+        The two sensors.
+    threads : int
+        Threads to use.
+    tuning : Tuning
+        Thresholds and sizes.
+    measured : Measured, optional
+        Of this pair, where it is known already, with its tuning.
+
+    Returns
+    -------
+    SubspaceModel
+        Ready to compute blocks.
+
+    The errors are those of `measure_pair`.
+    """
+    measured = measured or measure_pair(pair, threads, tuning=tuning)
+    _log.info("making the guide")
+    raw = measured.fine_guide(threads)
+    _log.info("fitting the spectra")
+    return _fit_spectra(measured, raw, threads)
