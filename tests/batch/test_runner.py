@@ -388,6 +388,7 @@ def test_earlier_parameters_that_are_none(place, client):
         run_batch("times.ipynb", "data/*", "runs", cluster=nullcontext(client))
 
 
+@pytest.mark.slow
 def test_paths_of_parameters_and_links(place, client):
     "A parameter that is a path is looked up from where the user is, also where the output is reached by a link; a changed file is a changed input."
     write_scenes(place / "data", a=1)
@@ -469,6 +470,7 @@ def test_pairs(paired, client, capfd):
     assert states(run(overwrite=True)) == {"a": "there already", "b": "done"}
 
 
+@pytest.mark.slow
 def test_one_bad_pair_does_not_stop_the_others(paired, capfd):
     for name, text in (("a", "2001"), ("c", "2003"), ("y", "few")):
         (paired / f"far/data/{name}/number.txt").write_text(text)

@@ -3,6 +3,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 # as Numba is in a package that others installed and without a home folder; root may write everywhere, so that permissions cannot show it
 NOWHERE = """
 import sys
@@ -16,6 +18,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_commands_without_a_cache(tmp_path):
     (tmp_path / "temporary").mkdir()
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {"TMPDIR": str(tmp_path / "temporary")}

@@ -72,6 +72,7 @@ def test_stated_errors_are_honest_within_a_factor_of_three(detector, part):
     assert np.abs(z).max() < 9
 
 
+@pytest.mark.slow
 def test_clouds_do_not_disturb():
     """The same scene with and without a cloud in Sentinel-2."""
     settings = DEFAULT | {"size": 48, "seed": 5}

@@ -99,6 +99,7 @@ def test_stripes_along_the_track_are_not_noise():
     assert measure_sample(sample_pair(replace(scene, cube=noisy + stripes[:, line])))["striping"] == pytest.approx(0.9, rel=0.35)
 
 
+@pytest.mark.slow
 def test_disagreement_grows_with_the_shift():
     found = [measure_sample(sample_pair(*simulate_pair(size=50, seed=4, shift=(s, 0), swir_shift=(0, 0))[:2]))["disagreement"] for s in (0, 1, 2)]
     assert 1.15 * found[0] < found[1] < found[2] / 1.15

@@ -133,6 +133,7 @@ def test_dry_run_writes_nothing(enmap, tmp_path, capfd):
     assert {p: (p.is_dir() or p.read_bytes()) for p in enmap.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_stages_can_be_started_alone(pairs, finished, tmp_path):
     first, other = ids(pairs)
     shutil.rmtree(pairs / other)
@@ -223,6 +224,7 @@ def test_a_lost_or_shortened_output_is_made_again(enmap, output, lost, again):
     assert planned(enmap, output, SMALL) == dict.fromkeys(ids(enmap), set())
 
 
+@pytest.mark.slow
 def test_done_again_is_as_planned_and_as_done_anew(pairs, output, tmp_path):
     first, other = ids(pairs)
     shutil.rmtree(pairs / other)
@@ -459,6 +461,7 @@ def test_clean_believes_no_hostile_records(pairs, output, tmp_path):
     assert {p.name for p in kept} <= left and not (tmp_path / "precious").exists()
 
 
+@pytest.mark.slow
 def test_damaged_books(enmap, output):
     first, _ = ids(enmap)
     (output / "records.jsonl").write_bytes(b"\x00\xff half a line")
@@ -567,6 +570,7 @@ def offline(monkeypatch):
     monkeypatch.setattr("enmap_sharpener.scraping.services.fetch_partners", lambda *_, **__: pytest.fail("nothing was missing"))
 
 
+@pytest.mark.slow
 def test_simulated_into_folders_of_their_own(tmp_path, offline, capfd):
     "As README has it: each simulation in a folder below that of the scenes; the partner is that in the product which was found."
     for seed, name in enumerate(("a", "b")):

@@ -483,6 +483,7 @@ def test_scenes_in_two_zones(tmp_path, first, second):
     assert told["by"] == "block" and not leaks(paths[:2])
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6))
 def test_no_leak_wherever_scenes_lie(tmp_path_factory, seed):
@@ -591,6 +592,7 @@ def through(place, guide, tmp_path, **options):
     return report, data, fine
 
 
+@pytest.mark.slow
 def test_potsdam(shared, tmp_path):
     report, data, _ = through(potsdam(shared, tmp_path), tmp_path / SCENE_ID / "sentinel2", tmp_path, smooth=None)
     assert report["tiles"] == data.sizes["tile"] > 20 and report["valid"] > 0.95 and (~data.good).sum() == 6

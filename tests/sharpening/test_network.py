@@ -88,6 +88,7 @@ def test_the_result_depends_neither_on_tiles_nor_on_blocks(fitted, base, scaling
         assert np.abs(part.astype(int) - there).max() <= 1
 
 
+@pytest.mark.slow
 def test_threads_and_blocks_of_a_plan_give_the_same(pair):
     cubes = []
     for threads, size in ((1, 512), (3, 31)):
@@ -310,6 +311,7 @@ def test_done_is_done_and_another_network_does_it_again(place):
     assert contents(place / "out") != first and not list((place / "out").glob(".*"))
 
 
+@pytest.mark.slow
 def test_the_same_bytes_after_a_stop(place, monkeypatch):
     shutil.rmtree(place / "out")
     tiles.sharpen_tiles(place / "net.keras", place / "in", place / "first", batch_size=4)

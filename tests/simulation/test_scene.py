@@ -36,6 +36,7 @@ def pair():
     return simulate_pair(SIZE, seed=1, shift=(0.6, -1.3), swir_shift=(0.0, 0.3), blur=15.0, rotation=0.0, change=0.0)
 
 
+@pytest.mark.slow
 def test_landscape_has_some_of_everything():
     land = landscape((120, 120), seed=2)
     kinds = {KINDS[k] for k in land.kind[np.unique(land.objects)]}
