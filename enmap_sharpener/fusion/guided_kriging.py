@@ -85,7 +85,7 @@ class Likeness:
         pixels = np.concatenate([g.reshape(-1, g.shape[-1]) for g in guides]).astype(float)
         pixels = pixels[:: max(1, len(pixels) // PIXELS)]
         mean = pixels.mean(0)
-        variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov((pixels - mean).T)))
+        variance, vectors = np.linalg.eigh(np.atleast_2d(np.cov((pixels - mean).T, bias=True)))
         project = (vectors / np.sqrt(variance + floor * variance.max() + 1e-18))[:, ::-1][:, :components]
         draw = np.random.default_rng(0)
         points = ((pixels - mean) @ project)[draw.permutation(len(pixels))[:CLUSTERED]]
