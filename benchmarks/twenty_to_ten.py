@@ -262,7 +262,7 @@ Gaussian of half a pixel and averaged over 2 × 2 pixels.
 |---|---|---|---|---|---|
 {published}
 
-The figures are quoted, not computed again. What differs: the images (`T49JGM` is a part of one of their 15 tiles, the others are not theirs, and some are L2A), four pixels at the border are not judged here, and UIQI is of blocks of 8 × 8
+The figures are quoted second-hand, not computed again: look them up in the paper before you cite them. What differs: the images (`T49JGM` is a part of one of their 15 tiles, the others are not theirs, and some are L2A), four pixels at the border are not judged here, and UIQI is of blocks of 8 × 8
 pixels that do not overlap. So the share of bicubic's error is what may be compared, and only roughly: it depends on the ground. DSen2 is a network that was trained on 45 tiles;
 SupReME and this package learn from the image alone.
 
