@@ -35,6 +35,7 @@ def test_scores():
     assert scores.sre == pytest.approx(20, abs=1e-3) and scores.ergas == pytest.approx(5, rel=1e-3) and 0 < scores.sam < 5 and 0.9 < scores.uiqi < 1
 
 
+@pytest.mark.slow
 def test_every_method_in_the_table(image):
     head, _, *lines = table({"fields": image}, 0)
     found = {cells[2]: float(cells[9]) for cells in ([c.strip() for c in line.strip("|").split("|")] for line in lines)}

@@ -123,6 +123,7 @@ def test_sharpened_where_it_lies(simulated):
     assert not any(" lie " in line for line in right[2]["assumptions"])
 
 
+@pytest.mark.slow
 def test_as_if_it_lay_right_is_worse(simulated, monkeypatch):
     guide = moved(simulated, (0.5, -0.5), (0.5, -0.5))
     found = errors(simulated, guide)
@@ -138,6 +139,7 @@ def test_what_lies_right_is_sharpened_as_if_nothing_had_been_measured(simulated,
     np.testing.assert_array_equal(found, sharpen(simulated[0], guide, threads=1).to_dataarray().values)
 
 
+@pytest.mark.slow
 def test_blocks_do_not_matter_where_bands_lie_off(simulated):
     plan = sharpen(simulated[0], moved(simulated, (0.5, -0.4), (-1.1, 0.6)), threads=1)
     put = [np.zeros((len(plan.bands), *plan.grid.shape), np.int16) for _ in range(2)]
@@ -147,6 +149,7 @@ def test_blocks_do_not_matter_where_bands_lie_off(simulated):
     assert np.abs(put[0].astype(int) - put[1]).max() <= 1 and (put[0] != put[1]).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_real_sentinel2(shared):
     "An image that was cut and resampled by others lies 10 m off in both directions; others do not lie off."
     sys.path.append(str(ROOT / "benchmarks"))
