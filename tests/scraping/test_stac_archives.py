@@ -390,7 +390,7 @@ def test_signatures_are_asked_for_once_and_shown_to_nobody(archive, monkeypatch,
 @pytest.mark.parametrize("fault, told", [(503, "503"), ("stall", "timed out"), (403, "403"), ("junk", "token")])
 def test_a_signing_service_that_fails_is_told(archive, monkeypatch, fault, told):
     where = grid(301000, 5799000, 40, 30)
-    source = provider(archive, "planetary-computer", monkeypatch, timeout=0.3, retries=0)
+    source = provider(archive, "planetary-computer", monkeypatch, timeout=2.0, retries=0)
     chosen = find(source, where)
     archive.faults[:] = [stores(fault, name="/sas/")]
     with pytest.raises(ServiceError, match=f"cannot be read .*{told}") as error:
