@@ -19,11 +19,11 @@ from ..core.raster import NODATA, SCALE
 from .guide import WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
-from .measurement import ResponseBands, measure_pair
+from .measurement import Measured, ResponseBands, measure_pair
 from .pair import Pair, complete, interpolate
 from .radiometry import share_of_guide
 from .regression import LocalRegression
-from .spectra import band_noise, spectral_basis
+from .spectra import Solved, band_noise, spectral_basis
 from .swir_shift import swir_mover
 from .tuning import DEFAULT, Tuning
 
@@ -202,6 +202,10 @@ class SubspaceModel:
         VNIR and SWIR, where they have bands.
     report : dict
         What was measured, plain numbers.
+    measured : Measured, optional
+        From which it was fitted.
+    look : callable, optional
+        (detector, window, `Solved`) -> whatever is to be told of a window besides its values; `block` returns it.
     """
 
     pair: Pair
@@ -209,6 +213,8 @@ class SubspaceModel:
     whole: WholeGuide
     detectors: list
     report: dict
+    measured: Measured = None
+    look: object = None
 
     @property
     def observations(self):
@@ -230,22 +236,32 @@ class SubspaceModel:
             For each good band its place in `out`, or -1.
         out
             int16, shape (band, y, x) [reflectance × 10 000], nodata −32768; written in place.
-        """
-        for d in reversed(self.detectors):  # SWIR needs the wider window of the guide that they share
-            if (target[d.bands] >= 0).any():
-                self._detector(d, rows, cols, target[d.bands], out)
 
-    def _detector(self, d, rows, cols, target, out):
-        """One detector's bands in a window."""
+        Returns
+        -------
+        list
+            What `look` tells of each detector whose bands were asked for; empty without it.
+        """
+        wanted = [d for d in reversed(self.detectors) if (target[d.bands] >= 0).any()]  # SWIR needs the wider window of the guide that they share
+        told = [self._detector(d, rows, cols, target[d.bands], out) for d in wanted]
+        return told if self.look else []
+
+    def solved(self, d, rows, cols):
+        """`Solved` of one detector in a window."""
         inner = d.back.inputs(rows, cols)
         near = d.smoothers[0][1].inputs(*inner)
         fine = joined(d.see.inputs(*near), (rows, cols))
-        predicted, c, rest, raw = (self._guided if d.kriging else self._predicted)(d, fine, near)
-        left = d.smooth(c, rest, near, inner)
-        back = d.back.part(rows, cols, *inner)
-        q = predicted[inside((rows, cols), fine)]
+        return Solved(*(self._guided if d.kriging else self._predicted)(d, fine, near), fine, near, inner)
+
+    def _detector(self, d, rows, cols, target, out):
+        """One detector's bands in a window."""
+        s = self.solved(d, rows, cols)
+        left = d.smooth(s.left, s.rest, s.near, s.inner)
+        back = d.back.part(rows, cols, *s.inner)
+        q = s.predicted[inside((rows, cols), s.fine)]
         expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis[:, :d.rank] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
-        self.pair.mask_missing(out, target, rows, cols, near, np.moveaxis(raw, -1, 0))
+        self.pair.mask_missing(out, target, rows, cols, s.near, np.moveaxis(s.raw, -1, 0))
+        return self.look and self.look(d, (rows, cols), s)
 
     def _predicted(self, d, fine, near):
         """What the regression predicts of the coefficients on a fine window; and on the coarse window `near` what it leaves, the remainder, and EnMAP's spectra."""
@@ -397,7 +413,7 @@ def _fit_spectra(measured, raw, threads):
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},
               "bands_20m": model.registration(), **({"swir_guide_shift_m": [round(-s * pair.fine.cols.step, 2) + 0.0 for s in ten.mover.shift]} if both else {}), **measured.ground.report()}
-    return SubspaceModel(pair, found, model.whole, detectors, report)
+    return SubspaceModel(pair, found, model.whole, detectors, report, measured)
 
 
 def _noise_below(measured, bands, guide, weight, geometry, mean):
