@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 from enmap_sharpener.core.grid import Axis, Grid, windows
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes.metadata import SceneMetadata, band_table
+from enmap_sharpener.sharpening.quality import QUALITY_BANDS
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T101500Z_001_V010400_20230701T000000Z"
 
@@ -17,6 +18,7 @@ class FakeSharpened:
     """Blocks of a formula of band, row and column; the upper left corner is nodata. `trouble(n)` is called before block n."""
 
     method = "fake"
+    quality_bands = QUALITY_BANDS
 
     def __init__(self, shape=(90, 70), bands=6, trouble=lambda n: None):
         self.grid = Grid(CRS.from_epsg(32633), Axis(-5_806_120.0, 10.0, shape[0]), Axis(366_010.0, 10.0, shape[1]))

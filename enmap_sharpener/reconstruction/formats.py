@@ -21,7 +21,7 @@ from ..core.files import check_space
 from ..core.raster import NODATA, create_raster
 from .stac import SOFTWARE
 from ..scenes.metadata import tag_bands
-from ..sharpening.quality import QUALITY_CLASSES, QUALITY_COLOURS
+
 
 # %% ../../nbs/10_reconstruction/01_formats.ipynb #2a88dbbb
 COMPRESSIONS = {
@@ -35,11 +35,13 @@ COMPRESSIONS = {
 TILE = 512  # side of a tile of the GeoTIFF, and of the blocks that are asked for [pixels]
 
 # %% ../../nbs/10_reconstruction/01_formats.ipynb #2d9a739d
-def _tag_quality(file) -> None:
-    "Names, meanings and colours of the two bands of the quality file."
-    file.write_colormap(1, {value: tuple(bytes.fromhex(colour)) for value, colour in QUALITY_COLOURS.items()})
-    file.descriptions = ["class", "trust in Sentinel-2 [%]"]
-    file.update_tags(1, **{f"class_{value}": meaning for value, meaning in QUALITY_CLASSES.items()})
+def _tag_quality(file, bands) -> None:
+    "Names, meanings, units and colours of the bands of the quality file, from their `QualityBand`s; the first alone may have colours in a TIFF."
+    file.descriptions, file.units = [band.title for band in bands], [band.unit for band in bands]
+    if bands[0].colours:
+        file.write_colormap(1, {value: tuple(bytes.fromhex(colour)) for value, colour in bands[0].colours.items()})
+    for i, band in enumerate(bands, 1):
+        file.update_tags(i, **{f"class_{value}": meaning for value, meaning in band.classes.items()})
 
 # %% ../../nbs/10_reconstruction/01_formats.ipynb #3930e60f
 EVERY = 8      # rows and columns from one pixel to the next that counts in the mean and the standard deviation of a band
@@ -72,9 +74,9 @@ def write_rasters(sharpened, data: Path, quality: Path, compress: str, progress=
     Parameters
     ----------
     sharpened : Sharpened
-        What `sharpen` returned, or another of its interface (grid, bands, method, block_count, blocks).
+        What `sharpen` returned, or another of its interface (grid, bands, method, quality_bands, block_count, blocks).
     data, quality : Path
-        Files to make: the cube, int16, reflectance × 10 000, nodata −32768; class and trust, uint8, see `QUALITY_CLASSES`.
+        Files to make: the cube, int16, reflectance × 10 000, nodata −32768; the quality layers, uint8, see `QUALITY_BANDS`.
     compress : str
         One of `COMPRESSIONS`.
     progress : callable, optional
@@ -97,11 +99,11 @@ def write_rasters(sharpened, data: Path, quality: Path, compress: str, progress=
     common = dict(shape=grid.shape, crs=grid.crs, transform=grid.transform, blockxsize=tile, blockysize=tile, **COMPRESSIONS[compress])
     moments, total, valid = BandStatistics(count), sharpened.block_count(TILE), False
     with (create_raster(data, count=count, dtype="int16", nodata=NODATA, **common) as cube_file,
-          create_raster(quality, count=2, dtype="uint8", photometric="minisblack", **common) as quality_file,
+          create_raster(quality, count=len(sharpened.quality_bands), dtype="uint8", photometric="minisblack", **common) as quality_file,
           closing(sharpened.blocks(TILE)) as blocks):
         tag_bands(cube_file, sharpened.bands)
         cube_file.update_tags(TIFFTAG_SOFTWARE=SOFTWARE, method=sharpened.method)
-        _tag_quality(quality_file)
+        _tag_quality(quality_file, sharpened.quality_bands)
         for done, block in enumerate(blocks, 1):
             check_space(data.parent, 2 * block.cube.nbytes)
             window = Window.from_slices(block.rows, block.cols)

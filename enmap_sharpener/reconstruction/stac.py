@@ -16,7 +16,7 @@ from rasterio.warp import transform as transform_points
 from .. import __version__
 from ..core.files import json_values
 from ..core.raster import NODATA, SCALE
-from ..sharpening.quality import QUALITY_CLASSES, QUALITY_COLOURS
+
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #0ba1dc32
 SOFTWARE = f"enmap_sharpener {__version__}"
@@ -64,16 +64,21 @@ def _properties(sharpened, scene, guide) -> dict:
     }
 
 
-def _assets(bands, files: dict) -> dict:
+def _quality_items(bands) -> list:
+    "One STAC band for each `QualityBand`."
+    classes = lambda band: [{"value": value, "name": meaning.split(":")[0].lower().replace(" ", "_"), "description": meaning,  # noqa: E731
+                             "color_hint": band.colours[value].upper()} for value, meaning in band.classes.items()]
+    return [{"name": band.name, "description": band.meaning, **({"unit": band.unit} if band.unit else {}),
+             **({"classification:classes": classes(band)} if band.classes else {})} for band in bands]
+
+
+def _assets(bands, quality_bands, files: dict) -> dict:
     "The four files that the item describes."
     tiff, numbers = pystac.MediaType.GEOTIFF, {"data_type": "int16", "nodata": NODATA, "raster:scale": SCALE, "raster:offset": 0}
-    classes = [{"value": value, "name": meaning.split(":")[0].lower().replace(" ", "_"), "description": meaning,
-                "color_hint": QUALITY_COLOURS[value].upper()} for value, meaning in QUALITY_CLASSES.items()]
-    layers = [{"name": "class", "classification:classes": classes}, {"name": "trust", "description": "trust in Sentinel-2, 0 to 100", "unit": "%"}]
     asset = lambda role, *args, **extra: pystac.Asset(files[role].name, *args, extra_fields=extra)  # noqa: E731
     return {
         "data": asset("data", "Surface reflectance", None, tiff, ["data", "reflectance"], **numbers, bands=_band_items(bands)),
-        "quality": asset("quality", "Quality", None, tiff, ["metadata", "quality"], data_type="uint8", bands=layers),
+        "quality": asset("quality", "Quality", None, tiff, ["metadata", "quality"], data_type="uint8", bands=_quality_items(quality_bands)),
         "metadata": asset("metadata", "EnMAP metadata", None, pystac.MediaType.XML, ["metadata"]),
         "thumbnail": asset("picture", "Before and after", None, pystac.MediaType.PNG, ["thumbnail"]),
     }
@@ -99,7 +104,7 @@ def stac_item(sharpened, files: dict, scene, guide) -> pystac.Item:
     ring = _outline(sharpened.grid)
     lon, lat = zip(*ring, strict=True)
     item = pystac.Item(files["data"].stem, {"type": "Polygon", "coordinates": [ring]}, [min(lon), min(lat), max(lon), max(lat)],
-                       scene.metadata.start, _properties(sharpened, scene, guide), assets=_assets(sharpened.bands, files),
+                       scene.metadata.start, _properties(sharpened, scene, guide), assets=_assets(sharpened.bands, sharpened.quality_bands, files),
                        stac_extensions=_EXTENSIONS)
     for source, title in (scene.source, f"EnMAP {scene.metadata.id}"), (guide.source, "Sentinel-2"):
         item.add_link(pystac.Link("derived_from", os.path.relpath(source, files["data"].parent), title=title))

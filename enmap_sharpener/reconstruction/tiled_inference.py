@@ -30,6 +30,7 @@ from ..core.grid import windows
 from ..core.raster import NODATA, SCALE, to_int16
 from ..scraping.dlr_items import Skipped
 from .output import write_cube
+from ..sharpening.quality import QUALITY_BANDS
 from ..sharpening.sharpening import Block
 from ..preprocessing.store_format import check_format
 from ..preprocessing.tile_store import tile_encoding, assemble, open_store, store_grid
@@ -254,7 +255,7 @@ class Mosaic:
     """
 
     def __init__(self, store, tiles, method):
-        self.grid, self.method, self.report = store_grid(store), method, {}
+        self.grid, self.method, self.report, self.quality_bands = store_grid(store), method, {}, QUALITY_BANDS
         columns = {k: store[k].values for k in ("wavelength", "fwhm", "detector", "good")}
         self.bands = band_table(columns.pop("wavelength"), columns.pop("fwhm"), number=store.band.values, **columns)
         self._cube, self._valid = assemble(store, tiles), assemble(store, _Flags(store.valid))

@@ -24,7 +24,7 @@ from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from .methods import NETWORKS, open_method
 from .network import open_network
-from .quality import measured_pixels, quality_layer
+from .quality import QUALITY_BANDS, measured_pixels, quality_layer
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
@@ -51,7 +51,7 @@ class Block:
     cube
         int16, shape (band, y, x) [reflectance × 10 000], nodata −32768.
     quality
-        uint8, shape (2, y, x): class (`QUALITY_CLASSES`) and trust in the guide [%].
+        uint8, shape (n, y, x): the `quality_bands` of `Sharpened`, class and trust in the guide [%] first.
     """
 
     rows: slice
@@ -83,13 +83,15 @@ class Sharpened:
         Bands of the output.
     method : str
         Name of the method.
+    quality_bands : tuple of QualityBand
+        What the layers of a block's quality are.
     report : dict
         What was measured, plain numbers, and in `assumptions` what was assumed or found of the inputs, a line each; `agreement` with the input is there
         once all blocks were computed.
     """
 
     def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
-        self.grid, self.bands, self.method = model.pair.fine, bands, method
+        self.grid, self.bands, self.method, self.quality_bands = model.pair.fine, bands, method, QUALITY_BANDS
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
         self._sums, self._lock = [], threading.Lock()
@@ -159,11 +161,11 @@ class Sharpened:
         return self.grid.georeference(out, coords=coords, name="reflectance")
 
     def quality_dataarray(self):
-        """Class and trust of the whole output, uint8, dims (band, y, x)."""
-        out = np.empty((2, *self.grid.shape), np.uint8)
+        """The quality layers of the whole output, uint8, dims (band, y, x)."""
+        out = np.empty((len(self.quality_bands), *self.grid.shape), np.uint8)
         for b in self.blocks():
             out[:, b.rows, b.cols] = b.quality
-        return self.grid.georeference(out, coords={"band": ["class", "trust"]}, name="quality")
+        return self.grid.georeference(out, coords={"band": [band.name for band in self.quality_bands]}, name="quality")
 
 
 def _middle(stencil, window, most):
