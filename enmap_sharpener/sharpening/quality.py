@@ -21,7 +21,7 @@ QUALITY_CLASSES = {
 QUALITY_COLOURS = {0: "000000", 1: "2a7f62", 2: "e9a23b", 3: "d8dee9"}
 """Colour of each class, hexadecimal red, green, blue."""
 
-# %% ../../nbs/09_sharpening/04_quality.ipynb #bee8d3f9
+# %% ../../nbs/09_sharpening/04_quality.ipynb #0b5f476c
 @dataclass(frozen=True)
 class QualityBand:
     """A band of the quality file.
