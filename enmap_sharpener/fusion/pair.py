@@ -247,10 +247,10 @@ class Pair:
         under, index = self.under(rows, cols)
         at = [i + u.start - n.start for i, u, n in zip(index, under, near, strict=True)]
         alike = missing.all(0)
-        rows_off, cols_off = np.nonzero(alike[at[0][:, None], at[1]])
-        cube[target[target >= 0][:, None], rows_off, cols_off] = NODATA
-        for b in np.flatnonzero((target >= 0) & (missing & ~alike).any((1, 2))):
-            cube[target[b], missing[b][at[0][:, None], at[1]]] = NODATA
+        off, own = alike[at[0][:, None], at[1]], (missing & ~alike).any((1, 2))
+        for b in np.flatnonzero(target >= 0):
+            if own[b] or off.any():
+                np.copyto(cube[target[b]], NODATA, where=missing[b][at[0][:, None], at[1]] if own[b] else off)
 
     def fine_window(self, coarse_rows, coarse_cols, margin=0):
         """Slices of `fine` pixels under a window of `coarse`, widened by `margin` fine pixels."""

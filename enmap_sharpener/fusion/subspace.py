@@ -85,15 +85,6 @@ class DetectorModel:
         z -= c @ self.basis.T
         return c.reshape(*y.shape[:-1], -1), z.reshape(y.shape)
 
-    def leading(self, c, inputs, window):
-        """Filtered leading coefficients, shape (y, x, rank), of a coarse window from those on the window `inputs`."""
-        out = np.empty((*(w.stop - w.start for w in window), self.rank), np.float32)
-        for components, smoother in self.smoothers:
-            held = [k for k in components if 0 <= k < self.rank]
-            if held:
-                out[..., held] = smoother.part(*window, *inputs).degrade(c[..., held], axes=(0, 1))
-        return out
-
     def smooth(self, c, rest, inputs, window):
         """Filtered spectra [reflectance], shape (band, y, x), of a coarse window from coefficients and rest on the window `inputs`."""
         parts = []
@@ -270,18 +261,18 @@ class SubspaceModel:
 
     def _guided(self, d, fine, near):
         """The same with guided kriging of what is left, as far as the guide is trusted."""
-        around = d.kriging.inputs(*fine)
-        wide = joined(d.smoothers[0][1].inputs(*around), near)
-        seen = d.see.inputs(*around)
-        wider = joined(d.see.inputs(*wide), seen, fine)
-        predicted, c, rest, raw, guide = self._predict(d, wider, wide)
-        c, rest = self._left(d, wider, wide, predicted, c, rest, raw)
-        added = d.kriging.window(*fine)(d.leading(c, wide, around), guide[inside(seen, wider)], self.found.valid[around], inside(fine, seen))
+        around = joined(d.kriging.inputs(*fine), near)
+        seen = joined(d.see.inputs(*around), fine)
+        predicted, c, rest, raw, guide = self._predict(d, seen, around)
+        c, rest = self._left(d, seen, around, predicted, c, rest, raw)
+        need = d.kriging.inputs(*fine)
+        sees = d.see.inputs(*need)
+        added = d.kriging.window(*fine)(c[inside(need, around)][..., :d.rank], guide[inside(sees, seen)], self.found.valid[need], inside(fine, sees))
         added *= np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1)[..., None].astype(np.float32)
-        c, rest, raw = (part[inside(near, wide)] for part in (c, rest, raw))
+        c, rest, raw = (part[inside(near, around)] for part in (c, rest, raw))
         c = c.copy()
         c[..., :d.rank] -= d.see.part(*near, *fine).degrade(added, axes=(0, 1)) * self.found.valid[near][..., None]
-        return predicted[inside(fine, wider)] + added, c, rest, raw
+        return predicted[inside(fine, seen)] + added, c, rest, raw
 
     def _left(self, d, fine, near, predicted, c, rest, raw):
         """What the prediction leaves of EnMAP's coefficients and remainder; nothing where EnMAP holds no data."""
@@ -341,7 +332,7 @@ _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])     # noise to signal of
 CONSISTENT, OWN = (0.0015, 1.5, 4), (0.005, 2.5, 4)
 """Nugget, length and reach [EnMAP pixels] of the kriging that puts back what is left, and of the smoother one where the guide is distrusted."""
 
-ALIKE, ALIKE_NUGGET = dict(components=6, floor=0.01, size=24), 0.015
+ALIKE, ALIKE_NUGGET = dict(components=6, floor=0.01, size=16), 0.015
 """How likeness is told by the guide, and the nugget of the guided kriging of the coefficients."""
 
 
