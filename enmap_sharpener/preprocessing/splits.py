@@ -17,7 +17,7 @@ from rasterio.warp import transform, transform_bounds
 from ..core.raster import SCALE
 from ..core.errors import OutputError, ProductError
 from ..core.files import make_folder, write_file
-from .store_format import check_format
+from ..core.store_format import check_format
 from .tile_store import amend, open_store, store_grid
 from ..scenes.guide_bands import SENTINEL2_10M
 

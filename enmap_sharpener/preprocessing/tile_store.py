@@ -25,7 +25,7 @@ from ..core.parallel import read_ahead
 from ..core.grid import Axis, Grid, widened
 from ..core.errors import NoValidPixels, OutputError, ProductError
 from ..core.raster import MOST_VALUES, NODATA, SCALE, to_int16
-from .store_format import check_format
+from ..core.store_format import check_format
 from .wald import PredictionPair, WaldPair, align
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #6de73398

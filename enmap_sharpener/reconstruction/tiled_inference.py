@@ -32,7 +32,7 @@ from ..scraping.dlr_items import Skipped
 from .output import write_cube
 from ..sharpening.quality import QUALITY_BANDS
 from ..sharpening.sharpening import Block
-from ..preprocessing.store_format import check_format
+from ..core.store_format import check_format
 from ..preprocessing.tile_store import tile_encoding, assemble, open_store, store_grid
 
 # %% ../../nbs/10_reconstruction/03_tiled_inference.ipynb #d2ba5268

@@ -13,9 +13,9 @@ from numcodecs.abc import Codec
 
 from enmap_sharpener.core.errors import ProductError
 from enmap_sharpener.core.files import read_json
+from enmap_sharpener.core.store_format import check_format
 from enmap_sharpener.preprocessing.outliers import inspect
 from enmap_sharpener.preprocessing.splits import record_split
-from enmap_sharpener.preprocessing.store_format import check_format
 from enmap_sharpener.preprocessing.tile_store import open_store, write_prediction_store, write_wald_store
 from enmap_sharpener.simulation.scene import simulate_pair
 
