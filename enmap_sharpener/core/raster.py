@@ -312,7 +312,7 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
     coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x, "spatial_ref": _spatial_ref(crs.to_wkt(), t).copy()}
-    raster = xr.DataArray(data, dims=("band", "y", "x"), coords=coords)
+    raster = xr.DataArray(data, dims=("band", "y", "x"), coords=coords, name=file_name(path).partition(".")[0])     # else it is called as Dask calls its graph
     raster.encoding["grid_mapping"] = "spatial_ref"
     return raster
 

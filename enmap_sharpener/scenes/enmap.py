@@ -292,8 +292,7 @@ _BEYOND = 2     # pixels by which a whole scene's footprint may reach beyond its
 
 def _labelled(cube: xr.DataArray, bands: BandTable) -> xr.DataArray:
     "The cube with its bands as coordinates."
-    columns = {name: ("band", getattr(bands, name)) for name in _BAND_COORDINATES}
-    cube = cube.assign_coords(band=bands.number, **columns).rename("reflectance")
+    cube = cube.assign_coords(bands.coords).rename("reflectance")
     return cube.assign_attrs(long_name="surface reflectance", units="1")
 
 

@@ -9,9 +9,12 @@ __all__ = ['Block', 'available_threads', 'Sharpened', 'sharpen']
 import logging
 import os
 import threading
+import uuid
 from dataclasses import dataclass
+from datetime import timezone
 from functools import partial
 
+import dask.array as da
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -98,10 +101,15 @@ class Sharpened:
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report,
                        "assumptions": model.pair.assumptions}
 
-    def block(self, rows, cols):
-        """`Block` of a window, two slices of `grid`."""
+    def cube(self, rows, cols):
+        """Digital numbers of a window, two slices of `grid`, int16 (band, y, x), nodata −32768."""
         cube = np.full((len(self.bands), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
         self._model.block(rows, cols, self._target, cube)
+        return cube
+
+    def block(self, rows, cols):
+        """`Block` of a window, two slices of `grid`."""
+        cube = self.cube(rows, cols)
         near, under = self._model.pair.under(rows, cols)
         cloudy = self._cloudy[near][np.ix_(*under)]
         quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened)
@@ -152,13 +160,33 @@ class Sharpened:
         return {"rmse": float(np.sqrt(mse.mean())), "worst_band_rmse": float(np.sqrt(mse.max())),
                 "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance"}
 
-    def to_dataarray(self):
-        """The whole output in memory, float32, dims (band, y, x) [reflectance], NaN nodata."""
-        out = np.empty((len(self.bands), *self.grid.shape), np.float32)
+    def to_dataarray(self, lazy=False):
+        """The whole output, float32, dims (band, y, x) [reflectance], NaN nodata.
+
+        Parameters
+        ----------
+        lazy : bool
+            Whether a window is computed (by Dask) when it is asked for; else all is, and held in memory.
+
+        Returns
+        -------
+        DataArray
+            With the bands' wavelengths, widths, detectors and usefulness, and the `time` of EnMAP's acquisition (UTC), as coordinates.
+        """
+        shape = (len(self.bands), *self.grid.shape)
+        if lazy:
+            out = da.from_array(_Windows(self), (shape[0], 512, 512), name=f"sharpened-{uuid.uuid4().hex}", meta=np.empty((0, 0, 0), np.float32), asarray=False)
+            return self.grid.georeference(out, **self._labels())
+        out = np.empty(shape, np.float32)
         for b in self.blocks():
-            out[:, b.rows, b.cols] = np.where(b.cube == NODATA, np.nan, b.cube * np.float32(SCALE))
-        coords = {"band": self.bands.number, **{k: ("band", getattr(self.bands, k)) for k in ("wavelength", "fwhm", "detector", "good")}}
-        return self.grid.georeference(out, coords=coords, name="reflectance")
+            out[:, b.rows, b.cols] = _reflectance(b.cube)
+        return self.grid.georeference(out, **self._labels())
+
+    def _labels(self):
+        """Coordinates, name and attributes of the output as a `DataArray`."""
+        start = self._model.pair.scene.metadata.start
+        time = {} if start is None else {"time": np.datetime64(start.astimezone(timezone.utc).replace(tzinfo=None), "ns")}
+        return {"coords": self.bands.coords | time, "name": "reflectance", "attrs": {"units": "1", "long_name": "surface reflectance"}}
 
     def quality_dataarray(self):
         """The quality layers of the whole output, uint8, dims (band, y, x)."""
@@ -176,6 +204,29 @@ def _middle(stencil, window, most):
         return None
     spare = max(0, inside.size - most) // 2
     return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
+
+# %% ../../nbs/09_sharpening/05_sharpening.ipynb #e9a6a8b7
+def _reflectance(numbers):
+    """Digital numbers as float32 reflectance, NaN nodata."""
+    return np.where(numbers == NODATA, np.float32(np.nan), numbers * np.float32(SCALE))
+
+
+class _Windows:
+    """A sharpened scene as an array (band, y, x) whose windows are computed when it is sliced."""
+
+    ndim, dtype = 3, np.dtype("float32")
+
+    def __init__(self, sharpened):
+        self.sharpened, self.shape = sharpened, (len(sharpened.bands), *sharpened.grid.shape)
+
+    def __getitem__(self, key):
+        bands, rows, cols = (np.arange(n)[k] for n, k in zip(self.shape, key, strict=True))
+        if not (bands.size and rows.size and cols.size):
+            return np.empty(bands.shape + rows.shape + cols.shape, self.dtype)
+        window = [slice(int(i.min()), int(i.max()) + 1) for i in (rows, cols)]
+        with threadpool_limits(1):
+            cube = self.sharpened.cube(*window)
+        return _reflectance(cube[bands])[..., rows - window[0].start, :][..., cols - window[1].start]
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #9094f727
 def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=MAPS_GB, tuning=DEFAULT):

@@ -194,12 +194,8 @@ def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image[:, ~simulation.seen[rows, cols]] = np.nan
         return image
 
-    return sensors.lazy_image(window, grid, len(bands), chunk, **_coordinates(bands))
+    return sensors.lazy_image(window, grid, len(bands), chunk, **bands.coords)
 
-
-def _coordinates(bands):
-    """Coordinates of a cube with these bands."""
-    return {"band": bands.number} | {n: ("band", getattr(bands, n)) for n in ("wavelength", "fwhm", "detector", "good")}
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #349c99b4
 def enmap_quality(simulation: Simulation) -> dict[str, np.ndarray]:
@@ -280,7 +276,7 @@ def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image[:, ~seen[rows, cols]] = np.nan
         return image
 
-    return sensors.lazy_image(window, grid, len(bands), chunk, **_coordinates(bands))
+    return sensors.lazy_image(window, grid, len(bands), chunk, **bands.coords)
 
 
 def _wholly_seen(simulation, grid):
