@@ -16,7 +16,7 @@ if TYPE_CHECKING:    # for editors and type checkers: the same names as in the t
     from .evaluation.scores import compare as compare
     from .figures.quicklook import before_after as before_after
     from .reconstruction.output import write_scene as write_scene
-    from .scenes.cubes import read_cube as read_cube
+    from .scenes.cubes import read_cube as open
     from .scenes.enmap import read_enmap as read_enmap
     from .scenes.sentinel2 import read_sentinel2 as read_sentinel2
     from .scraping.bulk import download_scenes as download_scenes
@@ -32,7 +32,7 @@ _PLACES = {    # name: where it is made; no room is called like it
     "compare": "evaluation.scores:compare",
     "download_scenes": "scraping.bulk:download_scenes",
     "fetch_partners": "scraping.services:fetch_partners",
-    "read_cube": "scenes.cubes:read_cube",
+    "open": "scenes.cubes:read_cube",
     "read_enmap": "scenes.enmap:read_enmap",
     "read_sentinel2": "scenes.sentinel2:read_sentinel2",
     "search_scenes": "scraping.dlr_search:search_scenes",
@@ -44,7 +44,7 @@ _PLACES = {    # name: where it is made; no room is called like it
 _EXTRAS = {"scraping": "scrape", "simulation": "simulate"}    # of the rooms above, what `pip install 'enmap_sharpener[EXTRA]'` brings
 
 __all__ = [
-    "EnmapError", "__version__", "before_after", "compare", "download_scenes", "fetch_partners", "read_cube", "read_enmap", "read_sentinel2",
+    "EnmapError", "__version__", "before_after", "compare", "download_scenes", "fetch_partners", "open", "read_enmap", "read_sentinel2",
     "search_scenes", "sharpen", "simulate", "simulate_pair", "write_scene",
 ]
 

@@ -14,7 +14,7 @@ FILE = Path(es.__file__)
 def test_names_load_and_are_what_their_modules_have():
     for name in es.__all__:
         assert getattr(es, name) is getattr(es, name) and name in dir(es)
-    assert {"read_enmap", "read_sentinel2", "sharpen", "write_scene", "simulate_pair", "read_cube", "compare", "search_scenes", "EnmapError"} <= set(es.__all__)
+    assert {"read_enmap", "read_sentinel2", "sharpen", "write_scene", "simulate_pair", "open", "compare", "search_scenes", "EnmapError"} <= set(es.__all__)
     from enmap_sharpener.sharpening.sharpening import sharpen
     assert es.sharpen is sharpen and es.sharpening.sharpening.sharpen is sharpen
 

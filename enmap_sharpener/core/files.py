@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
-           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'concerns_all', 'make_folder',
-           'write_file', 'write_text', 'write_table', 'write_bytes', 'json_values', 'write_json', 'locked']
+           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'concerns_all',
+           'stored_bytes', 'make_folder', 'write_all', 'write_file', 'write_text', 'write_table', 'write_bytes',
+           'json_values', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #39d0a07b
 import errno
@@ -202,7 +203,7 @@ def staging(folder):
 
 @contextmanager
 def whole_files(places: dict):
-    """Several files of one folder that appear together or not at all.
+    """Several files, or folders, of one folder that appear together or not at all.
 
     Parameters
     ----------
@@ -225,10 +226,13 @@ def whole_files(places: dict):
         fresh = [place for place in places.values() if not place.exists()]
         try:
             for role, place in places.items():
+                if place.is_dir() and not place.is_symlink():       # nothing can be renamed to a folder that holds something
+                    os.replace(place, stage / f"{place.name}{_OLD}")
                 os.replace(staged[role], place)
         except BaseException:
             for place in fresh:
-                place.unlink(missing_ok=True)
+                discard(place)
+            _give_back(stage)
             raise
 
 # %% ../../nbs/00_core/01_files.ipynb #ca4bceeb
@@ -288,12 +292,25 @@ def concerns_all(error: OutputError) -> bool:
     return isinstance(cause, OSError) and cause.errno not in _OF_ONE_PLACE
 
 
+def stored_bytes(path) -> int:
+    "Bytes of a file, or of all files in a folder."
+    path = Path(path)
+    return sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
+
+
 def make_folder(path):
     "Make a folder and those above it; OutputError if that cannot be."
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another place.") from None
+
+
+def write_all(write, data) -> None:
+    "Hand a buffer to `write` of an unbuffered file, however many pieces the system takes it in."
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[write(left):]
 
 
 def write_file(path, write) -> Path:

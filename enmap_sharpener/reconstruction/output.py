@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import OutputError
-from ..core.files import check_space, staging, whole_files
+from ..core.files import check_space, staging, stored_bytes, whole_files
 from ..figures.quicklook import before_after
-from .formats import optimise, write_rasters
+from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .stac import stac_item
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
@@ -25,34 +25,36 @@ from ..scenes.metadata import metadata_xml
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #60420d50
-def output_files(path, overwrite=False) -> dict[str, Path]:
+def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     """The files that belong to one output, after a check that nothing stands in their way.
 
     Parameters
     ----------
     path : str or Path
-        `NAME.tif`.
+        `NAME.tif`, or with another ending of `FORMATS`.
     overwrite : bool
         Whether existing files may be replaced.
+    form : str, optional
+        One of `FORMATS`; by the ending otherwise.
 
     Returns
     -------
     dict of str to Path
-        `data` (NAME.tif), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML).
+        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML).
 
     Raises
     ------
     OutputError
-        The name does not end in .tif, the folder cannot be written, or a file exists and `overwrite` is false.
+        The ending is that of no format, or of another one, the folder cannot be written, or a file exists and `overwrite` is false.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{path}: an output is a GeoTIFF; wanted a name that ends in .tif")
-    files = {"quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
+    beside = FORMATS[chosen_format(path, form)].beside
+    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     there = [file for file in files.values() if os.path.lexists(file)]
-    if any(file.is_dir() for file in there) or there and not overwrite:
-        raise OutputError(f"{there[0]}: exists already; choose another name" + ("" if there[0].is_dir() else ", or allow it to be replaced (--overwrite)"))
+    closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
+    if closed or there and not overwrite:
+        raise OutputError(f"{(closed or there)[0]}: exists already; choose another name" + ("" if closed else ", or allow it to be replaced (--overwrite)"))
     with staging(path.parent):      # tells whether the folder can be written
         return files
 
@@ -71,16 +73,19 @@ def _check_space(sharpened, folder):
     check_space(folder, _BEST_COMPRESSION * 2 * len(sharpened.bands) * np.prod(sharpened.grid.shape, dtype=float))
 
 
-def write_cube(sharpened, path, *, compress="zstd", overwrite=False, progress=None) -> dict[str, Path]:
+def write_cube(sharpened, path, *, form=None, compress=None, overwrite=False, progress=None) -> dict[str, Path]:
     """Compute a sharpened scene and write only the cube and its quality; arguments, result and errors as `write_scene`."""
-    files = {role: file for role, file in output_files(path, overwrite).items() if role in ("data", "quality")}
+    form = chosen_format(path, form)
+    compress = chosen_compression(form, compress)
+    files = {role: file for role, file in output_files(path, overwrite, form).items() if role in ("data", "quality", *FORMATS[form].beside)}
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
-        write_rasters(sharpened, staged["data"], staged["quality"], compress, progress)
+        write_rasters(sharpened, staged, form, compress, progress)
+        finish_rasters(staged, form, compress)
     return files
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #100f03fe
-def write_scene(sharpened, path, *, scene, guide, compress="zstd", cog=False, overwrite=False, progress=None) -> dict[str, Path]:
+def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, overwrite=False, progress=None) -> dict[str, Path]:
     """Compute a sharpened scene and write everything that belongs to it.
 
     Parameters
@@ -88,15 +93,15 @@ def write_scene(sharpened, path, *, scene, guide, compress="zstd", cog=False, ov
     sharpened : Sharpened
         What `sharpen` returned.
     path : str or Path
-        `NAME.tif`; the other files are named after it, see `output_files`. Missing folders are made.
+        `NAME.tif`, or with another ending of `FORMATS`; the other files are named after it, see `output_files`. Missing folders are made.
     scene : Scene
         The EnMAP scene.
     guide : Sentinel2
         The Sentinel-2 bands.
-    compress : {'zstd', 'deflate', 'lzw', 'none'}
-        Lossless compression of the rasters.
-    cog : bool
-        Write a cloud-optimised GeoTIFF, with overviews; takes about half as long again.
+    form : {'gtiff', 'cog', 'envi', 'netcdf', 'zarr'}, optional
+        Format of the cube; by default that of the ending. A cloud-optimised GeoTIFF has overviews and takes about half as long again.
+    compress : {'zstd', 'deflate', 'lzw', 'none'}, optional
+        Lossless compression of the rasters; by default the format's own choice.
     overwrite : bool
         Whether existing files may be replaced.
     progress : callable, optional
@@ -110,21 +115,23 @@ def write_scene(sharpened, path, *, scene, guide, compress="zstd", cog=False, ov
     Raises
     ------
     OutputError
-        The files exist (and `overwrite` is false), the folder cannot be written, or the disk is full. Nothing is left behind then,
-        nor after any other exception.
+        The files exist (and `overwrite` is false), the ending or the compression is none of the format's, the folder cannot be written, or the disk
+        is full. Nothing is left behind then, nor after any other exception.
+    MissingExtra
+        What writes the format is not installed.
     """
-    files = output_files(path, overwrite)
+    form = chosen_format(path, form)
+    compress, files = chosen_compression(form, compress), output_files(path, overwrite, form)
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
-        moments = write_rasters(sharpened, staged["data"], staged["quality"], compress, progress)
+        moments = write_rasters(sharpened, staged, form, compress, progress)
         _draw(scene, staged["data"], staged["picture"])
-        if cog:
-            optimise(staged["data"], compress)
+        finish_rasters(staged, form, compress)
         grid, bands = sharpened.grid, sharpened.bands
         xml = metadata_xml(scene.metadata, bands, crs=grid.crs, transform=grid.transform, shape=grid.shape, image=files["data"].name,
                            statistics=moments.mean_std)
         staged["metadata"].write_bytes(xml)
         item = stac_item(sharpened, files, scene, guide).to_dict(include_self_link=False, transform_hrefs=False)
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
-    _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, files["data"].stat().st_size / 1e6)
+    _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, stored_bytes(files["data"]) / 1e6)
     return files

@@ -81,6 +81,7 @@ def _assets(bands, quality_bands, files: dict) -> dict:
         "quality": asset("quality", "Quality", None, tiff, ["metadata", "quality"], data_type="uint8", bands=_quality_items(quality_bands)),
         "metadata": asset("metadata", "EnMAP metadata", None, pystac.MediaType.XML, ["metadata"]),
         "thumbnail": asset("picture", "Before and after", None, pystac.MediaType.PNG, ["thumbnail"]),
+        **({"header": asset("header", "ENVI header of the data", None, "text/plain", ["metadata"])} if "header" in files else {}),
     }
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #a06d829a

@@ -299,7 +299,7 @@ def _open_predictions(path, store):
     return data, [i for i in range(shape[0]) if i not in empty and not (Path(path) / "sharpened" / f"{i}.0.0.0").exists()]
 
 
-def reconstruct(predictions_dir, meta_path, output_dir, *, compress="zstd", overwrite=False, progress=None):
+def reconstruct(predictions_dir, meta_path, output_dir, *, compress=None, overwrite=False, progress=None):
     """Put the tiles of all scenes of a folder together.
 
     Parameters

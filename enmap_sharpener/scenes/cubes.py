@@ -124,8 +124,7 @@ def _labels(file: rasterio.DatasetReader) -> dict:
     detectors = [t.get("detector", "") for t in tags]
     if not all(detectors):
         detectors = re.findall(r"\w+", header.get("detectors", ""))
-    stamp = header.get("acquisition_time") or file.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")
-    time = parse_time(stamp)
+    time = parse_time(header.get("acquisition_time") or file.tags().get("acquisition_time") or file.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", ""))
     return {"good": ("band", np.array([not re.fullmatch(r"0(\.0*)?", b.strip()) for b in bad])),
             **({"detector": ("band", np.array(detectors, object))} if len(detectors) == file.count and set(detectors) <= {"VNIR", "SWIR"} else {}),
             **({"time": np.datetime64(time.astimezone(timezone.utc).replace(tzinfo=None), "ns")} if time else {})}

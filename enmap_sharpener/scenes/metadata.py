@@ -26,14 +26,14 @@ from ..core.raster import SCALE
 # %% ../../nbs/01_scenes/00_metadata.ipynb #4fa2b59f
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/01_scenes/00_metadata.ipynb #f49902a4
+# %% ../../nbs/01_scenes/00_metadata.ipynb #af7f5a13
 SPECTRAL_ATTRIBUTES = {
     "wavelength": {"standard_name": "radiation_wavelength", "long_name": "centre wavelength", "units": "nm"},
     "fwhm": {"long_name": "full width at half maximum", "units": "nm"},
 }
 """Attributes of the coordinates of bands, by the CF conventions."""
 
-
+# %% ../../nbs/01_scenes/00_metadata.ipynb #f49902a4
 @dataclass(frozen=True, eq=False)
 class BandTable:
     """The bands of a cube, in the order of the cube.

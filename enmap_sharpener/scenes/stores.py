@@ -102,9 +102,6 @@ class _Stored:
             raise ProductError(f"{file_name(self.path)}: cannot be read, it is truncated or corrupt ({' '.join(str(error).split())[:120]}); get the file again.") from None
 
 # %% ../../nbs/01_scenes/04_stores.ipynb #199235f9
-_EPOCH = "seconds since 1970-01-01"
-
-
 def _text(value) -> str:
     "A text of HDF5 or of Zarr."
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
@@ -142,9 +139,13 @@ def _grid(node, name: str, shape: tuple) -> Grid:
 
 def _time(node) -> dict:
     "When the scene was taken, as a coordinate; empty where it is not said."
-    if "time" not in node or node["time"].shape != () or not _text(node["time"].attrs.get("units", "")).startswith(_EPOCH):
+    if "time" not in node or node["time"].shape != ():
         return {}
-    return {"time": np.datetime64(0, "ns") + np.timedelta64(round(1e9 * _number(node["time"][()])), "ns")}
+    told = {key: _text(node["time"].attrs[key]) for key in ("units", "calendar") if key in node["time"].attrs}
+    try:
+        return {"time": xr.decode_cf(xr.Dataset({"time": ((), _number(node["time"][()]), told)})).time.values.astype("datetime64[ns]")}
+    except (ValueError, TypeError, OverflowError):
+        return {}
 
 # %% ../../nbs/01_scenes/04_stores.ipynb #b8859685
 def read_store(path: str | os.PathLike) -> xr.DataArray:

@@ -275,7 +275,7 @@ def test_verbose_shows_where(run, tmp_path):
 # ---- what comes out ----------------------------------------------------------------------------------------------
 
 def test_bands_and_cog(run, tmp_path):
-    assert run("--bands", "1-3,1000-1050nm", "--cog", "--compress", "deflate", "--cpus", "0", "--mem-limit", "4")[0] == 0
+    assert run("--bands", "1-3,1000-1050nm", "--format", "cog", "--compress", "deflate", "--cpus", "0", "--mem-limit", "4")[0] == 0
     with rasterio.open(tmp_path / "out/out.tif") as file:
         assert file.count == 5 and file.compression.name == "deflate"
         assert [round(float(file.tags(b)["wavelength"])) for b in file.indexes] == [420, 446, 471, 1010, 1035]

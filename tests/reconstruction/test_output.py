@@ -43,7 +43,7 @@ def test_values_georeference_and_tags_survive(written):
         assert (file.crs, file.transform, file.nodata) == (fake.grid.crs, fake.grid.transform, NODATA)
         assert file.dtypes[0] == "int16" and file.scales == (1e-4,) * 6 and file.interleaving.name == "band" and file.is_tiled
         assert file.tags(1, ns="IMAGERY") == {"CENTRAL_WAVELENGTH_UM": "0.42025", "FWHM_UM": "0.007123"}
-        assert file.tags(1) == {"wavelength": "420.25", "wavelength_units": "Nanometers", "fwhm": "7.123", "bbl": "1"}
+        assert file.tags(1) == {"wavelength": "420.25", "wavelength_units": "Nanometers", "fwhm": "7.123", "bbl": "1", "detector": "VNIR"}
         assert file.tags(6)["bbl"] == "0" and file.descriptions[0] == "band 1 (420.25 Nanometers)"
     assert sorted(p.name for p in written["data"].parent.iterdir()) == NAMES      # no .aux.xml, nothing unfinished
 
@@ -93,10 +93,10 @@ def test_stac_item_is_valid_and_complete(written):
 
 
 @pytest.mark.parametrize("shape", [(1, 25), (5, 700), (530, 16), (513, 1030)])
-@pytest.mark.parametrize("cog", [False, True])
-def test_any_shape(tmp_path, shape, cog):
+@pytest.mark.parametrize("form", ["gtiff", "cog"])
+def test_any_shape(tmp_path, shape, form):
     fake = FakeSharpened(shape, bands=3)
-    files = save(tmp_path, fake, cog=cog)
+    files = save(tmp_path, fake, form=form)
     with rasterio.open(files["data"]) as file:
         np.testing.assert_array_equal(file.read(), fake.cube(*fake.whole))
 
@@ -111,7 +111,10 @@ def test_every_compression(tmp_path, compress):
 
 
 def test_cog_is_one(tmp_path):
-    with rasterio.open(save(tmp_path, FakeSharpened((1100, 600), 3), cog=True)["data"]) as file:
+    files = save(tmp_path, FakeSharpened((1100, 600), 3), form="cog")
+    with rasterio.open(files["quality"]) as file:
+        assert file.overviews(1) == [2, 4] and set(np.unique(file.read(1, out_shape=(275, 150)))) <= {0, 1, 2, 3}
+    with rasterio.open(files["data"]) as file:
         assert file.overviews(1) == [2, 4] and file.interleaving.name == "band"
         assert file.tags(2, ns="IMAGERY") and file.tags(2)["wavelength_units"] == "Nanometers" and file.scales[0] == 1e-4
         offsets = [int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, **level)) for level in ({"ovr": 1}, {"ovr": 0}, {})]
@@ -143,11 +146,11 @@ def test_trouble_on_the_way_leaves_what_was(tmp_path, error, before):
     assert content(tmp_path) == there
 
 
-@pytest.mark.parametrize("step", ["_draw", "optimise", "metadata_xml", "stac_item"])
+@pytest.mark.parametrize("step", ["_draw", "finish_rasters", "metadata_xml", "stac_item"])
 def test_trouble_at_the_end_leaves_what_was(tmp_path, monkeypatch, step):
     monkeypatch.setattr(reconstruction, step, lambda *a, **k: raises(KeyboardInterrupt())(1))
     with pytest.raises(KeyboardInterrupt):
-        save(tmp_path / "new" / "deep", cog=True)
+        save(tmp_path / "new" / "deep", form="cog")
     assert not list(tmp_path.iterdir())
 
 
