@@ -17,7 +17,7 @@ from rasterio.enums import Resampling
 
 from ..core.errors import NoValidPixels, OutputError, unknown
 from ..core.files import check_space
-from ..core.raster import NODATA
+from ..core.raster import NODATA, SCALE
 from .envi import envi_cube
 from .geotiff import COMPRESSIONS, TILE, geotiff_cube, optimise, quality_file
 from .netcdf_zarr import netcdf_cube, zarr_cube
@@ -43,6 +43,8 @@ class Format:
         Files that belong to it, by their role: what NAME is followed by.
     optimised : bool
         Whether overviews are added when all is written.
+    styled_as : float
+        What QGIS sees of a reflectance of 1, for its style; 0 where it looks for none beside such a file.
     """
 
     title: str
@@ -52,12 +54,13 @@ class Format:
     media_type: str
     beside: dict = field(default_factory=dict)
     optimised: bool = False
+    styled_as: float = 0.0
 
 
 FORMATS = {
-    "gtiff": Format("GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.GEOTIFF),
-    "cog": Format("cloud-optimised GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.COG, optimised=True),
-    "envi": Format("ENVI", (".img", ".bsq"), envi_cube, ("none",), "application/octet-stream", {"header": ".hdr"}),
+    "gtiff": Format("GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.GEOTIFF, styled_as=1.0),
+    "cog": Format("cloud-optimised GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.COG, optimised=True, styled_as=1.0),
+    "envi": Format("ENVI", (".img", ".bsq"), envi_cube, ("none",), "application/octet-stream", {"header": ".hdr"}, styled_as=1 / SCALE),
     "netcdf": Format("NetCDF", (".nc",), netcdf_cube, ("deflate", "none"), "application/netcdf"),
     "zarr": Format("Zarr", (".zarr",), zarr_cube, ("zstd",), "application/vnd+zarr"),
 }

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import OutputError
 from ..core.files import check_space, staging, stored_bytes, whole_files
+from ..figures.qgis import write_classes, write_composite
 from ..figures.quicklook import before_after
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .stac import stac_item
@@ -40,7 +41,8 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML).
+        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML); `style` and `quality_style`
+        (NAME.qml, NAME_quality.qml), by which QGIS shows them.
 
     Raises
     ------
@@ -48,8 +50,9 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
         The ending is that of no format, or of another one, the folder cannot be written, or a file exists and `overwrite` is false.
     """
     path = Path(path)
-    beside = FORMATS[chosen_format(path, form)].beside
-    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
+    form = FORMATS[chosen_format(path, form)]
+    beside = form.beside | ({"style": ".qml"} if form.styled_as else {})
+    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     there = [file for file in files.values() if os.path.lexists(file)]
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
@@ -59,10 +62,13 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
         return files
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #5bffbc87
-def _draw(scene, data: Path, picture: Path) -> None:
-    "Before and after, as PNG."
-    figure = before_after(scene, read_cube(data))
-    figure.savefig(picture, format="png", dpi=120)
+def _draw(scene, staged: dict, form: str, quality_bands) -> None:
+    "Before and after, as PNG, and the styles for QGIS."
+    cube = read_cube(staged["data"])
+    before_after(scene, cube).savefig(staged["picture"], format="png", dpi=120)
+    if "style" in staged:
+        write_composite(staged["style"], cube, FORMATS[form].styled_as)
+    write_classes(staged["quality_style"], quality_bands)
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #aeb2885c
 _BEST_COMPRESSION = 0.1     # of a cube's bytes: none compresses better
@@ -125,7 +131,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
         moments = write_rasters(sharpened, staged, form, compress, progress)
-        _draw(scene, staged["data"], staged["picture"])
+        _draw(scene, staged, form, sharpened.quality_bands)
         finish_rasters(staged, form, compress)
         grid, bands = sharpened.grid, sharpened.bands
         xml = metadata_xml(scene.metadata, bands, crs=grid.crs, transform=grid.transform, shape=grid.shape, image=files["data"].name,

@@ -24,7 +24,7 @@ from ..core.files import file_name, make_folder, read_bytes, whole
 from ..core.grid import Grid, axes, scattered_windows, windows
 from ..core.raster import NODATA, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
-from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse_metadata, parse_xml
+from .metadata import BandTable, SceneMetadata, metadata_xml, parse_bands, parse_metadata, parse_xml, tag_bands
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
 _log = logging.getLogger(__name__)
@@ -397,6 +397,8 @@ def _write_rasters(stem: Path, suffix: str, blocks, bands: BandTable, quality: d
     sums = np.zeros((3, len(bands)))
     with ExitStack() as stack:
         image = stack.enter_context(create("SPECTRAL_IMAGE", count=len(bands), dtype="int16", nodata=NODATA))
+        tag_bands(image, bands)
+        image.scales, image.offsets = bands.gain.tolist(), bands.offset.tolist()
         counts = {name: len(bands) if name == "pixelmask" else 1 for name in QUALITY_LAYERS}
         layers = {name: stack.enter_context(create(QUALITY_LAYERS[name].file, count=count, dtype="uint8"))
                   for name, count in counts.items()}

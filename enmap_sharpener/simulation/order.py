@@ -106,7 +106,7 @@ def write_order(path, product, metadata: SceneMetadata) -> Path:
     path, product = Path(path), Path(product)
     dataset = f"ENMAP-HSI-L2A{metadata.id.split('-')[2].split('_')[0]}_01-{metadata.start:%Y-%m-%dT%H:%M:%S}.000_{metadata.start + _LATER:%Y-%m-%dT%H:%M:%S}.000"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(p for p in product.iterdir() if p.is_file()):
+        for file in sorted(p for p in product.iterdir() if p.is_file() and p.suffix != ".qml"):      # DLR sends no styles
             archive.write(file, f"{path.stem}/ENMAP.HSI.L2A/{dataset}/{metadata.id}/{file.name}")
     return path
 
@@ -150,7 +150,8 @@ def simulate_order(folder, size=100, seed=0, *, truth=True, overwrite=False, pro
         scene, guide = read_enmap(made.enmap), read_sentinel2(made.sentinel2)
         safe = write_safe(stage / _safe_name(guide, seed), guide)
         packed = write_order(stage / order.name, made.enmap, scene.metadata)
-        for part, place in ((packed, order), (safe, folder / safe.name), (made.truth, others[0]), (made.settings, others[1])):
+        style = made.truth and made.truth.with_suffix(".qml")
+        for part, place in ((packed, order), (safe, folder / safe.name), (style, others[0].with_suffix(".qml")), (made.truth, others[0]), (made.settings, others[1])):
             discard(place)
             if part:
                 os.replace(part, place)

@@ -27,12 +27,14 @@ from ..scenes.guide_bands import SENTINEL2
 from . import sensors
 from .landscape import landscape
 from .materials import MATERIALS, SUN_ZENITH, mix
-from ..scenes.metadata import SceneMetadata
+from ..scenes.metadata import SceneMetadata, tag_bands
 from ..core.grid import Axis, Grid, windows
 from ..core.errors import GridError, OutputError, ProductError, RequestError
 from ..core.files import make_folder, read_json
 from ..core.raster import NODATA, SCALE, create_raster, to_int16
-from ..scenes.enmap import Scene, write_enmap
+from ..figures.qgis import write_composite
+from ..scenes.cubes import read_cube
+from ..scenes.enmap import Scene, read_enmap, write_enmap
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, Sentinel2, write_sentinel2
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #55395170
@@ -399,6 +401,7 @@ def simulate(folder, size=100, seed=0, *, truth=True, overwrite=False, progress=
     try:
         _write(simulation, stage, truth, progress)
         enmap, *others = (_publish(stage / made, place) for made, place in zip((name, "truth.tif", "simulation.json"), places, strict=True))
+        _publish(stage / "truth.qml", places[1].with_suffix(".qml"))
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return SimulatedPaths(enmap, enmap / "sentinel2", *others)
@@ -411,8 +414,12 @@ def _write(simulation, folder, truth, progress):
     metadata, bands = scene_metadata(simulation), sensors.enmap_bands()
     write_enmap(folder, cube, bands, scene_id=metadata.id, metadata=metadata, quality=enmap_quality(simulation))
     write_sentinel2(folder / metadata.id / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
+    styled = {folder / metadata.id / f"{metadata.id}-SPECTRAL_IMAGE.qml": read_enmap(folder / metadata.id).cube}
     for image in ground:
         _write_truth(folder / "truth.tif", image, bands)
+        styled[folder / "truth.qml"] = read_cube(folder / "truth.tif")
+    for path, cube in styled.items():
+        write_composite(path, cube)
     (folder / "simulation.json").write_text(json.dumps({"scene": metadata.id, **asdict(simulation)}, indent=2) + "\n")
 
 
@@ -420,8 +427,7 @@ def _write_truth(path, image, bands):
     """Write the truth with its wavelengths."""
     place = dict(shape=image.shape[1:], crs=image.rio.crs, transform=image.rio.transform())
     with create_raster(path, count=len(bands), dtype="int16", nodata=NODATA, blockxsize=256, blockysize=256, **place) as file:
-        for i, (wavelength, fwhm) in enumerate(zip(bands.wavelength, bands.fwhm, strict=True), 1):
-            file.update_tags(i, wavelength=wavelength, wavelength_units="Nanometers", fwhm=fwhm)
+        tag_bands(file, bands)
         for rows, cols in windows(image.shape[1:], 256):
             file.write(image[:, rows, cols].values, window=Window.from_slices(rows, cols))
 

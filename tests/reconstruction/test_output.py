@@ -19,7 +19,7 @@ from enmap_sharpener.reconstruction.formats import COMPRESSIONS
 from enmap_sharpener.reconstruction.output import output_files, write_scene
 from enmap_sharpener.scenes.cubes import read_cube
 
-NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.tif", "out_quality.tif"]
+NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.qml", "out.tif", "out_quality.qml", "out_quality.tif"]
 
 
 def save(folder, sharpened=None, **options):
