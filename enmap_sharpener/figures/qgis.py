@@ -54,7 +54,7 @@ def composite_style(positions, limits: np.ndarray) -> str:
     return _style({"type": "multibandcolor", **{f"{colour}Band": str(i + 1) for colour, i in zip(colours, positions, strict=True)}}, **ranges)
 
 
-def write_composite(path, cube: xr.DataArray, factor: float = 1.0) -> Path:
+def write_composite(path, cube: xr.DataArray, factor: float = 1.0, cloudy=None) -> Path:
     """Write the style of a cube.
 
     Parameters
@@ -65,13 +65,17 @@ def write_composite(path, cube: xr.DataArray, factor: float = 1.0) -> Path:
         What the raster holds, of which the percentiles are taken [reflectance].
     factor : float
         What QGIS sees of a reflectance of 1: 1 where the file says its scale, as GeoTIFF; ENVI cannot, there it is 10 000.
+    cloudy : DataArray or ndarray of bool, shape (y, x), optional
+        Where not to look for the percentiles, unless that is everywhere: clouds are so bright that all else would be black.
 
     Returns
     -------
     Path
     """
     positions, _ = composite_bands(cube)
-    return write_text(path, composite_style(positions, factor * stretch(read_view(cube, positions)[0])))
+    view = lambda cube: read_view(cube, positions)[0]  # noqa: E731
+    image = view(cube) if cloudy is None else view(cube.where(~np.asarray(cloudy)))
+    return write_text(path, composite_style(positions, factor * stretch(image if np.isfinite(image).any() else view(cube))))
 
 # %% ../../nbs/02_figures/04_qgis.ipynb #2db56abb
 def class_style(band: int, classes: dict, colours: dict) -> str:

@@ -15,12 +15,14 @@ import numpy as np
 
 from ..core.errors import OutputError
 from ..core.files import check_space, staging, stored_bytes, whole_files
+from ..core.raster import opened
 from ..figures.qgis import write_classes, write_composite
 from ..figures.quicklook import before_after
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .stac import stac_item
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
+from ..sharpening.quality import CLOUDY
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #846e9999
 _log = logging.getLogger(__name__)
@@ -67,7 +69,9 @@ def _draw(scene, staged: dict, form: str, quality_bands) -> None:
     cube = read_cube(staged["data"])
     before_after(scene, cube).savefig(staged["picture"], format="png", dpi=120)
     if "style" in staged:
-        write_composite(staged["style"], cube, FORMATS[form].styled_as)
+        with opened(staged["quality"]) as file:
+            cloudy = file.read(1) == CLOUDY
+        write_composite(staged["style"], cube, FORMATS[form].styled_as, cloudy)
     write_classes(staged["quality_style"], quality_bands)
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #aeb2885c

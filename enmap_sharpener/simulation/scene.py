@@ -414,12 +414,11 @@ def _write(simulation, folder, truth, progress):
     metadata, bands = scene_metadata(simulation), sensors.enmap_bands()
     write_enmap(folder, cube, bands, scene_id=metadata.id, metadata=metadata, quality=enmap_quality(simulation))
     write_sentinel2(folder / metadata.id / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
-    styled = {folder / metadata.id / f"{metadata.id}-SPECTRAL_IMAGE.qml": read_enmap(folder / metadata.id).cube}
+    product = read_enmap(folder / metadata.id)
+    write_composite(product.source / f"{metadata.id}-SPECTRAL_IMAGE.qml", product.cube, cloudy=product.cloud_mask())
     for image in ground:
         _write_truth(folder / "truth.tif", image, bands)
-        styled[folder / "truth.qml"] = read_cube(folder / "truth.tif")
-    for path, cube in styled.items():
-        write_composite(path, cube)
+        write_composite(folder / "truth.qml", read_cube(folder / "truth.tif"))
     (folder / "simulation.json").write_text(json.dumps({"scene": metadata.id, **asdict(simulation)}, indent=2) + "\n")
 
 
