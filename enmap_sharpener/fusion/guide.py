@@ -76,12 +76,9 @@ class WholeGuide:
 
     margin = 20
 
-    def trust_at(self, rows, cols):
-        """Trust on a window of the fine grid, float32, shape (y, x): zero where the guide is masked."""
-        return self._trust(rows, cols, self.pair.ten(rows, cols))
-
-    def _trust(self, rows, cols, ten):
-        """The same with the 10 m bands at hand."""
+    def trust_at(self, rows, cols, ten=None):
+        """Trust on a window of the fine grid, float32, shape (y, x): zero where the guide is masked; `ten` are the 10 m bands there, where they are at hand."""
+        ten = self.pair.ten(rows, cols) if ten is None else ten
         t = interpolate(self.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))[..., 0]
         return t * usable(self.pair, ten, rows, cols)
 
@@ -108,7 +105,7 @@ class WholeGuide:
         wide = widened((rows, cols), self.margin, self.pair.fine)
         crop = inside((rows, cols), wide)
         ten = self.pair.ten(*wide)
-        t, ten = self._trust(*wide, ten), np.nan_to_num(ten)
+        t, ten = self.trust_at(*wide, ten), np.nan_to_num(ten)
         whole = t.min() >= 1
         own = None if whole else self._own(*wide)
         out = ten if whole else self._fill(ten, t, own[..., self.pair.guide_bands.fine], FILL10, self.tuning.trust_teaches)

@@ -136,6 +136,8 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         See `AlignedGuide`.
     ground, twenty : SameGround
         Whether the 10 m bands show the ground that EnMAP sees, where they do not they are not trusted; and the 20 m bands, if there are any.
+    degraded
+        See `AlignedGuide`.
     """
     ones = np.ones(pair.coarse.shape, np.float32)
     channels = np.ones(len(pair.names), np.float32)
@@ -163,11 +165,12 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
         trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))
         trust = continued(trust.astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
+        trust = trust if pair.dates is None else np.maximum(trust, pair.dates.trust)     # several dates deviate less than each, which must not make them less trusted
         gain, offset = channels, 0 * channels      # EnMAP's own level, where nothing is trusted that could tell another
         if (use * trust).any():
             gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
         whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning, whole.registered)
-    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground, twenty
+    return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground, twenty, degraded
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85
 @dataclass(frozen=True)
@@ -285,6 +288,8 @@ class AlignedGuide:
         The guide without holes, with the measured trust.
     geometry : Geometry
         Of EnMAP against the 10 m bands.
+    degraded
+        The guide as EnMAP would see it, shape (y, x, channel), float32 [reflectance].
     """
 
     pair: Pair
@@ -294,6 +299,7 @@ class AlignedGuide:
     geometry: Geometry
     weight: np.ndarray
     ground: SameGround
+    degraded: np.ndarray
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #64c24cd7
 @dataclass(frozen=True)
@@ -375,12 +381,12 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
             raise NoValidPixels(f"{pair.scene.metadata.id}: every measured pixel is cloudy; take another scene")
     samples = sample_windows(found.valid, tuning.sample_size, tuning.samples, tuning.whole_scene)
     _log.info("measuring the alignment")
-    found, whole, geometry, weight, ground, twenty = measure_guide(pair, found, samples, threads, tuning)
+    found, whole, geometry, weight, ground, twenty, degraded = measure_guide(pair, found, samples, threads, tuning)
     if pair.fine20 and twenty.verdict is False and ground.verdict is not False:
         pair.tell(f"{pair.guide.source}: its 20 m bands do not show the same ground as EnMAP and its 10 m bands; they are left out")
         return align_guide(pair.without_twenty(), threads, masked, tuning)
     ground.tell(pair)
-    return AlignedGuide(pair, found, samples, whole, geometry, weight, ground)
+    return AlignedGuide(pair, found, samples, whole, geometry, weight, ground, degraded)
 
 
 def measure_pair(pair, threads=1, masked=None, tuning=DEFAULT):

@@ -103,6 +103,8 @@ class Pair:
         With `bands10`, and `bands20` and `scl` where there are such.
     threads : int
         Threads that decode the files.
+    like : Pair, optional
+        Of the same scene; where both guides cover the same part, its EnMAP is shared.
 
     Attributes
     ----------
@@ -116,6 +118,10 @@ class Pair:
         Share of the EnMAP scene that the guide covers, 0…1.
     told : list of str
         What was found of the two together, a line each; see `tell`.
+    dates : Dates or None
+        Of which acquisitions the guide was joined; None where it is one, see `fusion.several_dates`.
+    alone : bool
+        False of a guide that is one of several.
 
     Raises
     ------
@@ -125,7 +131,9 @@ class Pair:
         Every band of the scene, or every pixel of the overlap of either sensor, is nodata.
     """
 
-    def __init__(self, scene, guide, threads=1):
+    dates, alone = None, True
+
+    def __init__(self, scene, guide, threads=1, like=None):
         full, fine = Grid.of(scene.cube), Grid.of(guide.bands10)
         if full.crs != fine.crs:
             raise GridError(f"EnMAP is in {full.crs}, Sentinel-2 in {fine.crs}; both must be in one UTM zone: "
@@ -143,7 +151,7 @@ class Pair:
         self._coarse0 = rows[0].start, cols[0].start
         self.coarse, self.fine = full.part(rows[0], cols[0]), fine.part(rows[1], cols[1])
         self.covered = np.prod(self.coarse.shape) / np.prod(full.shape)
-        self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where Sentinel-2 covers it")
+        self._enmap = like._enmap if like and like.coarse == self.coarse else _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where Sentinel-2 covers it")
         self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"Sentinel-2 in {guide.source}, where it covers EnMAP")
         if self.covered < WHOLE:
             self.tell(f"{guide.source}: covers {self.covered:.0%} of the EnMAP scene; only that part is sharpened")
@@ -186,6 +194,26 @@ class Pair:
         """The pair without its 20 m bands; the files are shared."""
         other = copy(self)
         other.fine20, other.guide_bands = None, self.guide_bands.finest
+        return other
+
+    def with_guide(self, guide, dates, ten=None, twenty=None, fine20=None, guide_bands=SENTINEL2.finest):
+        """The pair with another guide on the same grid.
+
+        Parameters
+        ----------
+        guide : Sentinel2
+            What is told of it: source, date and what was found.
+        dates : Dates
+            Of which it was joined.
+        ten, twenty : Scratch
+            Its bands, int16, shapes (y, x, band) on `fine` and `fine20`; those of the pair by default.
+        fine20, guide_bands
+            Grid of the 20 m bands (or None), and the table of all bands.
+        """
+        other = copy(self)
+        other.guide, other.dates, other.told, other.alone = guide, dates, [], True
+        if ten is not None:
+            other._ten, other._twenty, other._scl, other.fine20, other.guide_bands = ten, twenty, None, fine20, guide_bands
         return other
 
     @staticmethod

@@ -122,18 +122,19 @@ class SameGround:
         """For the report of a method: plain numbers."""
         return {"same_ground": {"same": self.verdict, "detail_in_common": round(self.shared, 4), "by_chance": round(self.chance, 4), "other_ground": round(self.extent, 4)}}
 
-    def lines(self, source):
-        """What is to be said of a guide, a list of lines."""
+    def lines(self, source, alone=True):
+        """What is to be said of a guide, a list of lines; `alone` where it is not one of several."""
+        there = "EnMAP alone is used" if alone else "it is not used"
         if self.verdict is False:
-            return [f"{source}: does not show the same ground as EnMAP (of the detail {self.shared:.1%} is in common, chance alone gives up to {self.chance:.1%}); EnMAP alone is used, "
-                    "class 2: check date, place and georeference"]
+            return [f"{source}: does not show the same ground as EnMAP (of the detail {self.shared:.1%} is in common, chance alone gives up to {self.chance:.1%}); {there}"
+                    f"{', class 2' * alone}: check date, place and georeference"]
         if self.extent >= NOTED:
-            return [f"{source}: shows other ground than EnMAP, or cloud, on {self.extent:.0%} of it; EnMAP alone is used there, class 2"]
+            return [f"{source}: shows other ground than EnMAP, or cloud, on {self.extent:.0%} of it; {there} there{', class 2' * alone}"]
         return [f"{source}: {UNCHECKED}"] if self.verdict is None else []
 
     def tell(self, pair):
         """Tell the lines of a `Pair`: what contradicts as a warning, what merely cannot be checked as information."""
-        for line in self.lines(pair.guide.source):
+        for line in self.lines(pair.guide.source, pair.alone):
             pair.tell(line, logging.INFO if line.endswith(UNCHECKED) else logging.WARNING)
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #85f337a5

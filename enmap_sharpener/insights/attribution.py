@@ -19,7 +19,7 @@ from scipy.signal import convolve2d
 from ..model.supermapnet import Scaling, ops
 from ..scenes.guide_bands import SENTINEL2
 from ..sharpening.network import apply, fit_network
-from ..fusion.pair import Pair
+from ..fusion.several_dates import open_pair
 from ..core.errors import NoValidPixels, RequestError
 from ..scenes.pairing import read_pair
 from ..preprocessing.tile_store import open_store
@@ -139,7 +139,7 @@ def scene_tile(net, product, name="the network", side=32, threads=1, sentinel2=N
 
     Other arguments, result and errors as `store_tile`; and those of `read_pair` and `networks.fit`.
     """
-    pair = Pair(*read_pair(product, sentinel2, offset), threads)
+    pair = open_pair(*read_pair(product, sentinel2, offset), threads)
     ready = fit_network((net, name), pair, threads)
     side = min(side + 2 * net.reach[0], *pair.fine.shape)
     spots = [[slice(i, i + side) for i in np.unique(np.linspace(0, n - side, min(-(-n // side), 16)).astype(int))] for n in pair.fine.shape]

@@ -106,7 +106,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
         `NAME.tif`, or with another ending of `FORMATS`; the other files are named after it, see `output_files`. Missing folders are made.
     scene : Scene
         The EnMAP scene.
-    guide : Sentinel2
+    guide : Sentinel2 or list of Sentinel2
         The Sentinel-2 bands.
     form : {'gtiff', 'cog', 'envi', 'netcdf', 'zarr'}, optional
         Format of the cube; by default that of the ending. A cloud-optimised GeoTIFF has overviews and takes about half as long again.

@@ -47,8 +47,15 @@ def _band_items(bands) -> list:
             for number, wavelength, fwhm, detector, good in zip(bands.number, bands.wavelength, bands.fwhm, bands.detector, bands.good, strict=True)]
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #6468a827
+def _guides(guide) -> list:
+    "The guides, one or several, as a list."
+    return list(guide) if isinstance(guide, (list, tuple)) else [guide]
+
+
 def _properties(sharpened, scene, guide) -> dict:
     "What the item says of the whole scene."
+    names = [g.source.name for g in _guides(guide)]
+    names = " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = lambda time: time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else None  # noqa: E731
     numbers = {"view:sun_elevation": meta.sun_elevation, "view:sun_azimuth": meta.sun_azimuth % 360, "view:off_nadir": abs(meta.off_nadir_across)}
@@ -56,7 +63,7 @@ def _properties(sharpened, scene, guide) -> dict:
         "start_datetime": text(meta.start), "end_datetime": text(meta.stop or meta.start), "created": now,
         "title": f"EnMAP scene {meta.id} at the resolution of Sentinel-2", "gsd": sharpened.grid.transform.a,
         "platform": "enmap", "constellation": "enmap", "instruments": ["hsi"], **_projection(sharpened.grid),
-        "processing:lineage": f"EnMAP {meta.level} {meta.id} sharpened with the Sentinel-2 bands in {guide.source.name}, method {sharpened.method}",
+        "processing:lineage": f"EnMAP {meta.level} {meta.id} sharpened with the Sentinel-2 bands in {names}, method {sharpened.method}",
         "processing:software": dict([SOFTWARE.split()]), "processing:datetime": now,
         **{key: round(value, 4) for key, value in numbers.items() if np.isfinite(value)},
         **({"sci:citation": meta.citation} if meta.citation else {}),
@@ -95,7 +102,7 @@ def stac_item(sharpened, files: dict, scene, guide) -> pystac.Item:
     files : dict of str to Path
         As `output_files` gives them; assets are named relative to the item.
     scene : Scene
-    guide : Sentinel2
+    guide : Sentinel2 or list of Sentinel2
 
     Returns
     -------
@@ -107,6 +114,6 @@ def stac_item(sharpened, files: dict, scene, guide) -> pystac.Item:
     item = pystac.Item(files["data"].stem, {"type": "Polygon", "coordinates": [ring]}, [min(lon), min(lat), max(lon), max(lat)],
                        scene.metadata.start, _properties(sharpened, scene, guide), assets=_assets(sharpened.bands, sharpened.quality_bands, files),
                        stac_extensions=_EXTENSIONS)
-    for source, title in (scene.source, f"EnMAP {scene.metadata.id}"), (guide.source, "Sentinel-2"):
+    for source, title in [(scene.source, f"EnMAP {scene.metadata.id}"), *((g.source, "Sentinel-2") for g in _guides(guide))]:
         item.add_link(pystac.Link("derived_from", os.path.relpath(source, files["data"].parent), title=title))
     return item

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..core.grid import inside
-from ..fusion.pair import Pair
+from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
 from ..core.raster import NODATA, SCALE
 from ..fusion.tuning import DEFAULT
@@ -27,7 +27,7 @@ from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from .methods import NETWORKS, open_method
 from .network import open_network
-from .quality import QUALITY_BANDS, measured_pixels, quality_layer
+from .quality import QUALITY_BANDS, measured_pixels, quality_layer, source_band
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
@@ -95,11 +95,14 @@ class Sharpened:
 
     def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
         self.grid, self.bands, self.method, self.quality_bands = model.pair.fine, bands, method, QUALITY_BANDS
+        self._dates = model.pair.dates
+        if self._dates:
+            self.quality_bands += (source_band(self._dates.names),)
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
         self._sums, self._lock = [], threading.Lock()
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report,
-                       "assumptions": model.pair.assumptions}
+                       **({"dates": self._dates.report} if self._dates else {}), "assumptions": model.pair.assumptions}
 
     def cube(self, rows, cols):
         """Digital numbers of a window, two slices of `grid`, int16 (band, y, x), nodata −32768."""
@@ -113,6 +116,8 @@ class Sharpened:
         near, under = self._model.pair.under(rows, cols)
         cloudy = self._cloudy[near][np.ix_(*under)]
         quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened)
+        if self._dates:
+            quality = np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
         self._compare(cube, rows, cols)
         return Block(rows, cols, cube, quality)
 
@@ -236,8 +241,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     ----------
     scene : Scene
         From `read_enmap` or `simulate_pair`.
-    guide : Sentinel2
-        From `read_sentinel2`.
+    guide : Sentinel2 or list of Sentinel2
+        From `read_sentinel2`; several are several dates (or parts) that are joined, see `join_dates`.
     method : str
         One of `sharpening.methods.METHODS`, or of `NETWORKS`.
     bands : str, optional
@@ -277,8 +282,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     threads = threads or available_threads()
     index = scene.bands.select(bands)
     _log.info("reading")
-    pair = Pair(scene, guide, threads)
     with threadpool_limits(1):
+        pair = open_pair(scene, guide, threads, tuning)
         fitted = fit(pair, threads, tuning)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))

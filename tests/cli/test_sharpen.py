@@ -1,4 +1,5 @@
 """`sharpen` as a user meets it: bad input, interruptions, pipes, and the whole way from product to output."""
+import json
 import os
 import shutil
 import signal
@@ -41,7 +42,7 @@ def run(inputs, tmp_path, capfd):
     """Run `sharpen` in this process: status, stdout, stderr."""
     def call(*options, enmap=inputs / SCENE_ID, s2=inputs / "s2", output=tmp_path / "out" / "out.tif", method="cubic"):
         capfd.readouterr()
-        status = main(["sharpen", str(enmap), "--sentinel2", str(s2), "--output", str(output),
+        status = main(["sharpen", str(enmap), "--sentinel2", *map(str, s2 if isinstance(s2, list) else [s2]), "--output", str(output),
                        *([] if any(o.startswith("--method") for o in options) else ["--method", method]), *options])
         return status, *capfd.readouterr()
     return call
@@ -361,3 +362,28 @@ def test_a_partner_that_is_missing(inputs, tmp_path, capfd):
     assert main(["sharpen", str(tmp_path / "scenes/a.zip"), "--output", str(tmp_path / "out.tif")]) == 2
     err = capfd.readouterr().err
     assert "a.zip: its partner is missing" in err and f"{tmp_path}/scenes/a/sentinel2" in err and err.count("\n") == 1
+
+
+def test_several_dates(inputs, run, tmp_path):
+    """Each further folder is one more date; the quality file tells which was used where, and the item names all."""
+    shutil.copytree(inputs / "s2", inputs / "s2b")
+    status, out, err = run(s2=[inputs / "s2", inputs / "s2b"], method="subspace")
+    assert status == 0, err
+    with rasterio.open(tmp_path / "out/out_quality.tif") as file:
+        assert file.descriptions[-1] == "which Sentinel-2 image" and file.tags(file.count)["class_2"] == "image 2: s2b"
+        assert set(np.unique(file.read(file.count))) <= {0, 1, 2}
+    item = json.loads((tmp_path / "out/out.json").read_text())
+    assert "the Sentinel-2 bands in s2 and s2b, method" in item["properties"]["processing:lineage"]
+    assert sum(link["title"] == "Sentinel-2" for link in item["links"]) == 2 and len(item["properties"]["enmap_sharpener:dates"]) == 2
+
+
+def test_a_date_given_twice(inputs, refused):
+    refused("is given twice; give each date once", s2=[inputs / "s2", inputs / "s2"])
+
+
+def test_further_dates_beside_the_first_are_found(inputs, tmp_path, capfd):
+    for name in ("sentinel2", "sentinel2_2", "sentinel2_10"):
+        shutil.copytree(inputs / "s2", inputs / SCENE_ID / name)
+    assert main(["sharpen", str(inputs / SCENE_ID), "--output", str(tmp_path / "o.tif"), "--method", "cubic"]) == 0, capfd.readouterr()
+    with rasterio.open(tmp_path / "o_quality.tif") as file:
+        assert [file.tags(file.count)[f"class_{i}"] for i in (1, 2, 3)] == [f"image {i}: {n}" for i, n in enumerate(("sentinel2", "sentinel2_2", "sentinel2_10"), 1)]
