@@ -12,7 +12,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Compression, Flag, Limits, Offset, Session, Several
+from ..core.files import stored_bytes
+from .terminal import LIMITS, SESSION, Compression, Flag, Format, Limits, Offset, Session, Several
 from ..model.memory import BACKEND_GB, MAPS_GB
 from ..sharpening.methods import METHODS, NETWORKS, method_names
 
@@ -23,8 +24,7 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 def sharpen(
     product: Path, /, *, output: Path, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
-    compress: Compression = "zstd",
-    cog: Flag = False, overwrite: Flag = False,
+    format: Format | None = None, compress: Compression | None = None, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Sharpen an EnMAP scene with Sentinel-2 bands.
@@ -35,7 +35,7 @@ def sharpen(
 
         enmap-sharpener sharpen ENMAP01-____L2A-DT... --sentinel2 s2/ --output potsdam.tif
 
-        enmap-sharpener sharpen scene.zip --sentinel2 S2A_MSIL2A_...SAFE --output red.tif --bands 600-700nm --cog
+        enmap-sharpener sharpen scene.zip --sentinel2 S2A_MSIL2A_...SAFE --output red.tif --bands 600-700nm --format cog
 
         enmap-sharpener sharpen ENMAP01-____L2A-DT... --sentinel2 s2-july/ s2-august/ --output potsdam.tif
 
@@ -48,7 +48,7 @@ def sharpen(
     product
         EnMAP L2A product: its folder, its METADATA.XML, a ZIP or tar of it, or DLR's order with it.
     output
-        The GeoTIFF to write, NAME.tif.
+        What to write: NAME.tif, or NAME.img or NAME.bsq (ENVI), NAME.nc (NetCDF), NAME.zarr; the other files are named after it.
     sentinel2
         A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
@@ -59,24 +59,26 @@ def sharpen(
         A trained network (.keras), for the method supermapnet.
     bands
         Bands to write, by number or wavelength, such as "1-10,44" or "450-700nm"; all by default.
+    format
+        Form of the cube: gtiff, cog (a cloud-optimised GeoTIFF, with overviews), envi, netcdf or zarr; by default what the ending of the output says.
     compress
-        Lossless compression; zstd is the quickest by far, deflate is read by everything.
-    cog
-        Write a cloud-optimised GeoTIFF.
+        Lossless compression; by default the format's own: zstd for GeoTIFF (the quickest by far; deflate is read by everything) and Zarr, deflate for NetCDF, none for ENVI.
     overwrite
         Replace an output that exists.
     """
+    from enmap_sharpener.reconstruction.formats import chosen_compression, chosen_format
     from enmap_sharpener.reconstruction.output import output_files
     from enmap_sharpener.scenes.pairing import read_pair
     session.start()
     _check_method(method, model)
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
-    output_files(output, overwrite)
+    output_files(output, overwrite, format)
+    chosen_compression(chosen_format(output, format), compress)
     scene, guide = read_pair(product, sentinel2, sentinel2_offset)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
     with session.progress("Sharpening") as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, compress=compress, cog=cog, overwrite=overwrite, progress=progress)
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, form=format, compress=compress, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
@@ -100,7 +102,7 @@ def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, th
 
 def _summary(files: dict, sharpened) -> str:
     "What was written and measured, for a person."
-    size = files["data"].stat().st_size
+    size = stored_bytes(files["data"])
     rows, cols = sharpened.grid.shape
     lines = [f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.transform.a:g} m, {size / 1e6:.0f} MB"]
     lines += [f"  {key}: {value}" for key, value in _flat({key: value for key, value in sharpened.report.items() if key != "assumptions"})]

@@ -119,7 +119,7 @@ def _moved(date, reference):
         return date
     return replace(date, move=tuple(float(v) for v in move))
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #4a2b76a0
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #0e5de4ef
 RAMP = 6
 """Pixels over which a date fades in from its rim [10 m pixels]."""
 
@@ -150,7 +150,7 @@ def _ten(date, rows, cols):
     weight = trust**POWER * ramp / max(date.unexplained, 1e-6)
     return _level(date, ten[crop], pair.guide_bands.fine, pair.fine.part(rows, cols)), weight[crop]
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #b9ecd9d4
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #d8377ae1
 def _twenty(date, rows, cols):
     """20 m bands of a date at EnMAP's level, on the reference, and where they are held, in a window of the 20 m grid."""
     pair, window = date.pair, (rows, cols)
@@ -172,7 +172,7 @@ def _mean(images, weights):
     out[total <= 0] = np.nan
     return out.astype(np.float32)
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #130e7881
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #71cc0766
 @dataclass(frozen=True)
 class Dates:
     """Of which acquisitions a guide was joined.
@@ -198,7 +198,7 @@ class Dates:
         """Numbers of the dates in a window of the fine grid, uint8, shape (y, x)."""
         return self.sources.read(rows, cols)[..., 0]
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #b18e14a5
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #10b01fbc
 @dataclass(frozen=True)
 class _Joining:
     """Dates, the pair of the reference, the scratch files that they are joined into, and the dates that have 20 m bands."""
