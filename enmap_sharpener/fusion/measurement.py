@@ -124,7 +124,7 @@ def _register(pair, whole, samples, threads):
             pair.tell(f"{pair.guide.source}: its {' '.join(np.array(bands.names)[bands.serving(detector)])} lie {found.told(pair.fine20.cols.step)}; they are used where they lie")
     return registered
 
-
+# %% ../../nbs/05_fusion/07_measurement.ipynb #52f90151
 def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
     """Whole guide, geometry and weights of the coarse pixels.
 

@@ -150,7 +150,7 @@ def _ten(date, rows, cols):
     weight = trust**POWER * ramp / max(date.unexplained, 1e-6)
     return _level(date, ten[crop], pair.guide_bands.fine, pair.fine.part(rows, cols)), weight[crop]
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #d8377ae1
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #a11b0ec0
 def _twenty(date, rows, cols):
     """20 m bands of a date at EnMAP's level, on the reference, and where they are held, in a window of the 20 m grid."""
     pair, window = date.pair, (rows, cols)
@@ -163,6 +163,16 @@ def _twenty(date, rows, cols):
         image = np.ascontiguousarray(np.nan_to_num(pair.twenty(*wide))[..., bands])
         out[..., bands] = (Mover(move)(image) if any(move) else image)[inside(window, wide)]
     return _level(date, out, pair.guide_bands.coarse, pair.fine20.part(rows, cols)), held
+
+
+def _joined20(dates, weights, window, wide):
+    """Joined 20 m bands under a window of the fine grid, int16, from the weights of their dates in a wider one."""
+    first = dates[0].pair
+    rows, cols = first.twenty_window(*window)
+    down = Observation.between(first.fine20.part(rows, cols), first.fine.part(*wide), ALREADY)
+    images, held = zip(*(_twenty(d, rows, cols) for d in dates), strict=True)
+    seen = [np.maximum(down.degrade(np.ascontiguousarray(w, np.float32)[..., None], axes=(0, 1))[..., 0], 0) * h for w, h in zip(weights, held, strict=True)]
+    return to_int16(_mean(images, seen))
 
 
 def _mean(images, weights):
@@ -198,7 +208,7 @@ class Dates:
         """Numbers of the dates in a window of the fine grid, uint8, shape (y, x)."""
         return self.sources.read(rows, cols)[..., 0]
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #10b01fbc
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #b407b61d
 @dataclass(frozen=True)
 class _Joining:
     """Dates, the pair of the reference, the scratch files that they are joined into, and the dates that have 20 m bands."""
@@ -233,24 +243,13 @@ class _Joining:
         source = np.where(kept.max(0) > 0, numbers[kept.argmax(0)], 0)
         self.sources.write(*window, source[..., None])
         if self.twenty is not None:
-            self._twenty(window, wide, weights)
+            self.twenty.write(*self.dates20[0].pair.twenty_window(*window), _joined20(self.dates20, [w for d, w in zip(self.dates, weights, strict=True) if d in self.dates20], window, wide))
         near, under = pair.under(*window)
         valid = self.dates[0].aligned.found.valid[near][np.ix_(*under)]
         shares = kept / np.maximum(kept.sum(0), 1e-30)
         return [*(shares * valid).sum((1, 2)), valid.sum()]
 
-    def _twenty(self, window, wide, weights):
-        """The 20 m bands under a window."""
-        first = self.dates20[0].pair
-        window20 = first.twenty_window(*window)
-        down = Observation.between(first.fine20.part(*window20), first.fine.part(*wide), ALREADY)
-        images, seen = [], []
-        for date, weight in zip(self.dates, weights, strict=True):
-            if date in self.dates20:
-                image, held = _twenty(date, *window20)
-                images.append(image)
-                seen.append(np.maximum(down.degrade(np.ascontiguousarray(weight, np.float32)[..., None], axes=(0, 1))[..., 0], 0) * held)
-        self.twenty.write(*window20, to_int16(_mean(images, seen)))
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #1f638097
 def _joining(used, reference):
     """Scratch files for what is joined; where one date is left, for its number alone."""
     scratch = lambda grid, bands, dtype=np.int16: Scratch((*grid.shape, bands), dtype)
