@@ -249,7 +249,7 @@ class _Joining:
         shares = kept / np.maximum(kept.sum(0), 1e-30)
         return [*(shares * valid).sum((1, 2)), valid.sum()]
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #1f638097
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #e34af5fa
 def _joining(used, reference):
     """Scratch files for what is joined; where one date is left, for its number alone."""
     scratch = lambda grid, bands, dtype=np.int16: Scratch((*grid.shape, bands), dtype)
