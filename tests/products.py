@@ -1,14 +1,17 @@
 "Tiny EnMAP and Sentinel-2 products for tests."
+import logging
 from datetime import datetime, timezone
+from logging.handlers import BufferingHandler
 
 import numpy as np
 import rasterio
 import xarray as xr
 from rasterio.transform import from_origin
 
+from enmap_sharpener.core.errors import EnmapError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA, open_raster
-from enmap_sharpener.scenes.enmap import write_enmap
+from enmap_sharpener.scenes.enmap import check_enmap, read_enmap, write_enmap
 from enmap_sharpener.scenes.guide_bands import SENTINEL2_10M
 from enmap_sharpener.scenes.metadata import SceneMetadata, band_table
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
@@ -33,6 +36,31 @@ def table(bands=12):
     "A band table from 420 to 2445 nm with both detectors."
     wavelength = np.linspace(420, 2445, bands)
     return band_table(wavelength, np.linspace(6, 11, bands), detector=np.where(wavelength < 950, "VNIR", "SWIR"))
+
+
+def _said(look, path):
+    "What `look(path)` returns, the error that it raises, and what it says meanwhile."
+    heard, log = BufferingHandler(1000), logging.getLogger("enmap_sharpener.scenes.enmap")
+    level = log.level
+    log.addHandler(heard)
+    log.setLevel(logging.INFO)
+    try:
+        result, error = look(path), None
+    except EnmapError as refusal:
+        result, error = None, refusal
+    finally:
+        log.removeHandler(heard)
+        log.setLevel(level)
+    return result, error, [record.getMessage() for record in heard.buffer]
+
+
+def read_and_check(path):
+    "`read_enmap`, which says what `check_enmap` says."
+    (scene, error, lines), (_, other, same) = _said(read_enmap, path), _said(check_enmap, path)
+    assert (type(other), str(other), same) == (type(error), str(error), lines)
+    if error:
+        raise error
+    return scene
 
 
 def product(folder, *, bands=12, shape=(24, 36), **options):

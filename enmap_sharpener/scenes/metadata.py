@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SPECTRAL_ATTRIBUTES', 'BandTable', 'band_table', 'tag_bands', 'SceneMetadata', 'parse_xml', 'parse_time',
-           'parse_metadata', 'parse_bands', 'metadata_xml']
+           'parse_metadata', 'parse_bands', 'Told', 'parse_product', 'metadata_xml']
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #08c5b9c6
 import logging
 import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import defusedxml.ElementTree as SafeXML
@@ -334,6 +335,21 @@ def _band_number(element: ElementTree.Element) -> int:
     "The number of a band, 0 where it is none."
     text = element.get("number", "")
     return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else 0
+
+
+class Told(NamedTuple):
+    "What a METADATA.XML says of its scene and of the bands; whether it has statistics of every band; what had to be assumed, a line each."
+
+    metadata: SceneMetadata
+    bands: BandTable
+    complete: bool
+    assumed: list[str]
+
+
+def parse_product(data: bytes, name: str) -> Told:
+    "All that is read of a METADATA.XML; MetadataError as `parse_xml`, `parse_metadata` and `parse_bands`."
+    root = parse_xml(data, name)
+    return Told(parse_metadata(root, name), *parse_bands(root, name))
 
 
 _OVERLAP_NM = 900, 1000      # where both detectors measure; beyond, one of them alone does

@@ -15,10 +15,10 @@ from affine import Affine
 from rasterio.warp import transform as transform_points
 
 from ..core.errors import EnmapError, ProductError
-from ..core.files import discard, file_name
+from ..core.files import discard
 from ..core.grid import Grid
 from ..core.raster import opened, read_through
-from ..scenes.metadata import parse_bands, parse_metadata, parse_xml
+from ..scenes.metadata import Told, parse_product
 from .transfer import FileRecord
 
 # %% ../../nbs/04_scraping/17_dlr_checks.ipynb #5f8d178b
@@ -37,6 +37,8 @@ class Wanted(NamedTuple):
         Bands of the cube.
     corners : tuple of (float, float)
         Its corners, longitude and latitude [deg]; empty where they are not known.
+    told : Told or None
+        What its METADATA.XML says.
     """
 
     id: str
@@ -44,12 +46,11 @@ class Wanted(NamedTuple):
     grid: tuple[Affine, tuple[int, int]] | None = None
     bands: int | None = None
     corners: tuple = ()
+    told: Told | None = None
 
-    def told_by(self, xml) -> "Wanted":
+    def told_by(self, told: Told) -> "Wanted":
         "With what a METADATA.XML says of bands and corners."
-        name = file_name(xml)
-        root = parse_xml(Path(xml).read_bytes(), name)
-        return self._replace(bands=len(parse_bands(root, name)[0]), corners=tuple(parse_metadata(root, name).footprint))
+        return self._replace(bands=len(told.bands), corners=tuple(told.metadata.footprint), told=told)
 
     def on(self, grid: Grid) -> "Wanted":
         "With a grid that is known to be right."
@@ -113,7 +114,7 @@ _READING = threading.Lock()
 _TURN = 0.2         # s between two looks whether it is time to stop
 
 
-def check_file(path, name: str, wanted: Wanted, pause=lambda: None):
+def check_file(path, name: str, wanted: Wanted, pause=lambda: None) -> Wanted:
     """Raise unless a downloaded file is what its name says, lies where its scene does, and can be read to its end.
 
     Parameters
@@ -127,6 +128,11 @@ def check_file(path, name: str, wanted: Wanted, pause=lambda: None):
     pause : callable, optional
         Called now and then, from where it may raise.
 
+    Returns
+    -------
+    Wanted
+        What the files that are looked at after this one have to be: METADATA.XML tells bands and corners, the cube the grid.
+
     Raises
     ------
     ProductError, GridError
@@ -135,27 +141,28 @@ def check_file(path, name: str, wanted: Wanted, pause=lambda: None):
         start = file.read(8)
     kind = name.upper().rpartition(".")[2]
     if kind == "XML":
-        root = parse_xml(Path(path).read_bytes(), name)
-        named = parse_metadata(root, name).id
-        if named.upper() != wanted.id.upper():
-            raise ProductError(f"{name}: is the metadata of {named}, but {wanted.id} is wanted.")
-        parse_bands(root, name)
-    elif kind in ("TIF", "TIFF"):
+        told = parse_product(Path(path).read_bytes(), name)
+        if told.metadata.id.upper() != wanted.id.upper():
+            raise ProductError(f"{name}: is the metadata of {told.metadata.id}, but {wanted.id} is wanted.")
+        return wanted.told_by(told)
+    if kind in ("TIF", "TIFF"):
         if not start.startswith(_TIFF):
             raise ProductError(f"{name}: is no TIFF, it begins with {start!r}.")
         with opened(path) as file:      # the files of a scene are many, and xarray takes its time
-            check_raster(name, file.count, Grid.laid(file.crs, file.transform, file.shape, name), wanted)
-        _read_in_turn(path, pause)
-    elif kind in ("PNG", "JPG", "JPEG") and not start.startswith(_PICTURE):
+            check_raster(name, file.count, grid := Grid.laid(file.crs, file.transform, file.shape, name), wanted)
+            _read_in_turn(file, pause)
+        return wanted.on(grid) if layer_of(name, wanted.id) == "SPECTRAL_IMAGE" else wanted
+    if kind in ("PNG", "JPG", "JPEG") and not start.startswith(_PICTURE):
         raise ProductError(f"{name}: is no picture, it begins with {start!r}.")
+    return wanted
 
 
-def _read_in_turn(path, pause):
-    "Read a raster through when no other thread does."
+def _read_in_turn(file, pause):
+    "Read an open raster through when no other thread does."
     while not _READING.acquire(timeout=_TURN):
         pause()
     try:
-        read_through(path, pause)
+        read_through(file, pause)
     finally:
         _READING.release()
 
@@ -183,8 +190,7 @@ def damaged_files(record: dict, place, pause=lambda: None) -> list[str]:
         try:
             if FileRecord.of(path)[1:] != (file["size"], file["sha256"]):
                 raise ProductError(f"{path.name}: is not what was fetched, its size or checksum differs.")
-            check_file(path, path.name, wanted, pause)
-            wanted = wanted.told_by(path) if path.suffix.upper() == ".XML" else wanted
+            wanted = check_file(path, path.name, wanted, pause)
         except (EnmapError, OSError) as error:
             pause()         # if it was that, it is not the file's fault
             told.append(str(error) if isinstance(error, EnmapError) else f"{path.name}: cannot be read ({error.strerror}).")

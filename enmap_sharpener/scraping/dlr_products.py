@@ -29,9 +29,9 @@ from .credentials import bare
 from ..scenes.metadata import parse_xml
 from ..core.files import discard, make_folder, read_json, write_bytes, write_text
 from ..core.grid import Axis, Grid, windows
-from ..core.raster import create_raster, open_raster
+from ..core.raster import create_raster
 from .dlr_items import SceneItem
-from ..scenes.enmap import QUALITY_LAYERS, read_enmap
+from ..scenes.enmap import QUALITY_LAYERS, check_enmap
 from .dlr_checks import Wanted, check_file, check_raster, layer_of
 from .query import one_line
 from .transfer import Client, FileRecord
@@ -155,7 +155,7 @@ def download_scene(found: SceneItem, folder, client: Client, *, keys=None, windo
             source.lacks(key, error)
         tell(1, 1)
     if "image" in source.urls and "metadata" in source.urls:
-        read_enmap(place)
+        check_enmap(place, source.wanted.told)
     source.tell_missing()
     return _make_record(source, found, files)
 
@@ -169,15 +169,14 @@ def _tell(progress, before: int, total: int, done: float, size: float | None):
 def _obtain(source: _Source, key: str, place: Path, client: Client, progress) -> dict:
     "Make a file of a scene be there; its entry in the manifest."
     path, wanted = place / source.names[key], source.wanted
-    check = lambda p: check_file(p, path.name, wanted, client.heed)
+
+    def check(file):
+        source.wanted = check_file(file, path.name, wanted, client.heed)
+
     record = _there(path, check)
     if not record:
         record, url = source.get(key, lambda u: client.fetch(u, path, check, progress))
         _log.info("%s: %d bytes from %s", path.name, record.size, url)
-    if key == "metadata":
-        source.wanted = wanted.told_by(path)
-    elif key == "image":
-        source.wanted = wanted.on(Grid.of(open_raster(path)))
     return record._asdict()
 
 
@@ -275,7 +274,7 @@ def download_window(found: SceneItem, folder, client: Client, box, *, progress=N
         make_folder(stage)
         write_text(stage / _WINDOW, json.dumps({"window": box}))
     files = _fill_window(source, stage, client, box, progress)
-    read_enmap(stage)
+    check_enmap(stage)
     source.tell_missing()
     record = _make_record(source, found, files, box)
     write_text(stage / _WINDOW, json.dumps(record, ensure_ascii=False))

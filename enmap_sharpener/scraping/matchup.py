@@ -247,7 +247,8 @@ def partner_damage(scene_folder) -> str:
             raster = open_raster(folder / name)
             if len(raster) != bands or str(raster.rio.crs) != str(told["crs"]) or not np.allclose(raster.rio.bounds(), told["bounds"], atol=20):
                 return f"{folder / name}: is not what was fetched, it has {len(raster)} bands within {tuple(map(round, raster.rio.bounds()))}."
-            read_through(folder / name)
+            with opened(folder / name) as file:
+                read_through(file)
     except (ProductError, GridError) as error:
         return f"{folder.parent.name}: {error}"
     except (TypeError, ValueError):

@@ -6,7 +6,6 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from products import METADATA, SCENE_ID, cube, product, table
+from products import read_and_check as read_enmap
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -22,7 +22,7 @@ from enmap_sharpener.core.errors import BandError, OutputError, ProductError
 from enmap_sharpener.core.grid import windows
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.scenes import enmap
-from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap, write_enmap
+from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, check_enmap, write_enmap
 from enmap_sharpener.scenes.metadata import BandTable, band_table
 
 
@@ -249,17 +249,30 @@ def test_lists_of_another_band_table_are_not_believed(folder):
 
 # ---- laziness, windows, threads
 
-def test_opening_reads_a_few_small_windows(tmp_path, monkeypatch):
+@pytest.mark.parametrize("look", [enmap.read_enmap, check_enmap])
+def test_opening_reads_a_few_small_windows(tmp_path, monkeypatch, look):
     product(tmp_path, shape=(300, 280))
     sizes = []
+
+    class Watched:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def read(self, bands, window):
+            sizes.append((len(bands), window.height, window.width))
+            return self.file.read(bands, window=window)
+
     @contextmanager
     def opened(path):
         with raster.opened(path) as file:
-            read = lambda bands, window: (sizes.append((len(bands), window.height, window.width)), file.read(bands, window=window))[1]
-            yield SimpleNamespace(shape=file.shape, nodata=file.nodata, read=read)
+            yield Watched(file)
+
     monkeypatch.setattr(enmap, "opened", opened)
     monkeypatch.setattr(raster._LazyRaster, "__getitem__", None)
-    read_enmap(tmp_path)
+    look(tmp_path)
     assert len(sizes) <= 36 and {n for n, *_ in sizes} == {4} and max(r * c for _, r, c in sizes) <= 32 * 32
 
 

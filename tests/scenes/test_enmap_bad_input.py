@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 from products import SCENE_ID, product
+from products import read_and_check as read_enmap
 
 from enmap_sharpener.core.errors import EnmapError, GridError, MetadataError, ProductError
-from enmap_sharpener.scenes.enmap import read_enmap
 
 IMAGE, XML = f"{SCENE_ID}-SPECTRAL_IMAGE.TIF", f"{SCENE_ID}-METADATA.XML"
 

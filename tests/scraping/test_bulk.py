@@ -2,6 +2,7 @@
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fake_download import DownloadSite, SignOn, as_delivered, found_scene, publi
 from rasterio.warp import transform as transform_points
 
 from enmap_sharpener.core.errors import DownloadError, LoginError, OutputError, ProductError
+from enmap_sharpener.scenes import metadata
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
 from enmap_sharpener.scraping import bulk
@@ -47,6 +49,18 @@ def the_box(folder, found, rows=(5, 13), cols=(2, 9)):
 
 
 # ---- whole scenes
+
+def test_nothing_is_looked_at_more_often_than_it_must_be(world, tmp_path, monkeypatch):
+    _, client, found = world
+    opened, parsed = [], []
+    plain_open, plain_parse = rasterio.open, metadata.parse_xml
+    monkeypatch.setattr(rasterio, "open", lambda path, *args, **options: (opened.append(Path(path).name), plain_open(path, *args, **options))[1])
+    monkeypatch.setattr(metadata, "parse_xml", lambda data, name: (parsed.append(name), plain_parse(data, name))[1])
+    download_scenes(found[:1], tmp_path, client)
+    times = Counter(name.removesuffix(".part") for name in opened)
+    assert set(times) == {p.name for p in (tmp_path / found[0].id).glob("*.TIF")} and max(times.values()) == 2      # when it has come, and with the others
+    assert parsed == [f"{found[0].id}-METADATA.XML"]
+
 
 def test_everything_comes_along(world, products, tmp_path):
     site, client, found = world
