@@ -19,8 +19,8 @@ from ..model.memory import BACKEND_GB, MAPS_GB
 
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 def batch(
-    job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], Several] = (), pairs: Path | None = None, output: Path = Path("runs"),
-    param: Annotated[tuple[str, ...], Several] = (), sentinel2_offset: Offset = None, workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
+    job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], Several, Parameter(show_default=False)] = (), pairs: Path | None = None, output: Path = Path("runs"),
+    param: Annotated[tuple[str, ...], Several, Parameter(show_default=False)] = (), sentinel2_offset: Offset = None, workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
     scheduler: str | None = None, cluster: Path | None = None, retry_failed: Flag = False, overwrite: Flag = False,
     list_jobs: Annotated[Flag, Parameter(name="--list", negative="")] = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -41,25 +41,25 @@ def batch(
     Parameters
     ----------
     job
-        One of --list, or a notebook of your own (.ipynb).
+        One of those that --list shows, or a notebook of your own (.ipynb). Only --list needs none, as by default.
     scenes
-        Folders, ZIP or tar files, or patterns of them in quotes.
+        EnMAP products: folders, ZIP or tar files, or patterns of them in quotes. Either these or --pairs are given.
     pairs
         A table (CSV) with the columns enmap and sentinel2, a row for each scene, instead of --scenes; paths are relative to it.
     output
         Folder for all jobs.
     param
-        Parameters of the job as NAME=VALUE.
+        Parameters of the job as NAME=VALUE, see --list; by default those of the job.
     sentinel2_offset
-        As for `sharpen`, of all scenes.
+        What to add to Sentinel-2's numbers of all scenes, as for `sharpen`; by default the files are believed.
     workers
-        Scenes at a time; by default one for every four processors, one a GPU, or 4 Slurm jobs.
+        How many scenes are worked on at a time; by default one for every four processors, one a GPU, or 4 Slurm jobs.
     gpus
         Numbers of the GPUs to use, one a worker; none by default.
     scheduler
-        Address of a Dask scheduler that has workers, such as tcp://host:8786.
+        Address of a Dask scheduler that has workers, such as tcp://host:8786; by default workers are started here.
     cluster
-        YAML file with arguments of dask_jobqueue.SLURMCluster; `gpu: true` in it asks for one GPU a worker.
+        YAML file that says what to ask Slurm for, see the guide on clusters (arguments of dask_jobqueue.SLURMCluster; `gpu: true` asks for one GPU a worker); by default workers are started here.
     retry_failed
         Run scenes again that failed before.
     overwrite

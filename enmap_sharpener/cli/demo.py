@@ -26,9 +26,9 @@ def demo(*, output: Path = Path("demo"), size: int = 80, seed: int = 0, overwrit
     output
         Folder to write.
     size
-        EnMAP pixels a side.
+        Side of the scene [EnMAP pixels of 30 m].
     seed
-        Seed of all that is random.
+        Seed of all that is random; the same seed gives the same scene.
     overwrite
         Replace the results of an earlier run.
     """

@@ -12,6 +12,7 @@ from typing import Annotated
 from ..core.errors import UsageError
 from .terminal import LIMITS, SESSION, Limits, Offset, Session, Several
 from ..model.memory import BACKEND_GB, MAPS_GB
+from ..sharpening.verdict import judged
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #2bec75ba
 def evaluate(
@@ -39,23 +40,23 @@ def evaluate(
     Parameters
     ----------
     file
-        The sharpened GeoTIFF.
+        The sharpened GeoTIFF; none by default, for --methods.
     truth
-        Raster with the true reflectance.
+        Raster with the true reflectance, to score FILE against; none by default.
     scene
-        EnMAP product: the output, degraded, should equal it.
+        EnMAP product that FILE was made from: degraded, FILE should equal it. None by default.
     methods
-        Names of methods, see `sharpen`, or of outputs that are there.
+        Names of methods, see `sharpen`, or of outputs that are there; none by default.
     case
-        Folders with an EnMAP product (packed or not), Sentinel-2 files and perhaps truth.tif, or folders of such; with --sentinel2 also a product itself.
+        Folders with an EnMAP product (packed or not), Sentinel-2 files and perhaps truth.tif, or folders of such; with --sentinel2 also a product itself. None by default.
     sentinel2
-        Sentinel-2 files of the one case, as for `sharpen`, where they do not lie in it.
+        Sentinel-2 files of the one case, as for `sharpen`; by default those that lie in it.
     sentinel2_offset
-        As for `sharpen`, of all cases.
+        What to add to Sentinel-2's numbers of all cases, as for `sharpen`; by default the files are believed.
     output
         Folder for the outputs of the methods, scores.csv, scores.md, scores.tex, bands.png and boxes.png.
     model
-        A trained network (.keras), for the method supermapnet.
+        A trained network (.keras), for the method supermapnet; none by default.
     """
     session.start()
     if (file is None) == (methods is None and case is None):
@@ -84,7 +85,7 @@ def _compare(methods, case, output: Path, model: Path | None, limits: Limits, se
         report = run_benchmark(cases, methods, output, model=model, threads=threads, progress=progress)
     if report.done or report.already:
         print((output / "scores.md").read_text(encoding="utf-8").partition("\n\n")[0])
-        session.say(f"{len(report.done)} judged, {len(report.already)} known already, {len(report.failed)} failed; see {output}")
+        session.note(f"{len(report.done)} judged, {len(report.already)} known already, {len(report.failed)} failed; see {output}")
     if report.failed:
         for name, method, reason in report.failed[1:]:
             session.note(f"{name}, {method}: {reason}")
@@ -99,9 +100,10 @@ def _scores(found: dict) -> str:
     "Results of an evaluation, one a line."
     lines = [f"{name:10} {value:12.6g} {_UNITS.get(name, '')}".rstrip() for name, value in found["scores"].items()] if "scores" in found else []
     if "agreement" in found:
-        rmse = found["agreement"].rmse
-        lines += [f"{'agreement':10} {(rmse**2).mean() ** 0.5:12.6g} reflectance, RMSE of the degraded output against EnMAP",
-                  f"{'':10} {rmse.max():12.6g} in band {rmse.idxmax()}, the worst"]
+        from enmap_sharpener.evaluation.agreement import summed_up
+        told = summed_up(found["agreement"])
+        lines += [f"{'agreement':10} {told['rmse']:12.6g} reflectance, RMSE of the degraded output against EnMAP: {judged(told['rmse'])}",
+                  f"{'':10} {told['worst_band_rmse']:12.6g} in band {told['worst_band']} ({told['worst_band_nm']:.1f} nm), the worst"]
     return "\n".join(lines)
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #0e00d770
@@ -130,6 +132,7 @@ def indices(file: Path, /, *, scene: Path, reference: Path, output: Path, limits
     from enmap_sharpener.evaluation.vegetation import write_indices
     session.start()
     limits.threads()
-    table = write_indices(file, scene, reference, output)
+    with session.progress("Comparing"):
+        table = write_indices(file, scene, reference, output)
     print(table.to_string(float_format="{:.5f}".format))
-    session.say(f"See {output}")
+    session.note(f"See {output}")

@@ -35,11 +35,13 @@ def insights(*, model: Path, scene: Path, output: Path, sentinel2: Path | None =
     model
         The network, a .keras file.
     scene
-        EnMAP product, as for `sharpen`, or a store (*.zarr) that `preprocess` wrote. A lively tile of it is looked at.
+        EnMAP product, as for `sharpen`, or a store (.zarr) that `preprocess` wrote. A lively tile of it is looked at.
     output
         Folder for pictures and tables; those of an earlier run are replaced.
-    sentinel2, sentinel2_offset
-        Of a product, as for `sharpen`.
+    sentinel2
+        Sentinel-2 files of a product, as for `sharpen`; by default those that lie with it.
+    sentinel2_offset
+        What to add to Sentinel-2's numbers, as for `sharpen`; by default the files are believed.
     """
     session.start()
     if not scene.exists():

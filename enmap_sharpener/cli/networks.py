@@ -31,11 +31,11 @@ def sharpen_tiles(
     model
         The network, a .keras file.
     input_dir
-        Folder of stores (*.zarr), or one of them.
+        Folder of stores (.zarr), or one of them.
     output_dir
         Folder for the sharpened tiles.
     batch_size
-        Tiles at a time at most; by default what fits into 2 GB, or into --mem-limit.
+        How many tiles are sent at a time at most; by default as many as fit into 2 GB, or into --mem-limit.
     """
     session.start()
     require_extra("sharpen-tiles", "preprocess", "zarr")
@@ -70,7 +70,7 @@ def reconstruct(
     output_dir
         Folder for the GeoTIFFs.
     compress
-        Lossless compression; see `sharpen`.
+        Lossless compression of the GeoTIFFs; see `sharpen`.
     overwrite
         Replace outputs that exist; otherwise they are left as they are.
     """

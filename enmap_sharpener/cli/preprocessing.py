@@ -46,7 +46,7 @@ def preprocess(
     enmap_dir
         Folder of EnMAP products: folders as `scrape` and `simulate` write them, DLR's orders, archives; each with Sentinel-2 files in its folder (`sentinel2`, or a SAFE product).
     output_dir
-        Folder for what is made.
+        Folder for what is made: crops, masks, and the stores model_input and prediction_input.
     stage
         One or several; they run in their order. crop: the largest rectangle that EnMAP measured; scrape: missing Sentinel-2 partners; check:
         scenes that are of no use are moved aside; mask: clouds of both sensors; clean: free space; wald: training data; predictions: data at
@@ -56,25 +56,25 @@ def preprocess(
     cirrus
         Mask EnMAP's cirrus too.
     distance
-        How far around a masked pixel the mask reaches [m].
+        How far around a cloudy pixel the mask reaches [m].
     days
-        How many days apart Sentinel-2 may be.
+        How many days before or after EnMAP Sentinel-2 may be.
     provider
-        Where missing Sentinel-2 partners come from, see `scrape-sentinel2`.
+        Where missing Sentinel-2 partners come from, see `scrape-sentinel2`. By default cdse if its variables are set, else earth-search.
     sentinel2_offset
-        As for `sharpen`, of all scenes.
+        What to add to Sentinel-2's numbers of all scenes, as for `sharpen`; by default the files are believed.
     tile
-        Side of a tile [pixels].
+        Side of a tile [EnMAP pixels].
     stride
-        From one tile to the next [pixels].
+        From the beginning of one tile to that of the next [EnMAP pixels].
     least_valid
-        Least share of valid pixels in a training tile.
+        Least share of valid pixels in a training tile, from 0 to 1.
     smooth
         Smooth spectra (Savitzky-Golay over 7 bands, first order), within a detector and not across gaps.
     numpy
-        Write the training tiles also as numpy/train/x/*.npy, numpy/train/y/*.npy and so on.
+        Write the training tiles also as NumPy files, in numpy/train/x, numpy/train/y and so on.
     seed
-        Of the choice of tiles for training, validation and test.
+        Seed of the choice of tiles for training, validation and test.
     restore
         First bring back the scenes that were rejected.
     dry_run
@@ -135,9 +135,9 @@ def inspect(folder: Path, /, *, sentinel2: Path | None = None, sentinel2_offset:
     folder
         Folder of EnMAP products, one product in any of its forms, or the output folder of `preprocess`.
     sentinel2
-        Sentinel-2 files of the one product, as for `sharpen`.
+        Sentinel-2 files of the one product, as for `sharpen`; by default those that lie with it.
     sentinel2_offset
-        As for `sharpen`, of all scenes.
+        What to add to Sentinel-2's numbers of all scenes, as for `sharpen`; by default the files are believed.
     output
         Folder for table and pictures; by default `inspection` in the folder, or beside the archive.
     """
@@ -155,4 +155,4 @@ def inspect(folder: Path, /, *, sentinel2: Path | None = None, sentinel2_offset:
         print(f"unlike the others: {name}: {why}")
     with session.progress("Drawing") as progress:
         files = write_figures(folder, output or (folder if folder.is_dir() else folder.parent) / "inspection", table, progress, **partner)
-    session.say(f"See {files[0].parent}: {len(files)} files")
+    session.note(f"See {files[0].parent}: {len(files)} files")

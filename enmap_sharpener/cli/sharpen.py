@@ -6,12 +6,13 @@
 __all__ = ['sharpen', 'sharpen_scene']
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #3cbeea14
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, duration
 from ..core.files import stored_bytes
 from .terminal import LIMITS, SESSION, Compression, Flag, Format, Limits, Offset, Session, Several
 from ..model.memory import BACKEND_GB, MAPS_GB
@@ -54,9 +55,9 @@ def sharpen(
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
         another shows the ground, and the quality file tells which.
     sentinel2_offset
-        What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are.
+        What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are. By default the files are believed.
     model
-        A trained network (.keras), for the method supermapnet.
+        A trained network (.keras), for the method supermapnet; none by default.
     bands
         Bands to write, by number or wavelength, such as "1-10,44" or "450-700nm"; all by default.
     format
@@ -77,9 +78,10 @@ def sharpen(
     scene, guide = read_pair(product, sentinel2, sentinel2_offset)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
-    with session.progress("Sharpening") as progress:
+    began = time.monotonic()
+    with session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
         files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, form=format, compress=compress, overwrite=overwrite, progress=progress)
-    session.say(_summary(files, sharpened))
+    session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
 def _check_method(method: str, model: Path | None) -> None:
@@ -100,20 +102,19 @@ def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, th
     return write_scene(sharpened, output, scene=scene, guide=guide, **options), sharpened
 
 
-def _summary(files: dict, sharpened) -> str:
-    "What was written and measured, for a person."
-    size = stored_bytes(files["data"])
+def _begun(scene, guide, method: str, output: Path) -> str:
+    "What is going to be done."
+    from enmap_sharpener.scenes.pairing import days_apart
+    days = days_apart(scene, guide)
+    apart = "" if days is None else ", taken on the same day" if abs(days) < 0.5 else f", taken {abs(days):.0f} days apart"
+    return f"Sharpening {scene.metadata.id} with {guide.source}{apart}: {method} to {output}"
+
+
+def _summary(files: dict, sharpened, seconds: float) -> str:
+    "What was written, and what it is worth, for a person. All numbers are in the STAC item."
+    from enmap_sharpener.sharpening.verdict import verdict
     rows, cols = sharpened.grid.shape
-    lines = [f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.transform.a:g} m, {size / 1e6:.0f} MB"]
-    lines += [f"  {key}: {value}" for key, value in _flat({key: value for key, value in sharpened.report.items() if key != "assumptions"})]
-    return "\n".join([*lines, f"  see also {', '.join(file.name for role, file in files.items() if role != 'data')}"])
-
-
-def _flat(report: dict, prefix: str = ""):
-    "Names and short values of a nested report; long lists are left to the STAC item."
-    for key, value in report.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key} ")
-        elif not isinstance(value, list) or len(value) <= 4:
-            numbers = value if isinstance(value, list) else [value]
-            yield prefix + key, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in numbers)
+    first = f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.transform.a:g} m, {stored_bytes(files['data']) / 1e6:.0f} MB, in {duration(seconds)}"
+    others = ", ".join(file.name for role, file in files.items() if role != "data")
+    assumed = [f"assumed: {line}" for line in sharpened.report["assumptions"]]
+    return "\n  ".join([first, *verdict(sharpened.report), *assumed, f"see also {others}"])

@@ -32,13 +32,13 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
     output
         Folder to write.
     size
-        EnMAP pixels a side.
+        Side of the scene [EnMAP pixels of 30 m].
     seed
-        Seed of all that is random.
+        Seed of all that is random; the same seed gives the same scene.
     truth
         Whether to write the truth too, which is the largest file.
     clouds
-        Share of each image that clouds cover, up to 0.9; their shadows come on top. They are in the masks of both sensors, and lie elsewhere in each.
+        Share of each image that clouds cover, from 0 to 0.9; their shadows come on top. They are in the masks of both sensors, and lie elsewhere in each.
     layout
         folder: as `sharpen` finds it by itself. order: EnMAP as the ZIP of a DLR order, Sentinel-2 as a SAFE product with ESA's offset.
     overwrite

@@ -48,23 +48,29 @@ def train(
     train_data_dir
         Folder of training stores, as `preprocess` writes them to model_input.
     output
-        The network; history, figure and settings are written beside it.
+        File of the network (.keras); history, figure and settings are written beside it.
     recipe
         thesis: reflectance x 10 000, SSIM + MAE, exponential decay. quick: standardised values, MAE, cosine; learns in minutes.
     base
         What the network starts from: EnMAP interpolated, or the subspace method's result.
-    batch_size, epochs, initial_lr, loss
-        The recipe's by default.
+    batch_size
+        How many tiles make a step. By default 64 (thesis) or 4 (quick).
+    epochs
+        How often all tiles are gone through at most; training ends earlier where nothing more is gained. By default 10.
+    initial_lr
+        Learning rate of Adam at the beginning. By default 1e-4 (thesis) or 1e-3 (quick).
+    loss
+        What is made small: 0.84 (1 - SSIM) + 0.16 MAE, the mean absolute error, the mean squared error, or 1 - SSIM. By default ssim+mae (thesis) or mae (quick).
     spectral_window
-        Bands to train on at a time, which makes training on processors possible; all by default.
+        How many neighbouring bands are trained on at a time, which makes training on processors possible; all by default.
     mixed_precision
-        Compute in bfloat16.
+        Compute in bfloat16, and keep weights in float32: half the memory, on GPUs that can.
     seed
-        Of weights, order and variation.
+        Seed of weights, of the order of the tiles and of their variation.
     resume
-        Go on from the checkpoint.
+        Go on from the checkpoint of a run that was stopped.
     tensorboard
-        Write logs for TensorBoard.
+        Write logs for TensorBoard beside the network.
     gpus
         Numbers of the GPUs to use; all by default.
     gpu_mem_limit
@@ -109,11 +115,19 @@ def search(
     output_dir
         Gets the study, a table, figures, and the best network.
     trials
-        How many there shall be in the end.
-    recipe, epochs, batch_size, spectral_window, gpus
-        See `train`.
+        How many networks are tried in the end, those of earlier runs among them.
+    recipe
+        How each is trained: thesis or quick, see `train`.
+    epochs
+        How often all tiles are gone through at most in a trial. By default 10.
+    batch_size
+        How many tiles make a step. By default 64 (thesis) or 4 (quick).
+    spectral_window
+        How many neighbouring bands are trained on at a time; all by default.
+    gpus
+        Numbers of the GPUs to use; all by default.
     seed
-        Of the choice of trials, and of weights.
+        Seed of the choice of trials, and of weights.
     """
     session.start()
     if trials < 1:

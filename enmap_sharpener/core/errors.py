@@ -6,7 +6,7 @@
 __all__ = ['EnmapError', 'UsageError', 'UnknownName', 'MissingExtra', 'RequestError', 'JobError', 'PartlyFailed', 'ProductError',
            'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'ModelError', 'Rejected',
            'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'ComeBack', 'NotFound', 'LoginError',
-           'NoPermission', 'PartnerError', 'unknown', 'require_extra']
+           'NoPermission', 'PartnerError', 'unknown', 'duration', 'require_extra']
 
 # %% ../../nbs/00_core/00_errors.ipynb #1fc1c490
 from difflib import get_close_matches
@@ -126,6 +126,11 @@ def unknown(kind: str, name: str, known) -> UnknownName:
     known = list(known)
     close = get_close_matches(str(name), known, 1)
     return UnknownName(f"{name!r} is no {kind}; " + (f"did you mean {close[0]}? " if close else "") + f"There are: {', '.join(known)}.")
+
+
+def duration(seconds: float) -> str:
+    "A time for people, as messages have it."
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def require_extra(what: str, extra: str, *modules: str):

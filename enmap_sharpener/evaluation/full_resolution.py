@@ -13,11 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from ..scenes.cubes import cells_under, cube_values, sample_cube
-from .agreement import WHOLE, agreement_by_band, common_bands, observation_inside
+from .agreement import agreement_by_band, common_bands, observation_inside
 from .metrics import BLOCK, q2n_sum, quotient
 from .scores import in_scoring_threads
 from ..core.grid import Axis, Grid, joined, windows
-from ..core.operators import Observation
+from ..core.operators import WHOLE, Observation
 from ..core.errors import GridError, NoValidPixels
 
 # %% ../../nbs/11_evaluation/03_full_resolution.ipynb #cda9fb58

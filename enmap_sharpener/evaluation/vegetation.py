@@ -15,10 +15,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..scenes.cubes import cells_under, read_cube, sample_cube
-from .agreement import WHOLE, observation_inside
+from .agreement import observation_inside
 from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
-from ..core.operators import Observation
+from ..core.operators import WHOLE, Observation
 from ..core.errors import BandError, GridError, NoValidPixels
 from ..core.files import make_folder, write_table
 from ..core.raster import create_raster

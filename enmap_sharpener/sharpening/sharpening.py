@@ -21,13 +21,14 @@ from threadpoolctl import threadpool_limits
 from ..core.grid import inside
 from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
+from ..core.operators import WHOLE
 from ..core.raster import NODATA, SCALE
 from ..fusion.tuning import DEFAULT
 from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from .methods import NETWORKS, open_method
 from .network import open_network
-from .quality import QUALITY_BANDS, measured_pixels, quality_layer, source_band
+from .quality import QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
@@ -89,8 +90,8 @@ class Sharpened:
     quality_bands : tuple of QualityBand
         What the layers of a block's quality are.
     report : dict
-        What was measured, plain numbers, and in `assumptions` what was assumed or found of the inputs, a line each; `agreement` with the input is there
-        once all blocks were computed.
+        What was measured, plain numbers, and in `assumptions` what was assumed or found of the inputs, a line each; `agreement` with the input, and the
+        shares of `pixels` of each class, are there once all blocks were computed. `sharpening.verdict` says it in words.
     """
 
     def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
@@ -100,7 +101,7 @@ class Sharpened:
             self.quality_bands += (source_band(self._dates.names),)
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
-        self._sums, self._lock = [], threading.Lock()
+        self._sums, self._kinds, self._lock = [], np.zeros(len(QUALITY_CLASSES), int), threading.Lock()
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report,
                        **({"dates": self._dates.report} if self._dates else {}), "assumptions": model.pair.assumptions}
 
@@ -119,6 +120,8 @@ class Sharpened:
         if self._dates:
             quality = np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
         self._compare(cube, rows, cols)
+        with self._lock:
+            self._kinds += np.bincount(quality[0].ravel(), minlength=len(self._kinds))
         return Block(rows, cols, cube, quality)
 
     def windows(self, size=512):
@@ -132,25 +135,31 @@ class Sharpened:
 
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""
-        self._sums = []
+        self._sums, self._kinds = [], np.zeros(len(QUALITY_CLASSES), int)
         with threadpool_limits(1):
             yield from read_ahead(lambda window: self.block(*window), self.windows(size), self._threads)
-        self.report["agreement"] = self._agreement()
+        self.report |= {"pixels": self._shares(), "agreement": self._agreement()}
 
-    def _compare(self, cube, rows, cols, most=24):
-        """Collect squared differences from EnMAP in the middle of a block, up to `most` EnMAP pixels a side."""
+    def _compare(self, cube, rows, cols):
+        """Collect squared differences from EnMAP in all EnMAP pixels that see nothing but a block: all of the scene but seams of a pixel or two."""
         pair = self._model.pair
         for bands, see in self._model.observations:
             bands = bands[self._target[bands] >= 0]
-            middle = [_middle(s, w, most) for s, w in zip((see.rows, see.cols), (rows, cols), strict=True)]
+            middle = [_middle(s, w) for s, w in zip((see.rows, see.cols), (rows, cols), strict=True)]
             if not len(bands) or any(m is None for m in middle):
                 continue
             need = see.inputs(*middle)
             x = cube[(self._target[bands], *inside(need, (rows, cols)))]
-            x = np.where(x == NODATA, np.float32(np.nan), x * np.float32(SCALE))
-            d = (see.part(*middle, *need).degrade(x) - np.moveaxis(pair.enmap(*middle, bands=bands), -1, 0)).reshape(len(bands), -1).astype(float)
+            see, held = see.part(*middle, *need), x != NODATA
+            d = see.degrade(np.where(held, x * np.float32(SCALE), np.float32(0))) - np.moveaxis(pair.enmap(*middle, bands=bands), -1, 0)
+            d = np.where(_sees_whole(see, held), d, np.nan).reshape(len(bands), -1).astype(float)
             with self._lock:
                 self._sums.append((bands, np.nansum(d**2, 1), np.isfinite(d).sum(1)))
+
+    def _shares(self):
+        """Shares of the classes (`QUALITY_CLASSES`) among the pixels that have a value."""
+        shares = self._kinds[1:] / max(self._kinds[1:].sum(), 1)
+        return dict(zip(("sharpened", "enmap_only", "enmap_cloudy"), (round(float(s), 4) for s in shares), strict=True))
 
     def _agreement(self):
         """RMSE of the degraded output against EnMAP over all good bands and in the worst one [reflectance]."""
@@ -163,7 +172,7 @@ class Sharpened:
         mse = total[count > 0] / count[count > 0]
         worst = self._model.pair.bands.take(np.flatnonzero(count > 0)[[int(mse.argmax())]])
         return {"rmse": float(np.sqrt(mse.mean())), "worst_band_rmse": float(np.sqrt(mse.max())),
-                "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance"}
+                "worst_band": int(worst.number[0]), "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance"}
 
     def to_dataarray(self, lazy=False):
         """The whole output, float32, dims (band, y, x) [reflectance], NaN nodata.
@@ -201,14 +210,19 @@ class Sharpened:
         return self.grid.georeference(out, coords={"band": [band.name for band in self.quality_bands]}, name="quality")
 
 
-def _middle(stencil, window, most):
-    """Slice of outputs around the middle of a window of inputs that need nothing outside it; None if there is none."""
+def _sees_whole(see, held):
+    """Which coarse pixels see only fine ones that have a value, shape (band, y, x); one band where all are alike."""
+    held = held[:1] if (held == held[:1]).all() else held
+    return see.degrade(held.astype(np.float32)) > WHOLE
+
+
+def _middle(stencil, window):
+    """Slice of outputs that need nothing outside a window of inputs; None if there is none."""
     taps = stencil.weights.shape[1]
     inside = np.flatnonzero((stencil.start >= window.start) & (stencil.start + taps <= window.stop))
     if not inside.size:
         return None
-    spare = max(0, inside.size - most) // 2
-    return slice(int(inside[0]) + spare, int(inside[0]) + min(inside.size, spare + most))
+    return slice(int(inside[0]), int(inside[-1]) + 1)
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #e9a6a8b7
 def _reflectance(numbers):

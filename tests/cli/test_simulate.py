@@ -21,7 +21,7 @@ def test_what_it_writes(tmp_path, capfd):
     assert main(["simulate", "--output", str(folder), "--size", "12", "--seed", "3"]) == 0
     out, err = capfd.readouterr()
     scene, = folder.glob("ENMAP01-*")
-    assert out == err == "" and (folder / "truth.tif").is_file() and read_enmap(scene).cube.shape[1:] == (12, 12)
+    assert err == "Simulating …\n" and "…-SPECTRAL_IMAGE.TIF: 224 x 12 x 12 pixels of 30 m" in out and (folder / "truth.tif").is_file() and read_enmap(scene).cube.shape[1:] == (12, 12)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert main(["simulate", "--output", str(folder), "--size", "12", "--seed", "3"]) == 2
     assert "exists already" in capfd.readouterr().err and before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

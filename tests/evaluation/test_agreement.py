@@ -6,8 +6,9 @@ import pytest
 from cubes import WAVELENGTH, cube, made_up_observation, pair, write
 from rasterio.transform import from_origin
 
+import enmap_sharpener as es
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels
-from enmap_sharpener.evaluation.agreement import agreement_by_band, evaluate_file, read_geometry
+from enmap_sharpener.evaluation.agreement import agreement_by_band, evaluate_file, read_geometry, summed_up
 from enmap_sharpener.evaluation.metrics import psnr
 from enmap_sharpener.scenes.cubes import read_cube
 
@@ -45,3 +46,14 @@ def test_evaluate_file(tmp_path):
     paths = [write(tmp_path / name, c, WAVELENGTH, transform) for name, c in (("o.tif", o), ("t.tif", t))]
     found = evaluate_file(*paths)
     assert set(found) == {"scores", "bands"} and np.isclose(found["scores"].psnr, np.nanmean(psnr(*(read_cube(p)[:, 3:-3, 3:-3] for p in paths))))
+
+
+@pytest.mark.parametrize(("method", "size"), [("subspace", 40), ("gsa", 40), ("cubic", 40), ("cubic", 180)])
+def test_sharpen_and_evaluate_find_the_same_agreement(method, size):
+    scene, guide, _ = es.simulate_pair(size, seed=1)
+    plan = es.sharpen(scene, guide, method, bands="20-30,150-155")
+    table = agreement_by_band(plan.to_dataarray(), scene.cube, plan.report.get("alignment"))
+    told, found = plan.report["agreement"], summed_up(table)
+    assert told["worst_band"] == found["worst_band"] and told["worst_band_nm"] == found["worst_band_nm"]
+    assert told["rmse"] == pytest.approx(found["rmse"], rel=1e-3 if size < 170 else 0.02)      # a larger scene has seams between its blocks, which are left out
+    assert told["worst_band_rmse"] == pytest.approx(found["worst_band_rmse"], rel=1e-3 if size < 170 else 0.02)

@@ -1,0 +1,88 @@
+"What a command says: on a log as on a terminal, nothing when quiet, and a sentence for each option."
+import re
+import time
+
+import pytest
+
+from enmap_sharpener.cli import terminal
+from enmap_sharpener.cli.app import COMMANDS, app, main
+
+NAMES = [app.name_transform(function) for functions in COMMANDS.values() for function in functions]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    place = tmp_path_factory.mktemp("simulated")
+    assert main(["simulate", "--size", "24", "--no-truth", "--output", str(place), "--quiet"]) == 0
+    return place
+
+
+def test_sharpen_says_what_it_does_and_what_came_of_it(scene, tmp_path, capfd):
+    assert main(["sharpen", str(scene), "--output", str(tmp_path / "a.tif")]) == 0
+    out, err = capfd.readouterr()
+    assert re.fullmatch(r"Sharpening ENMAP01-\S+ with \S+sentinel2, taken 9 days apart: subspace to \S+a\.tif\n", err)
+    first, *lines = out.splitlines()
+    assert re.fullmatch(r"\S+a\.tif: 224 bands, 73 x 73 pixels of 10 m, \d+ MB, in \d+ s", first)
+    assert re.search(r"^  \d+\.\d % sharpened", out, re.M) and re.search(r"^  alignment: VNIR .* EnMAP pixels\); SWIR", out, re.M)
+    assert re.search(r"^  agreement good: .* 0\.00\d+ \(RMSE, reflectance\); worst in band \d+ \(\d+ nm\)", out, re.M)
+    assert not {"sigma", "one_scale_down", "covered"} & set(re.split(r"\W", out)), "names that nobody can look up"
+    assert lines[-1].split() == ["see", "also", "a_quality.tif,", "a.png,", "a.json,", "a-METADATA.XML"]
+
+
+def test_quiet_is_silence(scene, tmp_path, capfd):
+    assert main(["sharpen", str(scene), "--output", str(tmp_path / "a.tif"), "--method", "cubic", "--quiet"]) == 0
+    assert main(["simulate", "--size", "12", "--no-truth", "--output", str(tmp_path / "b"), "--quiet"]) == 0
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_simulate_lists_what_it_wrote(tmp_path, capfd):
+    assert main(["simulate", "--size", "12", "--no-truth", "--output", str(tmp_path)]) == 0
+    out, err = capfd.readouterr()
+    assert err == "Simulating …\n" and "…-SPECTRAL_IMAGE.TIF: 224 x 12 x 12" in out
+
+
+def test_a_refusal_stays_one_line(tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    assert main(["sharpen", str(tmp_path / "empty"), "--output", str(tmp_path / "a.tif")]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_line_a_minute(quiet, monkeypatch, capfd):
+    monkeypatch.setattr(terminal, "_SOON", 0.01)
+    monkeypatch.setattr(terminal, "_MINUTE", 0.1)
+    with terminal.Session(quiet=quiet).progress("Training") as progress:
+        for step in range(8):
+            if progress:
+                progress(step, 8, f"epoch {step}")
+            time.sleep(0.1)
+    out, err = capfd.readouterr()
+    first, *lines = err.splitlines() or [""]
+    assert out == "" and (first, bool(lines)) == (("", False) if quiet else ("Training …", True))
+    assert all(re.fullmatch(r"Training: epoch \d, \d+ %, for \d s(, about \d+ s left)?", line) for line in lines)
+
+
+def test_a_log_ends_with_its_work(monkeypatch, capfd):
+    monkeypatch.setattr(terminal, "_SOON", 0.01)
+    monkeypatch.setattr(terminal, "_MINUTE", 0.02)
+    with pytest.raises(ValueError), terminal.Session().progress("Training", begun="Training a network"):
+        time.sleep(0.2)
+        raise ValueError
+    assert capfd.readouterr().err.startswith("Training a network\nTraining: for 0 s\n")
+    time.sleep(0.1)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_has_a_sentence_a_unit_and_its_default(name):
+    for argument in app[name].assemble_argument_collection(parse_docstring=True):
+        if not argument.show:
+            continue
+        told, names = argument.parameter.help or "", argument.names
+        assert len(told.split()) >= 3 and told.rstrip().endswith("."), (names, told)
+        assert not any("--empty" in n for n in names), names
+        if argument.field_info.default is None:
+            assert re.search("by default|either|instead of", told, re.I), (names, told)
+        if re.search(r"\b(int|float)\b", str(argument.hint)):
+            assert re.search(r"\[|\bhow many|how often|seed|share|rate|numbers of the|from 0 to 1|no limit", told, re.I), (names, told)
