@@ -230,15 +230,7 @@ def read_enmap(path) -> Scene:
 
 
 def check_enmap(path, told: Told | None = None):
-    """Raise what `read_enmap` would, and warn of what it would, without making images: each file is opened once.
-
-    Parameters
-    ----------
-    path : str or Path
-        As in `read_enmap`.
-    told : Told, optional
-        What its METADATA.XML says, for who has read it already.
-    """
+    """Raise what `read_enmap` would, and warn of what it would, but open each file only once and make no images; `told` is what was read of METADATA.XML already."""
     product = _understood(Path(path), told)
     for _, file in product.layers():
         with opened(file) as layer:
