@@ -94,12 +94,12 @@ def _check_method(method: str, model: Path | None) -> None:
         raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
-def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, **options):
+def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, progress=None, **options):
     "Sharpen and write; the files and the plan with its report."
     from enmap_sharpener.reconstruction.output import write_scene
     from enmap_sharpener.sharpening.sharpening import sharpen
     sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model)
-    return write_scene(sharpened, output, scene=scene, guide=guide, **options), sharpened
+    return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
 
 
 def _begun(scene, guide, method: str, output: Path) -> str:

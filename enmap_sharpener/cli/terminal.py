@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from cyclopts import CycloptsError, Parameter
 from ..core.errors import UsageError, duration, require_extra
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #4c119bff
+# %% ../../nbs/15_cli/00_terminal.ipynb #4a4e3635
 _SOON, _MINUTE = 1.0, 60.0      # s until it is told that something has begun, and from one line to the next
 
 
@@ -81,7 +81,7 @@ class Minutes:
         while not self.over.wait(_MINUTE):
             self.tell(how_far(self))
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #a367cc19
+# %% ../../nbs/15_cli/00_terminal.ipynb #3f1336c7
 def how_far(log) -> str:
     "How far what `Minutes` tell of is, since when, and how long it may take."
     so_far, words = time.monotonic() - log.since, [log.text] if log.text else []
@@ -93,7 +93,7 @@ def how_far(log) -> str:
         words.append(f"about {duration((total - done) * (at - began) / (done - begin))} left")
     return f"{log.what}: {', '.join(words)}"
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #59a63385
+# %% ../../nbs/15_cli/00_terminal.ipynb #9d7f062b
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Several = Parameter(consume_multiple=True, negative="")
 Compression = Literal["zstd", "deflate", "lzw", "none"]
@@ -106,7 +106,7 @@ class _Lines(logging.StreamHandler):
 
     stream = property(lambda self, sys=sys: sys.stderr, lambda self, stream: None)
 
-# %% ../../nbs/15_cli/00_terminal.ipynb #ccd7545f
+# %% ../../nbs/15_cli/00_terminal.ipynb #cabd969a
 @Parameter(name="*")
 @dataclass
 class Session:

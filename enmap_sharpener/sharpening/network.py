@@ -7,8 +7,9 @@ __all__ = ['open_network', 'apply', 'fit_network', 'channels_of']
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #59f93cf1
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,8 @@ class NetworkModel:
         What was measured, plain numbers; `added_rms` of its `network` is that of all tiles so far [reflectance].
     sums : ndarray
         Number of values that the network added something to so far, and the sum of the squares of what it added.
+    heard : list of callable
+        Called after each tile, from any thread.
     """
 
     pair: Pair
@@ -185,6 +188,7 @@ class NetworkModel:
     side: int
     report: dict
     sums: np.ndarray
+    heard: list = field(default_factory=list)
 
     @property
     def observations(self):
@@ -198,11 +202,21 @@ class NetworkModel:
     def raw(self, rows, cols):
         """What the network makes of a window of the output grid, before it is made consistent, shape (y, x, band), float32 [reflectance]."""
         out = np.empty((rows.stop - rows.start, cols.stop - cols.start, len(self.pair.bands)), np.float32)
-        core = self.side - 2 * self.net.reach[0]
-        for r in _cuts(out.shape[0], core):
-            for c in _cuts(out.shape[1], core):
-                out[r, c] = self._tile(slice(rows.start + r.start, rows.start + r.stop), slice(cols.start + c.start, cols.start + c.stop))
+        for r, c in self._cores(rows, cols):
+            out[r, c] = self._tile(slice(rows.start + r.start, rows.start + r.stop), slice(cols.start + c.start, cols.start + c.stop))
+            for tell in self.heard:
+                tell()
         return out
+
+    def _cores(self, rows, cols):
+        """Tiles that a window is cut into, without their halos: pairs of slices, counted from its start."""
+        core = self.side - 2 * self.net.reach[0]
+        return list(product(*(_cuts(w.stop - w.start, core) for w in (rows, cols))))
+
+    def tiles(self, rows, cols, target):
+        """How many tiles `block` takes."""
+        parts, _, fine = self._needed(rows, cols, target)
+        return len(self._cores(*fine)) if parts else 0
 
     def _tile(self, rows, cols):
         """The same in one go."""
@@ -231,11 +245,9 @@ class NetworkModel:
 
     def block(self, rows, cols, target, out):
         """Good bands in a window of the output grid into int16 `out`, shape (band, y, x) [reflectance × 10 000]; see `SubspaceModel.block`."""
-        parts = [(bands[target[bands] >= 0], see, back) for bands, see, back in self.detectors if (target[bands] >= 0).any()]
+        parts, near, fine = self._needed(rows, cols, target)
         if not parts:
             return
-        near = joined(*(back.inputs(rows, cols) for _, _, back in parts))
-        fine = joined(*(see.inputs(*near) for _, see, _ in parts), (rows, cols))
         seen, y = self._seen(near, fine), self.raw(*fine)
         for bands, see, back in parts:
             see, back = see.part(*near, *fine), back.part(rows, cols, *near)
@@ -245,6 +257,14 @@ class NetworkModel:
                 x = x[inside((rows, cols), fine)] + back.degrade(left, axes=(0, 1))
                 out[target[some]] = np.moveaxis(to_int16(x), -1, 0)
         self.pair.mask_missing(out, target, rows, cols, near, np.moveaxis(self.pair.enmap(*near), -1, 0))
+
+    def _needed(self, rows, cols, target):
+        """What a block takes: the detectors that are asked for, with their bands; EnMAP's window; the network's."""
+        parts = [(bands[target[bands] >= 0], see, back) for bands, see, back in self.detectors if (target[bands] >= 0).any()]
+        if not parts:
+            return parts, None, None
+        near = joined(*(back.inputs(rows, cols) for _, _, back in parts))
+        return parts, near, joined(*(see.inputs(*near) for _, see, _ in parts), (rows, cols))
 
     def _seen(self, near, fine):
         """What the output must look like to EnMAP in a coarse window, shape (y, x, band)."""

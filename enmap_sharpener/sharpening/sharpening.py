@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import timezone
 from functools import partial
+from itertools import count
 
 import dask.array as da
 import numpy as np
@@ -132,6 +133,20 @@ class Sharpened:
     def block_count(self, size=512):
         """How many blocks `blocks(size)` gives."""
         return len(self.windows(size))
+
+    def follow(self, progress):
+        """Let `progress(done, total)` hear of each tile where the method works in tiles, some dozens of which make a block, and may take minutes.
+
+        Returns
+        -------
+        callable or None
+            What is to hear of the blocks: None if the tiles are told, or nothing is to be.
+        """
+        if progress is None or not hasattr(self._model, "tiles"):
+            return progress
+        total, done = sum(self._model.tiles(*window, self._target) for window in self.windows()), count(1)
+        self._model.heard.append(lambda: progress(min(next(done), total), total))
+        return None
 
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""

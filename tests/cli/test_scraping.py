@@ -29,7 +29,7 @@ def run(capfd, *arguments):
     """Exit status, what was printed, and what was complained about."""
     status = main([str(a) for a in arguments])
     out, err = capfd.readouterr()
-    return status, out, err
+    return status, out, re.sub("^.* …\n", "", err, flags=re.M)      # but for what begins
 
 
 def scrape(region, folder="enmap", *more):

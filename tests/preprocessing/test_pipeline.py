@@ -151,8 +151,8 @@ def test_progress_ends_at_the_end(enmap, tmp_path):
 
 def test_what_a_stage_misses_is_told(enmap, tmp_path, capfd):
     assert main(["preprocess", "--stage", "wald", "predictions", "--enmap-dir", str(enmap), "--output-dir", str(tmp_path)]) == 2
-    err = capfd.readouterr().err.splitlines()
-    assert len(err) == 5 and all("the stage crop has not been run" in line and "--stage crop wald" in line for line in err[:2])
+    begun, *err = capfd.readouterr().err.splitlines()
+    assert begun == "Preprocessing …" and len(err) == 5 and all("the stage crop has not been run" in line and "--stage crop wald" in line for line in err[:2])
     assert err[-1] == "enmap-sharpener: 2 of 2 scenes failed, for the reasons above"
 
 
@@ -331,8 +331,8 @@ def test_a_broken_scene_among_good_ones(pairs, tmp_path, capfd):
     next((pairs / first).glob("*METADATA.XML")).write_text("<level_X>half a file")
     arguments = ["preprocess", "--enmap-dir", str(pairs), "--output-dir", str(tmp_path / "out"), *OPTIONS]
     assert main([*arguments, "--stage", "crop", "mask"]) == 2
-    err = capfd.readouterr().err.splitlines()
-    assert len(err) == 2 and err[0].startswith(f"{first}: crop: ") and "METADATA.XML" in err[0] and err[1].startswith("enmap-sharpener: 1 of 2 scenes failed")
+    begun, *err = capfd.readouterr().err.splitlines()
+    assert begun == "Preprocessing …" and len(err) == 2 and err[0].startswith(f"{first}: crop: ") and "METADATA.XML" in err[0] and err[1].startswith("enmap-sharpener: 1 of 2 scenes failed")
     assert {*json.loads((tmp_path / "out" / other / "done.json").read_text())} == {"crop", "mask"}
     assert main([*arguments, "--stage", "check"]) == 0 and ids(pairs) == [other]
     assert f"{first}: moved to rejected" in capfd.readouterr().err

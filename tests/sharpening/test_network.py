@@ -441,6 +441,17 @@ def product(folder):
     return next(p.parent for p in (folder / "enmap").glob("*/*METADATA.XML"))
 
 
+@pytest.mark.parametrize("bands", [None, "1-3"])
+def test_progress_is_told_tile_by_tile(pair, bands):
+    plan, told = sharpen(*pair[:2], "supermapnet", model=network(), memory=0.02, threads=2, bands=bands), []
+    assert plan.follow(None) is None and plan.follow(lambda done, total: told.append((done, total))) is None
+    list(plan.blocks())
+    total = told[0][1]
+    assert total > 3 and sorted(told) == [(n, total) for n in range(1, total + 1)]
+    other = lambda done, total: None
+    assert sharpen(*pair[:2], "cubic").follow(other) is other
+
+
 def refused(capfd, arguments, *words):
     "Assert that a command ends with status 2 and one line that has all `words`."
     capfd.readouterr()
