@@ -6,6 +6,7 @@ import pytest
 
 from enmap_sharpener.cli import terminal
 from enmap_sharpener.cli.app import COMMANDS, app, main
+from enmap_sharpener.simulation.scene import simulate
 
 NAMES = [app.name_transform(function) for functions in COMMANDS.values() for function in functions]
 
@@ -13,7 +14,7 @@ NAMES = [app.name_transform(function) for functions in COMMANDS.values() for fun
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     place = tmp_path_factory.mktemp("simulated")
-    assert main(["simulate", "--size", "24", "--no-truth", "--output", str(place), "--quiet"]) == 0
+    simulate(place, 24, 0, truth=False)
     return place
 
 
@@ -26,7 +27,7 @@ def test_sharpen_says_what_it_does_and_what_came_of_it(scene, tmp_path, capfd):
     assert re.search(r"^  \d+\.\d % sharpened", out, re.M) and re.search(r"^  alignment: VNIR .* EnMAP pixels\); SWIR", out, re.M)
     assert re.search(r"^  agreement good: .* 0\.00\d+ \(RMSE, reflectance\); worst in band \d+ \(\d+ nm\)", out, re.M)
     assert not {"sigma", "one_scale_down", "covered"} & set(re.split(r"\W", out)), "names that nobody can look up"
-    assert lines[-1].split() == ["see", "also", "a_quality.tif,", "a.png,", "a.json,", "a-METADATA.XML"]
+    assert lines[-1].startswith("  see also ") and {"a_quality.tif", "a.png", "a.json"} <= set(lines[-1].removeprefix("  see also ").split(", "))
 
 
 def test_quiet_is_silence(scene, tmp_path, capfd):
