@@ -105,9 +105,11 @@ def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, th
 def _begun(scene, guide, method: str, output: Path) -> str:
     "What is going to be done."
     from enmap_sharpener.scenes.pairing import days_apart
-    days = days_apart(scene, guide)
-    apart = "" if days is None else ", taken on the same day" if abs(days) < 0.5 else f", taken {abs(days):.0f} days apart"
-    return f"Sharpening {scene.metadata.id} with {guide.source}{apart}: {method} to {output}"
+    told = []
+    for one in guide if isinstance(guide, list) else [guide]:
+        days = days_apart(scene, one)
+        told.append(str(one.source) + ("" if days is None else " of the same day" if abs(days) < 0.5 else f", taken {abs(days):.0f} days apart"))
+    return f"Sharpening {scene.metadata.id} with {'; '.join(told)}: {method} to {output}"
 
 
 def _summary(files: dict, sharpened, seconds: float) -> str:
