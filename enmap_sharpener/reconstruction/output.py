@@ -75,6 +75,13 @@ def _draw(scene, staged: dict, form: str, quality_bands) -> None:
     write_classes(staged["quality_style"], quality_bands)
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #aeb2885c
+def _cloud_cover(quality: Path) -> float | None:
+    "Share of a result that EnMAP saw cloudy [%], from its quality file."
+    with opened(quality) as file:
+        kind = file.read(1)
+    return 100 * float((kind == CLOUDY).sum() / held) if (held := (kind > 0).sum()) else None
+
+
 _BEST_COMPRESSION = 0.1     # of a cube's bytes: none compresses better
 
 
@@ -141,7 +148,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
         xml = metadata_xml(scene.metadata, bands, crs=grid.crs, transform=grid.transform, shape=grid.shape, image=files["data"].name,
                            statistics=moments.mean_std)
         staged["metadata"].write_bytes(xml)
-        item = stac_item(sharpened, files, scene, guide).to_dict(include_self_link=False, transform_hrefs=False)
+        item = stac_item(sharpened, files, scene, guide, written=staged, media_type=FORMATS[form].media_type, cloud_cover=_cloud_cover(staged["quality"])).to_dict(include_self_link=False, transform_hrefs=False)
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
     _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, stored_bytes(files["data"]) / 1e6)
     return files

@@ -41,6 +41,8 @@ class QualityBand:
         Empty for classes.
     classes, colours : dict of int to str
         Where the numbers are classes: what each means, and its colour, hexadecimal red, green, blue.
+    nodata : int, optional
+        The number that says that there is nothing.
     """
 
     name: str
@@ -49,10 +51,11 @@ class QualityBand:
     unit: str = ""
     classes: dict = field(default_factory=dict)
     colours: dict = field(default_factory=dict)
+    nodata: int | None = None
 
 
 QUALITY_BANDS = (
-    QualityBand("class", "class", "what a pixel is made of", classes=QUALITY_CLASSES, colours=QUALITY_COLOURS),
+    QualityBand("class", "class", "what a pixel is made of", classes=QUALITY_CLASSES, colours=QUALITY_COLOURS, nodata=0),
     QualityBand("trust", "trust in Sentinel-2 [%]", "trust in Sentinel-2, 0 to 100", "%"),
 )
 """Bands of every quality file, uint8; 0 of the first is nodata."""

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
+import pystac
 import pytest
 from readme import ROOT
 
@@ -58,6 +59,24 @@ def test_sharpen(place, run):
     cube = read_cube(folder / f"{product.name}.tif")
     assert cube.shape == (40, row.rows, row.columns) and row.bands == 40 and row.agreement > 0
     assert (folder / f"{product.name}.json").exists() and (folder / f"{product.name}_quality.tif").exists()
+    catalogue = folder.parent / "stac" / "catalog.json"
+    (item,) = pystac.Catalog.from_file(str(catalogue)).get_items(recursive=True)
+    assert item.id == product.name and item.collection_id == "enmap-sharpened" and str(place) not in catalogue.read_text() + Path(item.get_self_href()).read_text()
+    assert (item.get_collection().license, len(item.get_collection().providers)) == ("other", 3)
+    client = pytest.importorskip("pystac_client").Client.open(str(catalogue))
+    (found,) = client.get_items(recursive=True)
+    loaded = pytest.importorskip("odc.stac").load([found], bands=["blue"])
+    assert loaded.blue.shape[1:] == cube.shape[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form, ending", [("cog", ".tif"), ("zarr", ".zarr")])
+def test_sharpen_into_another_format(place, client, tmp_path, form, ending):
+    product, values = next((place / "case").glob("ENMAP*")), {"method": "cubic", "bands": "1-40", "format": form}
+    for state in ("done", "there already"):
+        report = run_batch("sharpen", product, tmp_path, values, cluster=nullcontext(client))
+        assert [o.state for o in report.outcomes] == [state], report.outcomes[0].note
+    assert read_cube(report.page.parent / product.name / f"{product.name}{ending}").sizes["band"] == 40 and job_results(report.page.parent).iloc[0].MB > 0
 
 
 @pytest.mark.slow

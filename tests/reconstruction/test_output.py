@@ -1,4 +1,5 @@
 """Hard cases of writing: every file whole or not at all, whatever goes wrong."""
+import hashlib
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
-from fakes import FakeSharpened, fake_sources
+from fakes import SCENE_ID, FakeSharpened, fake_sources
 
 from enmap_sharpener.core import files
 from enmap_sharpener.core.errors import OutputError, ProductError
@@ -81,7 +82,17 @@ def test_stac_item_is_valid_and_complete(written):
     assert text["stac_version"].startswith("1.1") and text["properties"]["proj:code"] == "EPSG:32633"
     assert text["properties"]["proj:shape"] == [90, 70] and text["properties"]["proj:transform"][0] == 10
     assert text["properties"]["enmap_sharpener:agreement"] == {"rmse": 0.0007} and text["properties"]["view:sun_azimuth"] == 190
-    assert [link["rel"] for link in text["links"]] == ["derived_from"] * 2
+    assert [link["rel"] for link in text["links"]] == ["derived_from"] * 2 + ["license"] * 2
+    assert text["links"][0]["href"].startswith("https://") and text["links"][0]["href"].endswith(f"/items/{SCENE_ID}") and text["links"][0]["title"] == SCENE_ID
+    assert text["properties"]["license"] == "other" and {p["name"] for p in text["properties"]["providers"]} >= {"DLR", "ESA"}
+    kind = FakeSharpened().quality(*FakeSharpened().whole)[0]
+    assert text["properties"]["eo:cloud_cover"] == pytest.approx(100 * (kind == 3).sum() / (kind > 0).sum(), abs=0.01)
+    for role, name in (("data", "data"), ("quality", "quality"), ("metadata", "metadata"), ("thumbnail", "picture")):
+        content, told = written[name].read_bytes(), text["assets"][role]
+        assert told["file:size"] == len(content) and told["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
+    assert text["assets"]["quality"]["bands"][0]["nodata"] == 0 and "nodata" not in text["assets"]["quality"]["bands"][1]
+    names = [band["name"] for band in text["assets"]["data"]["bands"]]
+    assert names == [f"B{n:03d}" for n in range(1, 7)]
     band = text["assets"]["data"]["bands"][0]
     assert band["eo:center_wavelength"] == pytest.approx(0.42025) and band["eo:full_width_half_max"] == pytest.approx(0.007123)
     assert all((written["stac"].parent / asset["href"]).is_file() for asset in text["assets"].values())
@@ -90,6 +101,35 @@ def test_stac_item_is_valid_and_complete(written):
     pytest.importorskip("jsonschema")
     from pystac.validation.stac_validator import JsonSchemaSTACValidator
     JsonSchemaSTACValidator().validate_core(text, pystac.STACObjectType.ITEM, text["stac_version"])
+
+
+def test_a_cog_is_called_one_and_names_are_given_once(tmp_path):
+    fake = FakeSharpened(bands=120)
+    data = json.loads(save(tmp_path, fake, form="cog")["stac"].read_text())["assets"]["data"]
+    assert data["type"].endswith("profile=cloud-optimized")
+    named = {band["eo:common_name"]: 1000 * band["eo:center_wavelength"] for band in data["bands"] if "eo:common_name" in band}
+    assert {"red", "green", "blue", "nir", "swir16", "swir22"} <= set(named) and abs(named["red"] - 665) <= 10
+
+
+def test_odc_finds_bands_by_their_names(tmp_path):
+    load = pytest.importorskip("odc.stac").load
+    fake = FakeSharpened(bands=120)
+    item = pystac.Item.from_file(str(save(tmp_path, fake)["stac"]))
+    loaded = load([item], bands=["red", "B001"])
+    red = int(np.abs(fake.bands.wavelength - 665).argmin())
+    np.testing.assert_array_equal(loaded.red.values[0], fake.cube(*fake.whole)[red])
+    assert loaded.odc.crs.epsg == 32633
+
+
+def test_sources_by_their_identifiers(tmp_path):
+    fake = FakeSharpened()
+    sources = fake_sources(fake, tmp_path)
+    (tmp_path / "sentinel2").mkdir()
+    (tmp_path / "sentinel2" / "partner.json").write_text('{"chosen": {"items": ["S2A_MSIL2A_1", "S2A_MSIL2A_2"]}}')
+    titles = lambda: [link["title"] for link in json.loads(write_scene(fake, tmp_path / "out.tif", **sources, overwrite=True)["stac"].read_text())["links"]][:2]
+    assert titles() == [SCENE_ID, "S2A_MSIL2A_1, S2A_MSIL2A_2"]
+    sources["guide"].source = tmp_path / "S2B_MSIL2A_20230601T101500_N0509_R065_T33UUU_20230601T120000.SAFE"
+    assert titles()[1] == "S2B_MSIL2A_20230601T101500_N0509_R065_T33UUU_20230601T120000"
 
 
 @pytest.mark.parametrize("shape", [(1, 25), (5, 700), (530, 16), (513, 1030)])
@@ -224,7 +264,7 @@ def test_full_disk_is_noticed_before_and_on_the_way(tmp_path, monkeypatch):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from fakes import FakeSharpened, fake_sources
+from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.core.errors import OutputError
 from enmap_sharpener.reconstruction.output import write_scene
 fake = FakeSharpened((1100, 1100), 8)
@@ -261,7 +301,7 @@ def test_real_full_disk(tmp_path):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from fakes import FakeSharpened, fake_sources
+from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.reconstruction.output import write_scene
 fake = FakeSharpened((int(sys.argv[2]), 1024), 30)
 write_scene(fake, Path(sys.argv[1]) / "out.tif", **fake_sources(FakeSharpened()), compress="zstd", overwrite=True)
