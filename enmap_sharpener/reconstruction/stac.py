@@ -67,6 +67,11 @@ def _band_items(bands) -> list:
             for i, (number, wavelength, fwhm, detector, good) in enumerate(zip(bands.number, bands.wavelength, bands.fwhm, bands.detector, bands.good, strict=True))]
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #6468a827
+def _guides(guide) -> list:
+    "The guides, one or several, as a list."
+    return list(guide) if isinstance(guide, (list, tuple)) else [guide]
+
+
 PROVIDERS = [
     {"name": "DLR", "description": "EnMAP", "roles": ["producer", "licensor"], "url": "https://www.enmap.org"},
     {"name": "ESA", "description": "Copernicus Sentinel-2", "roles": ["producer", "licensor"], "url": "https://dataspace.copernicus.eu"},
@@ -80,6 +85,8 @@ LICENCES = {"Terms of EnMAP data": "https://www.enmap.org/data_access/", "Legal 
 
 def _properties(sharpened, scene, guide, cloud_cover) -> dict:
     "What the item says of the whole scene."
+    names = [g.source.name for g in _guides(guide)]
+    names = " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = lambda time: time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else None  # noqa: E731
     numbers = {"view:sun_elevation": meta.sun_elevation, "view:sun_azimuth": meta.sun_azimuth % 360, "view:off_nadir": abs(meta.off_nadir_across)}
@@ -88,7 +95,7 @@ def _properties(sharpened, scene, guide, cloud_cover) -> dict:
         "title": f"EnMAP scene {meta.id} at the resolution of Sentinel-2", "gsd": sharpened.grid.transform.a,
         "license": "other", "providers": PROVIDERS, **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
         "platform": "enmap", "constellation": "enmap", "instruments": ["hsi"], **_projection(sharpened.grid),
-        "processing:lineage": f"EnMAP {meta.level} {meta.id} sharpened with the Sentinel-2 bands in {guide.source.name}, method {sharpened.method}",
+        "processing:lineage": f"EnMAP {meta.level} {meta.id} sharpened with the Sentinel-2 bands in {names}, method {sharpened.method}",
         "processing:software": dict([SOFTWARE.split()]), "processing:datetime": now,
         **{key: round(value, 4) for key, value in numbers.items() if np.isfinite(value)},
         **({"sci:citation": meta.citation} if meta.citation else {}),
@@ -145,7 +152,7 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
     files : dict of str to Path
         As `output_files` gives them; assets are named relative to the item.
     scene : Scene
-    guide : Sentinel2
+    guide : Sentinel2 or list of Sentinel2
     written : dict of str to Path, optional
         Where the files are now, for their sizes and checksums.
     media_type : str
@@ -175,10 +182,16 @@ _ENMAP_ID = re.compile(r"ENMAP\d{2}-____L2A-DT\d{10}_\d{8}T\d{6}Z_\d{3}_V\d{6}_\
 
 
 def _sources(scene, guide) -> list[tuple[str, str]]:
-    "Address or place of both sources, and their identifiers: EnMAP's item in DLR's catalogue, unless the scene is simulated; the Sentinel-2 product, as far as its name is known."
-    meta, place = scene.metadata, Path(guide.source)
+    "Address or place of all sources, and their identifiers: EnMAP's item in DLR's catalogue, unless the scene is simulated; Sentinel-2 products, as far as their names are known."
+    meta = scene.metadata
     known = _ENMAP_ID.fullmatch(meta.id) and not meta.citation.startswith("Simulated")
+    return [(_ENMAP_ITEMS + meta.id if known else str(scene.source), meta.id), *((str(g.source), _product(Path(g.source))) for g in _guides(guide))]
+
+
+def _product(place: Path) -> str:
+    "The Sentinel-2 products in a place, as far as they can be told."
     chosen = read_facts(place / "partner.json").get("chosen")
     items = chosen.get("items") if isinstance(chosen, dict) else None
-    name = ", ".join(map(str, items)) if isinstance(items, list) and items else re.sub(r"\.(SAFE|zip)", "", place.name) if place.name.startswith("S2") else "Sentinel-2"
-    return [(_ENMAP_ITEMS + meta.id if known else str(scene.source), meta.id), (str(guide.source), name)]
+    if isinstance(items, list) and items:
+        return ", ".join(map(str, items))
+    return re.sub(r"\.(SAFE|zip)", "", place.name) if place.name.startswith("S2") else "Sentinel-2"
