@@ -23,7 +23,7 @@ import psutil
 from distributed import Client, KilledWorker, TimeoutError, wait
 
 import enmap_sharpener
-from ..core.errors import JobError
+from ..core.errors import JobError, duration
 from .catalogue import write_catalogue
 from .jobs import check_parameters, find_scenes, open_job, partner_values
 from ..scenes.finding import Row
@@ -170,8 +170,8 @@ def _finished(client: Client, futures) -> set:
 def _told(outcomes: list[TaskOutcome], total: int, seconds: float) -> str:
     "A line about the last outcome, and how long the others may take."
     last, left = outcomes[-1], seconds / len(outcomes) * (total - len(outcomes))
-    told = [last.state, _duration(last.seconds), *filter(None, [last.note])]
-    return f"[{len(outcomes):{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {_duration(left)} left" if left else "")
+    told = [last.state, duration(last.seconds), *filter(None, [last.note])]
+    return f"[{len(outcomes):{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {duration(left)} left" if left else "")
 
 
 def _note(task: Task, future) -> TaskOutcome:
@@ -198,10 +198,6 @@ def _end_kernels(folder: str):
             if Path(child.cwd()).is_relative_to(folder):
                 child.kill()
 
-
-def _duration(seconds: float) -> str:
-    "A time for people."
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 # %% ../../nbs/14_batch/03_runner.ipynb #b625014d
 def job_results(folder) -> pd.DataFrame:
