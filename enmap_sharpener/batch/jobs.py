@@ -21,6 +21,7 @@ import enmap_sharpener
 from ..core.archives import is_archive
 from ..core.errors import JobError, unknown
 from ..scenes.finding import Row, scene_name
+from ..scenes.pairing import dates_beside
 from ..scenes.sentinel2_metadata import is_sentinel2_name
 from ..sharpening.methods import NETWORKS, method_names
 
@@ -167,7 +168,7 @@ def _method(text: str) -> str:
 def _value(text: str, kind: str):
     "What a text means as a str, int, float, bool, Path, or list of them."
     if kind.startswith("list["):
-        items = yaml.load(text, yaml.BaseLoader)
+        items = yaml.load(text, yaml.BaseLoader) if text.lstrip().startswith("[") or kind != "list[Path]" else [text] if text else []      # one path is a list of one
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise ValueError(text)
         return [_value(item, kind[5:-1]) for item in items]
@@ -211,10 +212,16 @@ def find_scenes(patterns) -> dict[str, Path]:
     return found
 
 
+def _partners_alone(folder: Path) -> bool:
+    "Whether a folder holds Sentinel-2 partners, and nothing else."
+    dates = {date.name for date in dates_beside(folder / "sentinel2")}
+    return bool(dates) and dates == {e for e in os.listdir(folder) if not e.startswith(".")}
+
+
 def _scenes_among(paths: list[str]) -> list[str]:
     "What may be a scene of what fits a pattern: no Sentinel-2 product, and no folder beside an archive that holds nothing but its partner."
     packed = {scene_name(p) for p in paths if is_archive(p)}
-    partner = lambda p: os.path.isdir(p) and Path(p).name in packed and [e for e in os.listdir(p) if not e.startswith(".")] == ["sentinel2"]  # noqa: E731
+    partner = lambda p: os.path.isdir(p) and Path(p).name in packed and _partners_alone(Path(p))  # noqa: E731
     return [p for p in paths if not is_sentinel2_name(Path(p).name) and not partner(p)]
 
 # %% ../../nbs/14_batch/00_jobs.ipynb #2d4f3c66

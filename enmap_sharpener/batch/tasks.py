@@ -29,7 +29,7 @@ from .jobs import Job, papermill_path
 from ..core.errors import EnmapError, ProductError
 from ..core.files import read_json, whole, write_json
 from ..core.ledger import digest
-from ..scenes.pairing import find_guide
+from ..scenes.pairing import find_guides
 
 # %% ../../nbs/14_batch/02_tasks.ipynb #4289794d
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Task:
         if "sentinel2" not in self.job.arguments or self.values.get("sentinel2"):
             return []
         with suppress(EnmapError):      # the job will tell
-            return [guide for guide in [find_guide(self.place)] if not guide.is_relative_to(self.place)]
+            return [guide for guide in find_guides(self.place) if not guide.is_relative_to(self.place)]
         return []
 
     @property

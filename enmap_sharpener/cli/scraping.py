@@ -8,9 +8,7 @@ __all__ = ['environment', 'scrape', 'scrape_sentinel2']
 # %% ../../nbs/15_cli/03_scraping.ipynb #a93c5510
 import os
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
@@ -34,7 +32,7 @@ def _netrc(env: dict[str, str]) -> Path:
 # %% ../../nbs/15_cli/03_scraping.ipynb #d42ada24
 @ended_soon()
 def scrape(
-    *, enmap_dir: Path, date_time: str, bbox: Annotated[tuple[float, float, float, float] | None, Parameter(negative="")] = None, intersects: Path | None = None,
+    *, enmap_dir: Path, date_time: str, bbox: tuple[float, float, float, float] | None = None, intersects: Path | None = None,
     max_cloud_cover: float = 70, max_scenes: int = 1000, start_index: int = 0, timestamps_file: Literal["0", "1", "2"] = "0",
     window: Flag = False, verify: Flag = False, dry_run: Flag = False, collection: str = "ENMAP_HSI_L2A", session_token: str | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
@@ -58,19 +56,19 @@ def scrape(
     date_time
         Span of time START/END, dates or times (UTC); ".." leaves an end open.
     bbox
-        Box to search: west, south, east, north [degrees]; west > east crosses the antimeridian. Either this or --intersects is given.
+        West, south, east, north [degrees].
     intersects
-        GeoJSON file with the area to search, in longitude and latitude [degrees], instead of a box.
+        GeoJSON file with the area, in longitude and latitude, instead of a box.
     max_cloud_cover
         Most cloud and cirrus of a scene [%].
     max_scenes
-        How many scenes are fetched at most, the first ones in time.
+        How many scenes at most, the first ones in time.
     start_index
-        How many of the first scenes are left out.
+        Leave out so many scenes before.
     timestamps_file
         0: no list; 1: only write the list of scenes, timestamps.txt; 2: list and download.
     window
-        Fetch only the part of each scene inside the box, or the box around the area.
+        Fetch only the part of each scene inside the box.
     verify
         Read scenes that are there to their end, and fetch again what is damaged or missing.
     dry_run
@@ -78,7 +76,7 @@ def scrape(
     collection
         Name of the collection in DLR's catalogue.
     session_token
-        Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it. By default user and password are used.
+        Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it.
     """
     need_extra("scrape", "scrape")
     from enmap_sharpener.scraping import services as scraping
@@ -100,7 +98,7 @@ def scrape(
     with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading", "" if window else "B") as progress:
         report = download_scenes(catalogue.found, enmap_dir, client, window=_box_of(area) if window else None,
                                  parallel=min(threads, 4) if limits.cpus else 4, verify=verify, progress=progress,
-                                 each=None if session.bar else lambda record: session.note(f"fetched {record['id']}: {len(record['files'])} files, {_megabytes(_size(record))}"))
+                                 each=None if progress else lambda record: session.note(f"fetched {record['id']}: {len(record['files'])} files, {_megabytes(_size(record))}"))
     _conclude(session, report, f"fetched ({_megabytes(sum(map(_size, report.done)))})", enmap_dir)
     _refuse_gaps(session, catalogue)
 
@@ -176,7 +174,7 @@ def _conclude(session: Session, report, verb: str, enmap_dir: Path) -> None:
 @ended_soon()
 def scrape_sentinel2(
     *, enmap_dir: Path, provider: Literal[tuple(PROVIDERS)] | None = None, days: float = 15, margin: float = 300,
-    date: str | None = None, max_units: float | None = None, verify: Flag = False, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
+    date: str | None = None, dates: int = 1, max_units: float | None = None, verify: Flag = False, overwrite: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene of a folder.
 
@@ -190,6 +188,8 @@ def scrape_sentinel2(
 
         enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap/ENMAP01-____L2A-DT0000001867_20220724T102853Z_008_V010502_20260109T064023Z --date 2022-07-19 --overwrite
 
+        enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap --dates 3 --days 30
+
         enmap-sharpener scrape-sentinel2 --enmap-dir data/enmap --verify
 
     Parameters
@@ -200,13 +200,15 @@ def scrape_sentinel2(
         cdse (Copernicus Data Space; COPERNICUS_CLIENT_ID and COPERNICUS_CLIENT_SECRET in .env or environment), or without an account
         earth-search or planetary-computer. By default cdse if its variables are set, else earth-search.
     days
-        How many days before or after EnMAP at most.
+        How many days apart at most.
     date
-        Take the acquisition of this day (UTC, as 2022-07-19), whatever its clouds; scenes that have a partner keep it unless --overwrite is given. By default the best day is found.
+        Take the acquisition of this day (UTC, as 2022-07-19), whatever its clouds; scenes that have a partner keep it unless --overwrite is given.
+    dates
+        How many acquisitions for each scene: more than one are the set that leaves least of it under clouds together. `sharpen` joins them; they lie in `sentinel2`, `sentinel2_2` and so on.
     margin
-        How far Sentinel-2 is fetched beyond the EnMAP scene, on all sides [m].
+        Beyond the EnMAP scene on all sides [m].
     max_units
-        Begin no scene that would take the sum above this many of Copernicus' processing units (cdse); no limit by default.
+        Begin no scene that would take the sum above this many processing units (cdse).
     verify
         Read partners that are there to their end, and fetch again what is damaged.
     overwrite
@@ -216,14 +218,16 @@ def scrape_sentinel2(
     from enmap_sharpener.scraping import services as scraping
     session.start()
     limits.threads()
+    if dates < 1 or dates > 1 and date is not None:
+        raise UsageError(f"--dates {dates}: wanted is 1 or more" + (", and without --date, which names one" if dates > 1 else ""))
     env, day = environment(session), _day(date)
     source = open_provider(provider or default_provider(env), env)
     units = scraping.estimate_units(enmap_dir, source, margin, overwrite)
     if any(units.values()):
-        session.note(f"{source.name}: {len(units)} scenes to fetch, about {sum(units.values()):.0f} processing units")
+        session.note(f"{source.name}: {len(units)} scenes to fetch, about {dates * sum(units.values()):.0f} processing units")
     with session.progress(f"Sentinel-2 from {source.name}") as progress:
-        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, verify=verify, progress=progress,
-                                         tell=progress and (lambda text: progress(text=text)), each=None if session.bar else lambda record: session.note(_partner(record)))
+        report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, dates=dates, verify=verify, progress=progress,
+                                         tell=progress and (lambda text: progress(text=text)), each=None if progress else lambda record: session.note(_partner(record)))
     _conclude(session, report, "given a partner", enmap_dir)
 
 

@@ -136,7 +136,7 @@ class Place(NamedTuple):
         inside = self.product.is_dir() and (self.product / "sentinel2").is_dir()
         own = [Path(f) for f in list_files(self.product, 1) if not f.endswith(".aux.xml")] if inside else source_files(self.product)     # without GDAL's notes
         if inside:
-            return [f for f in own if partner or f.parent.name != "sentinel2"]
+            return [f for f in own if partner or not f.parent.name.startswith("sentinel2")]
         try:
             guide = source_files(self.guide) if self.partner else []
         except ProductError:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_coarse', 'days_apart', 'reconciled', 'checked', 'partner_folder', 'has_guide', 'find_guide', 'find_guides',
-           'read_guides', 'read_pair']
+           'dates_beside', 'read_guides', 'read_pair']
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #4feeb55c
 import logging
@@ -302,10 +302,13 @@ def find_guides(product) -> list[Path]:
     The errors are those of `find_guide`.
     """
     first = find_guide(product)
-    if first.name != "sentinel2":
-        return [first]
-    more = {int(found[1]): folder for folder in first.parent.iterdir() if (found := _FURTHER.fullmatch(folder.name)) and folder.is_dir()}
-    return [first, *(more[i] for i in sorted(more))]
+    return dates_beside(first) if first.name == "sentinel2" else [first]
+
+
+def dates_beside(first: Path) -> list[Path]:
+    "A folder `sentinel2`, if it is there, and those of further dates beside it, in their order."
+    more = {int(found[1]): folder for folder in first.parent.iterdir() if (found := _FURTHER.fullmatch(folder.name)) and folder.is_dir()} if first.parent.is_dir() else {}
+    return [*([first] if first.is_dir() else []), *(more[i] for i in sorted(more))]
 
 
 _FURTHER = re.compile(r"sentinel2_([2-9]|[1-9]\d)")      # further dates, as `scrape-sentinel2 --dates` calls them

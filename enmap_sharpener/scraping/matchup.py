@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_LOOKS', 'BANDS_OF', 'Provider', 'target_grid', 'coarser', 'look_grid', 'choose', 'partner_damage',
-           'chosen_by_hand', 'fetch_partner', 'enmap_angles']
+           'chosen_by_hand', 'is_fetched', 'fetch_partner', 'enmap_angles', 'Fetching']
 
 # %% ../../nbs/04_scraping/11_matchup.ipynb #2e9e791f
 import logging
@@ -134,7 +134,7 @@ def _warped(geometry, crs_from, crs_to):
     return shapely.transform(geometry.segmentize(np.ptp(geometry.bounds[::2]) / 20 or 1), lambda xy: np.column_stack(move(*xy.T)))
 
 
-def _inside(footprint, grid: Grid) -> np.ndarray:
+def in_footprint(footprint, grid: Grid) -> np.ndarray:
     "Which pixels of a grid lie in a footprint, bool (y, x)."
     return geometry_mask([_warped(footprint, 4326, grid.crs)], grid.shape, grid.transform, all_touched=True, invert=True)
 
@@ -188,7 +188,7 @@ def choose(provider: Provider, footprint, start: datetime, grid: Grid, days: flo
     found = provider.acquisitions(footprint, start, days) if day is None else _of_day(provider, footprint, start, days, day)
     hopes = sorted(found, key=lambda a: (-_hope(a, days), a.start))
     coarse = look_grid(grid)
-    inside, best = _inside(footprint, coarse), 0.0
+    inside, best = in_footprint(footprint, coarse), 0.0
     for n, a in enumerate(hopes[:MOST_LOOKS]):
         if _hope(a, days) <= best and day is None:
             break
@@ -264,7 +264,7 @@ def chosen_by_hand(scene_folder) -> date | None:
         return date.fromisoformat(chosen["date"]) if str(told.get("rule")).startswith(BY_HAND) and isinstance(chosen, dict) and "date" in chosen else None
 
 
-def _is_fetched(folder: Path) -> bool:
+def is_fetched(folder: Path) -> bool:
     "Whether a folder holds a partner that was fetched, and nothing else but what GDAL adds."
     names = {path.name.removesuffix(".aux.xml") for path in folder.iterdir()} if folder.is_dir() else {""}
     return "partner.json" in names and names <= {*_FETCHED}
@@ -311,9 +311,9 @@ def fetch_partner(scene_folder, provider: Provider, *, days=15, margin=300, max_
     scene = read_enmap(scene_folder)
     if scene.metadata.start is None:
         raise PartnerError(f"{scene.metadata.id}: its metadata tell no time, so no partner can be chosen; get the product again.")
-    if folder.exists() and not _is_fetched(folder):
+    if folder.exists() and not is_fetched(folder):
         raise PartnerError(f"{folder}: was not fetched by this command, or holds other files too, and stays as it is; move it away to have a partner fetched.")
-    work = _Work(scene, provider, target_grid(scene, margin), days, tell, day)
+    work = Fetching(scene, provider, target_grid(scene, margin), days, tell, day)
     if max_units is not None and work.estimate > max_units:
         raise PartnerError(f"{scene.metadata.id}: would cost about {work.estimate:.0f} processing units, more than the "
                            f"{max_units:g} allowed; raise the limit, or take an archive that does not charge.")
@@ -367,12 +367,12 @@ def _units(path: Path) -> float:
         return float(file.tags().get("units", 0))
 
 # %% ../../nbs/04_scraping/11_matchup.ipynb #927aeedc
-class _Work:
+class Fetching:
     "A fetch under way: its plan and windows lie in a folder, where a later run finds them."
 
-    def __init__(self, scene, provider, grid, days, tell, day=None):
+    def __init__(self, scene, provider, grid, days, tell, day=None, ranking=None, rule=None):
         self.scene, self.provider, self.grid, self.days, self.day = scene, provider, grid, days, day
-        self.rule = RULE if day is None else f"{BY_HAND}: {day}"
+        self.rule, self._ranking = rule or (RULE if day is None else f"{BY_HAND}: {day}"), ranking     # these where they are chosen already
         self.tell = tell or (lambda text: None)
         self.estimate, self.footprint = provider.estimate(grid), scene_footprint(scene)
 
@@ -386,7 +386,7 @@ class _Work:
             discard(folder)
             make_folder(folder)
             before = self.provider.spent
-            ranking = choose(self.provider, self.footprint, self.scene.metadata.start, self.grid, self.days, self.tell, self.day)
+            ranking = self._ranking or choose(self.provider, self.footprint, self.scene.metadata.start, self.grid, self.days, self.tell, self.day)
             kept = [(s, _plain(a) | {"footprint": shapely.to_geojson(a.footprint)}, why) for s, a, why in ranking]
             write_json(file, {"asked": asked, "ranking": kept, "units": self.provider.spent - before})
             plan = self.provider.spent - before, ranking
@@ -411,7 +411,7 @@ class _Work:
 
     def _has_data(self, stack: xr.DataArray) -> bool:
         "Whether enough of the scene is there, seen on every eighth pixel."
-        inside = _inside(self.footprint, coarser(self.grid, 20.0))[::8, ::8]
+        inside = in_footprint(self.footprint, coarser(self.grid, 20.0))[::8, ::8]
         share = (stack[0].values[::8, ::8] != NODATA)[inside].mean()
         return share >= LEAST_OVERLAP if self.day is None else share > 0
 

@@ -19,6 +19,7 @@ from ..core.errors import BandError, ComeBack, DownloadError, EnmapError, GridEr
 from .credentials import DOWNLOAD_URL, SSO_URL, Login
 from .dlr_search import CATALOGUE_URL
 from .matchup import chosen_by_hand, fetch_partner, partner_damage, target_grid
+from .several_dates import fetch_dates, forget_dates
 from .bulk import DownloadReport, alone_in
 from ..scenes.finding import find_products, scene_name
 from ..scenes.pairing import has_guide, partner_folder
@@ -158,7 +159,7 @@ def estimate_units(enmap_dir, provider, margin: float = 300, overwrite: bool = F
 
 
 def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300, max_units: float | None = None, overwrite: bool = False,
-                   day=None, verify: bool = False, progress=None, tell=None, each=None) -> DownloadReport:
+                   day=None, dates: int = 1, verify: bool = False, progress=None, tell=None, each=None) -> DownloadReport:
     """Fetch the best Sentinel-2 acquisition for each EnMAP scene in a folder.
 
     Parameters
@@ -169,6 +170,8 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
         See `providers.open_provider`.
     days, margin, overwrite, day
         See `fetch_partner`.
+    dates : int
+        How many acquisitions; more than one are the set that leaves least of the scene uncovered, see `fetch_dates`.
     max_units : float, optional
         No scene is begun that would take the sum above this many processing units.
     verify : bool
@@ -209,9 +212,12 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
                 progress(len(places) - len(lacking) + len(done) + len(skipped), len(places))
             left = None if max_units is None else max_units - (provider.spent - before)
             try:
-                done.append(fetch_partner(place, provider, days=days, margin=margin, max_units=left, overwrite=overwrite or place in damage,
-                                          day=day or (chosen_by_hand(place) if place in damage else None), tell=tell))
+                common = dict(days=days, margin=margin, max_units=left, overwrite=overwrite or place in damage, tell=tell)
+                done.append(fetch_dates(place, provider, dates, **common) if dates > 1 else
+                            fetch_partner(place, provider, day=day or (chosen_by_hand(place) if place in damage else None), **common))
                 failed = 0
+                if dates == 1:
+                    forget_dates(place)
                 if each:
                     each(done[-1])
             except EnmapError as error:
