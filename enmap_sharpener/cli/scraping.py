@@ -8,7 +8,9 @@ __all__ = ['environment', 'scrape', 'scrape_sentinel2']
 # %% ../../nbs/15_cli/03_scraping.ipynb #a93c5510
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from ..core.errors import UsageError
 from ..scraping.providers import PROVIDERS, default_provider, open_provider
@@ -32,7 +34,7 @@ def _netrc(env: dict[str, str]) -> Path:
 # %% ../../nbs/15_cli/03_scraping.ipynb #d42ada24
 @ended_soon()
 def scrape(
-    *, enmap_dir: Path, date_time: str, bbox: tuple[float, float, float, float] | None = None, intersects: Path | None = None,
+    *, enmap_dir: Path, date_time: str, bbox: Annotated[tuple[float, float, float, float] | None, Parameter(negative="")] = None, intersects: Path | None = None,
     max_cloud_cover: float = 70, max_scenes: int = 1000, start_index: int = 0, timestamps_file: Literal["0", "1", "2"] = "0",
     window: Flag = False, verify: Flag = False, dry_run: Flag = False, collection: str = "ENMAP_HSI_L2A", session_token: str | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
@@ -56,19 +58,19 @@ def scrape(
     date_time
         Span of time START/END, dates or times (UTC); ".." leaves an end open.
     bbox
-        West, south, east, north [degrees].
+        Box to search: west, south, east, north [degrees]; west > east crosses the antimeridian. Either this or --intersects is given.
     intersects
-        GeoJSON file with the area, in longitude and latitude, instead of a box.
+        GeoJSON file with the area to search, in longitude and latitude [degrees], instead of a box.
     max_cloud_cover
         Most cloud and cirrus of a scene [%].
     max_scenes
-        How many scenes at most, the first ones in time.
+        How many scenes are fetched at most, the first ones in time.
     start_index
-        Leave out so many scenes before.
+        How many of the first scenes are left out.
     timestamps_file
         0: no list; 1: only write the list of scenes, timestamps.txt; 2: list and download.
     window
-        Fetch only the part of each scene inside the box.
+        Fetch only the part of each scene inside the box, or the box around the area.
     verify
         Read scenes that are there to their end, and fetch again what is damaged or missing.
     dry_run
@@ -76,7 +78,7 @@ def scrape(
     collection
         Name of the collection in DLR's catalogue.
     session_token
-        Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it.
+        Cookie `session` of a browser that is logged in; better set as ENMAP_SESSION_TOKEN, where nobody sees it. By default user and password are used.
     """
     need_extra("scrape", "scrape")
     from enmap_sharpener.scraping import services as scraping
@@ -98,7 +100,7 @@ def scrape(
     with scraping.open_client(env, _netrc(env)) as client, session.progress("Downloading", "" if window else "B") as progress:
         report = download_scenes(catalogue.found, enmap_dir, client, window=_box_of(area) if window else None,
                                  parallel=min(threads, 4) if limits.cpus else 4, verify=verify, progress=progress,
-                                 each=None if progress else lambda record: session.note(f"fetched {record['id']}: {len(record['files'])} files, {_megabytes(_size(record))}"))
+                                 each=None if session.bar else lambda record: session.note(f"fetched {record['id']}: {len(record['files'])} files, {_megabytes(_size(record))}"))
     _conclude(session, report, f"fetched ({_megabytes(sum(map(_size, report.done)))})", enmap_dir)
     _refuse_gaps(session, catalogue)
 
@@ -200,15 +202,15 @@ def scrape_sentinel2(
         cdse (Copernicus Data Space; COPERNICUS_CLIENT_ID and COPERNICUS_CLIENT_SECRET in .env or environment), or without an account
         earth-search or planetary-computer. By default cdse if its variables are set, else earth-search.
     days
-        How many days apart at most.
+        How many days before or after EnMAP at most.
     date
-        Take the acquisition of this day (UTC, as 2022-07-19), whatever its clouds; scenes that have a partner keep it unless --overwrite is given.
+        Take the acquisition of this day (UTC, as 2022-07-19), whatever its clouds; scenes that have a partner keep it unless --overwrite is given. By default the best day is found.
     dates
         How many acquisitions for each scene: more than one are the set that leaves least of it under clouds together. `sharpen` joins them; they lie in `sentinel2`, `sentinel2_2` and so on.
     margin
-        Beyond the EnMAP scene on all sides [m].
+        How far Sentinel-2 is fetched beyond the EnMAP scene, on all sides [m].
     max_units
-        Begin no scene that would take the sum above this many processing units (cdse).
+        Begin no scene that would take the sum above this many of Copernicus' processing units (cdse); no limit by default.
     verify
         Read partners that are there to their end, and fetch again what is damaged.
     overwrite
@@ -227,7 +229,7 @@ def scrape_sentinel2(
         session.note(f"{source.name}: {len(units)} scenes to fetch, about {dates * sum(units.values()):.0f} processing units")
     with session.progress(f"Sentinel-2 from {source.name}") as progress:
         report = scraping.fetch_partners(enmap_dir, source, days=days, margin=margin, max_units=max_units, overwrite=overwrite, day=day, dates=dates, verify=verify, progress=progress,
-                                         tell=progress and (lambda text: progress(text=text)), each=None if progress else lambda record: session.note(_partner(record)))
+                                         tell=progress and (lambda text: progress(text=text)), each=None if session.bar else lambda record: session.note(_partner(record)))
     _conclude(session, report, "given a partner", enmap_dir)
 
 

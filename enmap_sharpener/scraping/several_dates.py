@@ -99,7 +99,7 @@ def choose_dates(provider, footprint, start, grid, days: float, most: int, tell=
         f", the {len(chosen)} best single ones {single:.0%}" if set(chosen) != set(range(len(chosen))) else "")
     return [Ranked(ranking[i].score, ranking[i].acquisition, f"{told}; this one alone: {ranking[i].why}") for i in chosen]
 
-# %% ../../nbs/04_scraping/11_several_dates.ipynb #ca77943b
+# %% ../../nbs/04_scraping/11_several_dates.ipynb #69140317
 def fetch_dates(scene_folder, provider, dates: int, *, days=15, margin=300, max_units=None, overwrite=False, tell=None) -> dict:
     """Fetch several Sentinel-2 acquisitions for an EnMAP scene into its folder.
 
