@@ -20,7 +20,7 @@ from .guide import WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
 from .measurement import Measured, ResponseBands, measure_pair
-from .pair import Pair, complete, interpolate
+from .pair import Pair, Scratch, complete, interpolate
 from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .spectra import Solved, band_noise, spectral_basis
@@ -193,8 +193,8 @@ class SubspaceModel:
         VNIR and SWIR, where they have bands.
     report : dict
         What was measured, plain numbers.
-    measured : Measured, optional
-        From which it was fitted.
+    measured, raw : Measured and Scratch, optional
+        From which it was fitted: what was measured, and the fine guide.
     look : callable, optional
         (detector, window, `Solved`) -> whatever is to be told of a window besides its values; `block` returns it.
     """
@@ -205,6 +205,7 @@ class SubspaceModel:
     detectors: list
     report: dict
     measured: Measured = None
+    raw: Scratch = None
     look: object = None
 
     @property
@@ -404,7 +405,7 @@ def _fit_spectra(measured, raw, threads):
     report = {"alignment": {"VNIR": vnir.as_dict(pixel), "SWIR": swir.as_dict(pixel)}, "guide_bands": list(pair.names),
               "guide_noise": {"measured": model.noise, "one_scale_down": ratio},
               "bands_20m": model.registration(), **({"swir_guide_shift_m": [round(-s * pair.fine.cols.step, 2) + 0.0 for s in ten.mover.shift]} if both else {}), **measured.ground.report()}
-    return SubspaceModel(pair, found, model.whole, detectors, report, measured)
+    return SubspaceModel(pair, found, model.whole, detectors, report, measured, raw)
 
 
 def _noise_below(measured, bands, guide, weight, geometry, mean):
