@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['LEVELS', 'TRUSTED', 'FADING', 'STEPS', 'MIDDLE', 'relative_code', 'relative_error', 'BandErrors']
 
-# %% ../../nbs/05_fusion/10_error_widths.ipynb #3b469a58
+# %% ../../nbs/05_fusion/10_error_widths.ipynb #d6f75ad8
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from ..core.errors import EnmapError
 
-# %% ../../nbs/05_fusion/10_error_widths.ipynb #75e5d0ce
+# %% ../../nbs/05_fusion/10_error_widths.ipynb #0843a1a3
 LEVELS = (68, 95)
 """Shares of true values that intervals hold [%]."""
 
 TRUSTED, FADING = 0.97, 0.2
 """Trust from which on no detail is missing, and the range below in which more and more is [0…1]."""
 
-# %% ../../nbs/05_fusion/10_error_widths.ipynb #3db076f2
+# %% ../../nbs/05_fusion/10_error_widths.ipynb #8e49495e
 STEPS, MIDDLE = 36, 128
 """Steps for a factor e, and the code of a relative error of one."""
 
@@ -34,7 +34,7 @@ def relative_error(code):
     code = np.asarray(code)
     return np.where(code > 0, np.exp((code.astype(np.float32) - MIDDLE) / STEPS), np.float32(np.nan))
 
-# %% ../../nbs/05_fusion/10_error_widths.ipynb #5a423258
+# %% ../../nbs/05_fusion/10_error_widths.ipynb #df431a74
 @dataclass(frozen=True)
 class BandErrors:
     """Typical errors of bands.

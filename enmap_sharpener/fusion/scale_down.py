@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['injected', 'Below', 'one_scale_down']
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #4f3482d4
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #643f5d37
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from .subspace import OWN, fit_subspace
 from ..scenes.enmap import Scene
 from ..scenes.sentinel2 import Sentinel2
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #be92a29a
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #7bac4dd7
 def injected(d, window, solved):
     """Detail that the guide puts into a window of the fine grid, as leading coefficients, shape (y, x, rank).
 
@@ -42,7 +42,7 @@ def injected(d, window, solved):
     c = (((y - d.mean) / d.noise) @ d.basis[:, :d.rank]) * held[..., None]
     return solved.predicted[inside(window, solved.fine)] - d.own.part(*window, *solved.near).degrade(np.ascontiguousarray(c, np.float32), axes=(0, 1))
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #f95a8291
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #3ce02ac9
 LEAST = 12
 """Pixels a side that a window must have to be looked at one scale down [EnMAP pixels]: with fewer, four are left."""
 
@@ -76,7 +76,7 @@ def _degraded_guide(model, window):
             out[..., channels] = see.part(*window, *need).degrade(fine, axes=(0, 1))
     return out
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #158665e9
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #91558b9a
 def _pair_below(model, window, y, seed):
     """The `Pair` of a window one scale down; its 20 m bands are degraded by the blur that they have, to pixels as much larger as theirs are."""
     pair, measured = model.pair, model.measured
@@ -112,7 +112,7 @@ def _guide_model(measured, pair, whole):
     fit = lambda guide, name, **more: Sharpen20.fit([(guide, twenty[..., bands.serving(name)], pair.fine, pair.fine20)], sigma, **more)
     return GuideModel(whole, measured.model.noise, *clean, fit(ten, "VNIR"), fit(mover(ten), "SWIR", guided=measured.tuning.guided_bands), mover)
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #7f4f8443
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #0de83f2f
 @dataclass(frozen=True)
 class Below:
     """What the method does to a window one scale down.
@@ -164,7 +164,7 @@ def one_scale_down(model, window, seed=0):
                      SameGround(1.0, 0.0, True, ~found.valid, 0.0), replace(measured.tuning, swir_shift=False))
     return _compared(fit_subspace(pair, measured=below), model.pair.coarse, y, window)
 
-# %% ../../nbs/05_fusion/11_scale_down.ipynb #1190a2a0
+# %% ../../nbs/05_fusion/11_scale_down.ipynb #470318e1
 def _compared(fitted, coarse, y, window):
     """`Below` of a scene fitted one scale down, whose truth is `y` on `window` of the grid `coarse`."""
     pair, full = fitted.pair, tuple(slice(0, n) for n in fitted.pair.fine.shape)

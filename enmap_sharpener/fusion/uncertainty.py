@@ -7,7 +7,7 @@ __all__ = ['SURE', 'ENOUGH', 'RIM', 'FINE_PIXELS', 'LEAST_WIDTH', 'LEAST_LEVEL',
            'EDGES', 'GUARD', 'FACTOR95', 'SAFE', 'MISSING', 'PLAIN', 'FLOOR', 'SHARES', 'BLUR', 'MARGIN', 'BRIGHTNESS',
            'quantile68', 'band_left_out', 'Evidence', 'Pattern', 'estimate_errors', 'relative_logarithm']
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #27bf8520
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #0f762de9
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from .regression import LocalRegression
 from .scale_down import injected, one_scale_down
 from .subspace import CONSISTENT, OWN
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #8655550e
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #64ae085a
 SURE = 0.5
 """Trust, and weight, from which on a pixel's evidence counts."""
 
@@ -40,7 +40,7 @@ def quantile68(values):
     """The 68.3 % quantile of absolute values along the first axis, at least `LEAST_WIDTH`."""
     return np.maximum(np.quantile(np.abs(values), 0.683, axis=0), LEAST_WIDTH)
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #e6c811da
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #0111efe5
 def _spectra(d):
     """From leading coefficients to reflectance, shape (band, rank)."""
     return d.basis[:, :d.rank] * d.noise[:, None]
@@ -71,7 +71,7 @@ def _looked_at(model, sample, thin):
         left[:, d.bands] = s.left[inside(sample, s.near)][coarse][:, :d.rank] @ _spectra(d).T
     return detail, left
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #9acade12
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #600ae0fa
 LEFT_OUT = 2.0, 0.2
 """Window [EnMAP pixels] and ridge of the regressions that predict a band from the others."""
 
@@ -101,7 +101,7 @@ def band_left_out(model, sample):
         found.append([quantile68(a).item() for a in (error[fine], left[coarse], (own.degrade(target, axes=(0, 1)) - raw[..., [k]])[fine])])
     return np.array(found)
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #6a3f14e9
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #4245cc38
 @dataclass(frozen=True)
 class Evidence:
     """What a fitted scene tells of its errors, for each good band, shape (band,) [reflectance].
@@ -143,7 +143,7 @@ class Evidence:
         return cls(quantile68(np.concatenate(left)), quantile68(np.concatenate(detail)), np.maximum(pixels.mean(0), LEAST_LEVEL),
                    gather([b.error for b in below]), gather([b.detail for b in below]), plain, *(float(np.exp((out[:, 0] - out[:, k]).mean())) for k in (1, 2)))
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #65cb202c
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #1e42c606
 def _counts_below(model, below):
     """Coarse pixels whose error one scale down counts."""
     valid = minimum_filter(model.found.valid, 3)[below.part]
@@ -153,7 +153,7 @@ def _counts_below(model, below):
     sure = inner & (model.measured.weight[below.part] > SURE)
     return sure if sure.sum() > ENOUGH else inner
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #aadfb92c
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #6e61350a
 EXPONENTS = {"VNIR": (0.322, 0.292, 0.104, 0.085), "SWIR": (0.477, 0.048, 0.152, 0.079)}
 """Of D W / V, k R, X and r D; W has what is missing to one. From `benchmarks/uncertainty.py`, 53 cases of eight sites."""
 
@@ -175,7 +175,7 @@ FACTOR95, SAFE = 2.5, 1.2
 MISSING, PLAIN = 1.3, 0.5
 """Detail that is missing without a guide over that which the guide puts in elsewhere, and over what interpolation misses one scale down, where that is more."""
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #e3da3354
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #cc96d428
 def _scales(bands, evidence):
     """Typical error of each good band, shape (band,) [reflectance]."""
     e, out = evidence, np.empty(len(bands))
@@ -190,7 +190,7 @@ def _scales(bands, evidence):
         out[b] = np.array(alpha)[far[b]] + np.array((1 - sum(powers), *powers)) @ np.log([np.maximum(f[b], LEAST_WIDTH) for f in factors])
     return np.exp(out) * max(1, e.growth / GUARD)
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #584de1fc
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #1997c7ea
 FLOOR, SHARES = 0.03, (0.5, 0.3, 0.2)
 """c and w: they make intervals at edges and on flat ground hold alike; from `benchmarks/uncertainty.py`."""
 
@@ -203,7 +203,7 @@ MARGIN = round(4 * BLUR)
 BRIGHTNESS = 0.05, 10.0
 """Range of the relative brightness that counts."""
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #7e1273e2
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #ae31dde9
 def _root(basis, scale):
     """Matrix F, shape (rank, …), with |c F|² the mean over bands of the squared spectra of coefficients c in units of `scale`."""
     return np.linalg.qr(basis / scale[:, None] / np.sqrt(len(basis)), mode="r").T.astype(np.float32)
@@ -225,7 +225,7 @@ def _blur(grid, window, wide):
     stencils = [window_stencil(a.n, BLUR) for a in axes(grid)]
     return Observation(*(replace(s, weights=s.weights / s.weights.sum(1, keepdims=True)).part(w, o) for s, w, o in zip(stencils, window, wide, strict=True)))
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #8843892c
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #ad46a39e
 @dataclass(frozen=True)
 class Pattern:
     """How errors are spread over pixels: what a `SubspaceModel` is asked to `look` at.
@@ -276,7 +276,7 @@ class Pattern:
         image = _blur(coarse, under, near).degrade(image, axes=(0, 1))
         return Observation(*(s.part(w, u) for s, w, u in zip(lines, window, under, strict=True))).degrade(image, axes=(0, 1))
 
-# %% ../../nbs/05_fusion/12_uncertainty.ipynb #4041128e
+# %% ../../nbs/05_fusion/12_uncertainty.ipynb #c3ef0e7d
 def estimate_errors(model, threads=1):
     """How far the values of a fitted scene may be from the truth.
 
