@@ -16,6 +16,7 @@ if TYPE_CHECKING:    # for editors and type checkers: the same names as in the t
     from .evaluation.scores import compare as compare
     from .figures.quicklook import before_after as before_after
     from .reconstruction.output import write_scene as write_scene
+    from .reconstruction.uncertainty import error as error
     from .scenes.cubes import read_cube as open
     from .scenes.enmap import read_enmap as read_enmap
     from .scenes.sentinel2 import read_sentinel2 as read_sentinel2
@@ -31,6 +32,7 @@ _PLACES = {    # name: where it is made; no room is called like it
     "before_after": "figures.quicklook:before_after",
     "compare": "evaluation.scores:compare",
     "download_scenes": "scraping.bulk:download_scenes",
+    "error": "reconstruction.uncertainty:error",
     "fetch_partners": "scraping.services:fetch_partners",
     "open": "scenes.cubes:read_cube",
     "read_enmap": "scenes.enmap:read_enmap",
@@ -44,7 +46,7 @@ _PLACES = {    # name: where it is made; no room is called like it
 _EXTRAS = {"scraping": "scrape", "simulation": "simulate"}    # of the rooms above, what `pip install 'enmap_sharpener[EXTRA]'` brings
 
 __all__ = [
-    "EnmapError", "__version__", "before_after", "compare", "download_scenes", "fetch_partners", "open", "read_enmap", "read_sentinel2",
+    "EnmapError", "__version__", "before_after", "compare", "download_scenes", "error", "fetch_partners", "open", "read_enmap", "read_sentinel2",
     "search_scenes", "sharpen", "simulate", "simulate_pair", "write_scene",
 ]
 

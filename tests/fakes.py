@@ -18,7 +18,7 @@ class FakeSharpened:
     """Blocks of a formula of band, row and column; the upper left corner is nodata. `trouble(n)` is called before block n."""
 
     method = "fake"
-    quality_bands = QUALITY_BANDS
+    quality_bands, errors = QUALITY_BANDS, None
 
     def __init__(self, shape=(90, 70), bands=6, trouble=lambda n: None):
         self.grid = Grid(CRS.from_epsg(32633), Axis(-5_806_120.0, 10.0, shape[0]), Axis(366_010.0, 10.0, shape[1]))

@@ -76,7 +76,7 @@ def test_hard_case_where_the_guide_is_not_trusted(shared):
     """Under cloud, shadow and on changed ground the output is no worse than the consistent interpolation with the measured geometry."""
     folder = shared / "data/cases/potsdam_hard"
     scene, _, plan = sharpened(folder)
-    grid, (kind, trust) = plan.grid, plan.quality_dataarray().values
+    grid, (kind, trust, _) = plan.grid, plan.quality_dataarray().values
     x, truth = plan.to_dataarray().values, read_truth(folder / "truth.tif", grid)
     own = consistent(scene, plan)
     doubted = (trust < 50) & (kind > 0)

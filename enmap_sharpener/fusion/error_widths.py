@@ -34,7 +34,7 @@ def relative_error(code):
     code = np.asarray(code)
     return np.where(code > 0, np.exp((code.astype(np.float32) - MIDDLE) / STEPS), np.float32(np.nan))
 
-# %% ../../nbs/05_fusion/10_error_widths.ipynb #df431a74
+# %% ../../nbs/05_fusion/10_error_widths.ipynb #5ef0ca39
 @dataclass(frozen=True)
 class BandErrors:
     """Typical errors of bands.
@@ -107,6 +107,12 @@ class BandErrors:
         """For a table: the names of its columns, and a tuple for each band."""
         values = [getattr(self, f.name) for f in fields(self)]
         return [_COLUMNS.get(f.name, f"{f.name}_reflectance") for f in fields(self)], [tuple(_plain(v) for v in row) for row in zip(*values, strict=True)]
+
+    def by_number(self):
+        """Widths of each band by its number: a dict of dicts of plain numbers [reflectance]."""
+        names = [f.name for f in fields(self)][3:]
+        return {int(number): {name: float(f"{value:.4g}") for name, value in zip(names, values, strict=True)}
+                for number, *values in zip(self.number, *(getattr(self, name) for name in names), strict=True)}
 
     @classmethod
     def of_rows(cls, names, rows):

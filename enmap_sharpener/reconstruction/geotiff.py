@@ -76,9 +76,10 @@ def geotiff_cube(path: Path, sharpened, compress: str):
 
 # %% ../../nbs/10_reconstruction/00_geotiff.ipynb #2d9a739d
 def _tag_quality(file, bands) -> None:
-    "Names, meanings, units and colours of the bands of the quality file, from their `QualityBand`s; the first alone may have colours in a TIFF."
+    "Names, meanings, units and colours of the bands of the quality file, from their `QualityBand`s; the first alone may have colours in a TIFF, and only if there are at most two."
     file.descriptions, file.units = [band.title for band in bands], [band.unit for band in bands]
-    if bands[0].colours:
+    file.scales, file.offsets = [band.scale for band in bands], [band.offset for band in bands]
+    if bands[0].colours and len(bands) < 3:      # a TIFF of three bands has no colours
         file.write_colormap(1, {value: tuple(bytes.fromhex(colour)) for value, colour in bands[0].colours.items()})
     for i, band in enumerate(bands, 1):
         file.update_tags(i, **{f"class_{value}": meaning for value, meaning in band.classes.items()})

@@ -20,6 +20,7 @@ from ..figures.qgis import write_classes, write_composite
 from ..figures.quicklook import before_after
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .stac import stac_item
+from .uncertainty import error_files, write_errors
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
 from ..sharpening.quality import CLOUDY
@@ -43,7 +44,7 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML); `style` and `quality_style`
+        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `errors` (NAME_errors.csv), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML); `style` and `quality_style`
         (NAME.qml, NAME_quality.qml), by which QGIS shows them.
 
     Raises
@@ -54,7 +55,7 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     path = Path(path)
     form = FORMATS[chosen_format(path, form)]
     beside = form.beside | ({"style": ".qml"} if form.styled_as else {})
-    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
+    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": error_files(path)[0], "errors": error_files(path)[1], "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     there = [file for file in files.values() if os.path.lexists(file)]
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
@@ -127,7 +128,8 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
     Returns
     -------
     dict of str to Path
-        As `output_files`. The cube is int16, reflectance × 10 000, nodata -32768; the quality file uint8, see `QUALITY_CLASSES`.
+        As `output_files`. The cube is int16, reflectance × 10 000, nodata -32768; the quality file uint8, see `QUALITY_BANDS`;
+        `errors` is there where errors were estimated, see `reconstruction.uncertainty`.
 
     Raises
     ------
@@ -139,9 +141,12 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
     """
     form = chosen_format(path, form)
     compress, files = chosen_compression(form, compress), output_files(path, overwrite, form)
+    earlier = files.pop("errors") if sharpened.errors is None else None
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
         moments = write_rasters(sharpened, staged, form, compress, progress)
+        if sharpened.errors is not None:
+            write_errors(sharpened.errors, staged["errors"])
         _draw(scene, staged, form, sharpened.quality_bands)
         finish_rasters(staged, form, compress)
         grid, bands = sharpened.grid, sharpened.bands
@@ -150,5 +155,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, over
         staged["metadata"].write_bytes(xml)
         item = stac_item(sharpened, files, scene, guide, written=staged, media_type=FORMATS[form].media_type, cloud_cover=_cloud_cover(staged["quality"])).to_dict(include_self_link=False, transform_hrefs=False)
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
+    if earlier is not None:
+        earlier.unlink(missing_ok=True)      # of a result of that name that is no more
     _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, stored_bytes(files["data"]) / 1e6)
     return files

@@ -59,11 +59,12 @@ def _common_names(bands) -> dict:
     return names
 
 
-def _band_items(bands) -> list:
-    "One STAC band for each band of the cube; wavelengths in µm."
+def _band_items(bands, errors) -> list:
+    "One STAC band for each band of the cube, with its typical errors where there are any [reflectance]; wavelengths in µm."
+    widths = {} if errors is None else {number: {f"enmap_sharpener:{name}": value for name, value in told.items()} for number, told in errors.by_number().items()}
     common = _common_names(bands)
     return [{"name": f"B{number:03d}", "description": f"{detector}, {wavelength:.1f} nm" + ("" if good else ", empty"), **({"eo:common_name": common[i]} if i in common else {}),
-             "eo:center_wavelength": round(float(wavelength) / 1000, 7), "eo:full_width_half_max": round(float(fwhm) / 1000, 7)}
+             "eo:center_wavelength": round(float(wavelength) / 1000, 7), "eo:full_width_half_max": round(float(fwhm) / 1000, 7), **widths.get(int(number), {})}
             for i, (number, wavelength, fwhm, detector, good) in enumerate(zip(bands.number, bands.wavelength, bands.fwhm, bands.detector, bands.good, strict=True))]
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #6468a827
@@ -112,7 +113,7 @@ def _quality_items(bands) -> list:
     "One STAC band for each `QualityBand`."
     classes = lambda band: [{"value": value, "name": meaning.split(":")[0].lower().replace(" ", "_"), "description": meaning,  # noqa: E731
                              "color_hint": band.colours[value].upper()} for value, meaning in band.classes.items()]
-    return [{"name": band.name, "description": band.meaning, **({"unit": band.unit} if band.unit else {}), **({} if band.nodata is None else {"nodata": band.nodata}),
+    return [{"name": band.name, "description": band.meaning, **({"unit": band.unit} if band.unit else {}), **({} if band.nodata is None else {"nodata": band.nodata}), **({"raster:scale": band.scale, "raster:offset": band.offset} if band.scale != 1 else {}),
              **({"classification:classes": classes(band)} if band.classes else {})} for band in bands]
 
 
@@ -129,13 +130,14 @@ def _stored(path: Path | None) -> dict:
     return {"file:size": path.stat().st_size, "file:checksum": f"1220{digest.hexdigest()}"}
 
 
-def _assets(bands, quality_bands, files: dict, written: dict, media_type: str) -> dict:
+def _assets(sharpened, files: dict, written: dict, media_type: str) -> dict:
     "The files that the item describes."
     tiff, numbers = pystac.MediaType.COG if media_type == pystac.MediaType.COG else pystac.MediaType.GEOTIFF, {"data_type": "int16", "nodata": NODATA, "raster:scale": SCALE, "raster:offset": 0}
     asset = lambda role, *args, **extra: pystac.Asset(files[role].name, *args, extra_fields=extra | _stored(written.get(role)))  # noqa: E731
     return {
-        "data": asset("data", "Surface reflectance", None, media_type, ["data", "reflectance"], **numbers, bands=_band_items(bands), **{"eo:bands": _earlier(_band_items(bands))}),
-        "quality": asset("quality", "Quality", None, tiff, ["metadata", "quality"], data_type="uint8", bands=_quality_items(quality_bands)),
+        "data": asset("data", "Surface reflectance", None, media_type, ["data", "reflectance"], **numbers, bands=_band_items(sharpened.bands, sharpened.errors), **{"eo:bands": _earlier(_band_items(sharpened.bands, None))}),
+        "quality": asset("quality", "Quality", None, tiff, ["metadata", "quality"], data_type="uint8", bands=_quality_items(sharpened.quality_bands)),
+        **({"errors": asset("errors", "Typical errors of the bands", None, "text/csv", ["metadata"])} if "errors" in files else {}),
         "metadata": asset("metadata", "EnMAP metadata", None, pystac.MediaType.XML, ["metadata"]),
         "thumbnail": asset("picture", "Before and after", None, pystac.MediaType.PNG, ["thumbnail"]),
         **({"header": asset("header", "ENVI header of the data", None, "text/plain", ["metadata"])} if "header" in files else {}),
@@ -168,7 +170,7 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
     ring = _outline(sharpened.grid)
     lon, lat = zip(*ring, strict=True)
     item = pystac.Item(files["data"].stem, {"type": "Polygon", "coordinates": [ring]}, [min(lon), min(lat), max(lon), max(lat)],
-                       scene.metadata.start, _properties(sharpened, scene, guide, cloud_cover), assets=_assets(sharpened.bands, sharpened.quality_bands, files, written or {}, media_type),
+                       scene.metadata.start, _properties(sharpened, scene, guide, cloud_cover), assets=_assets(sharpened, files, written or {}, media_type),
                        stac_extensions=_EXTENSIONS)
     for source, title in _sources(scene, guide):
         item.add_link(pystac.Link("derived_from", source if "://" in source else os.path.relpath(source, files["data"].parent), title=title))

@@ -255,7 +255,7 @@ class Mosaic:
     """
 
     def __init__(self, store, tiles, method):
-        self.grid, self.method, self.report, self.quality_bands = store_grid(store), method, {}, QUALITY_BANDS
+        self.grid, self.method, self.report, self.quality_bands, self.errors = store_grid(store), method, {}, QUALITY_BANDS, None
         columns = {k: store[k].values for k in ("wavelength", "fwhm", "detector", "good")}
         self.bands = band_table(columns.pop("wavelength"), columns.pop("fwhm"), number=store.band.values, **columns)
         self._cube, self._valid = assemble(store, tiles), assemble(store, _Flags(store.valid))

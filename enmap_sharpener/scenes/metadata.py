@@ -85,7 +85,7 @@ class BandTable:
         Parameters
         ----------
         spec : str or None
-            Band numbers, ranges of them and wavelength ranges, separated by commas: "1-10,44,450-700nm". None is all bands.
+            Band numbers, ranges of them, wavelengths and ranges of these, separated by commas: "1-10,44,450-700nm,2200nm". None is all bands.
 
         Returns
         -------
@@ -102,11 +102,17 @@ class BandTable:
         return np.flatnonzero(np.any([self._matches(part.strip()) for part in spec.split(",")], axis=0))
 
     def _matches(self, part: str) -> np.ndarray:
-        "Bool, shape (n,): the bands that one part of a selection names."
+        "Bool, shape (n,): the bands that one part of a selection names; of a single wavelength the nearest, if it is nearer than its width."
+        if single := re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", "")):
+            away = np.abs(self.wavelength - float(single[1]))
+            nearest = (np.arange(len(self)) == away.argmin()) & (away <= np.nan_to_num(self.fwhm, nan=10.0))      # EnMAP's are 6 to 12 nm
+            if not nearest.any():
+                raise BandError(f"Band selection {part!r} matches no band; the nearest is at {self.wavelength[away.argmin()]:.0f} nm.")
+            return nearest
         found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)nm", part.replace(" ", ""))
         if not found:
             raise BandError(f"Band selection {part!r} is not understood; "
-                            "write numbers and ranges like 1-10,44 or 450-700nm.")
+                            "write numbers and ranges like 1-10,44, 450-700nm or 650nm.")
         first, last, shortest, longest = found.groups()
         values, low, high = (self.wavelength, shortest, longest) if shortest else (self.number, first, last or first)
         mask = (values >= float(low)) & (values <= float(high))

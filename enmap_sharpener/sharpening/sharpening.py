@@ -24,12 +24,14 @@ from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
 from ..core.operators import WHOLE
 from ..core.raster import NODATA, SCALE
+from ..fusion.subspace import SubspaceModel
 from ..fusion.tuning import DEFAULT
+from ..fusion.uncertainty import estimate_errors, relative_logarithm
 from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from .methods import NETWORKS, open_method
 from .network import open_network
-from .quality import QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band
+from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
@@ -56,7 +58,7 @@ class Block:
     cube
         int16, shape (band, y, x) [reflectance × 10 000], nodata −32768.
     quality
-        uint8, shape (n, y, x): the `quality_bands` of `Sharpened`, class and trust in the guide [%] first.
+        uint8, shape (n, y, x): the `quality_bands` of `Sharpened`, class and trust in the guide [%] first, then, where errors are estimated, the relative error.
     """
 
     rows: slice
@@ -90,13 +92,17 @@ class Sharpened:
         Name of the method.
     quality_bands : tuple of QualityBand
         What the layers of a block's quality are.
+    errors : BandErrors or None
+        Typical errors of the output's good bands, where they are estimated.
     report : dict
         What was measured, plain numbers, and in `assumptions` what was assumed or found of the inputs, a line each; `agreement` with the input, and the
         shares of `pixels` of each class, are there once all blocks were computed. `sharpening.verdict` says it in words.
     """
 
-    def __init__(self, model, bands, target, method, threads, tuning=DEFAULT):
-        self.grid, self.bands, self.method, self.quality_bands = model.pair.fine, bands, method, QUALITY_BANDS
+    def __init__(self, model, bands, target, method, threads, tuning=DEFAULT, errors=None):
+        self.grid, self.bands, self.method = model.pair.fine, bands, method
+        self.quality_bands = QUALITY_BANDS if errors is None else (*QUALITY_BANDS, ERROR_BAND)
+        self.errors = None if errors is None else errors.take(np.flatnonzero(target >= 0))
         self._dates = model.pair.dates
         if self._dates:
             self.quality_bands += (source_band(self._dates.names),)
@@ -108,16 +114,20 @@ class Sharpened:
 
     def cube(self, rows, cols):
         """Digital numbers of a window, two slices of `grid`, int16 (band, y, x), nodata −32768."""
+        return self._cube(rows, cols)[0]
+
+    def _cube(self, rows, cols):
+        """The same, and what the method tells of the window besides."""
         cube = np.full((len(self.bands), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
-        self._model.block(rows, cols, self._target, cube)
-        return cube
+        return cube, self._model.block(rows, cols, self._target, cube)
 
     def block(self, rows, cols):
         """`Block` of a window, two slices of `grid`."""
-        cube = self.cube(rows, cols)
+        cube, told = self._cube(rows, cols)
         near, under = self._model.pair.under(rows, cols)
         cloudy = self._cloudy[near][np.ix_(*under)]
-        quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened)
+        quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened,
+                                None if self.errors is None else relative_logarithm(told))
         if self._dates:
             quality = np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
         self._compare(cube, rows, cols)
@@ -263,7 +273,7 @@ class _Windows:
         return _reflectance(cube[bands])[..., rows - window[0].start, :][..., cols - window[1].start]
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #9094f727
-def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=MAPS_GB, tuning=DEFAULT):
+def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=None, memory=MAPS_GB, tuning=DEFAULT, uncertainty=True):
     """Sharpen an EnMAP scene with Sentinel-2.
 
     Parameters
@@ -284,6 +294,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
         What a network may use for its feature maps [GB].
     tuning : Tuning
         Thresholds of the measuring and sizes of the fusion, for ablations.
+    uncertainty : bool
+        Whether errors are estimated too, see `fusion.uncertainty`; only the default method can.
 
     Returns
     -------
@@ -313,7 +325,10 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     _log.info("reading")
     with threadpool_limits(1):
         pair = open_pair(scene, guide, threads, tuning)
-        fitted = fit(pair, threads, tuning)
+        fitted, errors = fit(pair, threads, tuning), None
+        if uncertainty and isinstance(fitted, SubspaceModel):
+            _log.info("estimating errors")
+            fitted, errors = estimate_errors(fitted, threads)
     target = np.full(len(scene.bands), -1)
     target[index] = np.arange(len(index))
-    return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads, tuning)
+    return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads, tuning, errors)

@@ -28,7 +28,7 @@ def altered(guide, change):
 def judged(scene, guide, method="subspace"):
     "Class, trust and report."
     plan = sharpen(scene, guide, method)
-    kind, trust = plan.quality_dataarray().values
+    kind, trust = plan.quality_dataarray().values[:2]
     return kind, trust, plan.report
 
 

@@ -30,7 +30,7 @@ def pair(size=24, seed=0, rotation=0.0, **settings):
 
 def whole(planned, size=10_000):
     """All blocks put together: int16 cube and quality."""
-    cube, quality = np.full((len(planned.bands), *planned.grid.shape), 77, np.int16), np.full((2, *planned.grid.shape), 99, np.uint8)
+    cube, quality = np.full((len(planned.bands), *planned.grid.shape), 77, np.int16), np.full((len(planned.quality_bands), *planned.grid.shape), 99, np.uint8)
     for b in planned.blocks(size):
         cube[:, b.rows, b.cols], quality[:, b.rows, b.cols] = b.cube, b.quality
     return cube, quality

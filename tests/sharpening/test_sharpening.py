@@ -42,7 +42,7 @@ def _plan(method, **settings):
 def whole(planned, size=10_000):
     """All blocks put together: int16 cube and quality."""
     cube = np.full((len(planned.bands), *planned.grid.shape), 77, np.int16)
-    quality = np.full((2, *planned.grid.shape), 99, np.uint8)
+    quality = np.full((len(planned.quality_bands), *planned.grid.shape), 99, np.uint8)
     for b in planned.blocks(size):
         cube[:, b.rows, b.cols], quality[:, b.rows, b.cols] = b.cube, b.quality
     assert not (cube == 77).all((1, 2)).any() and not (quality == 99).any(1).all()
@@ -338,7 +338,7 @@ def test_where_sentinel2_fails_the_consistent_interpolation_stays(failure, seed)
     if failure == "hole":
         guide = with_hole(guide)
     planned = sharpen(scene, guide, threads=1)
-    cube, (kind, trust) = whole(planned)
+    cube, (kind, trust, *_) = whole(planned)
     x, flat, own = values(cube), truth_on(planned, truth), consistent(scene, planned)
     if failure == "hole":
         bad = np.isnan(truth_on(planned, guide.bands10)[0])
@@ -367,7 +367,7 @@ def test_changed_ground_is_found_and_handed_over_as_enmap_saw_it():
 
     guide = replace(guide, bands10=change(guide.bands10), bands20=change(guide.bands20), scl=None)
     planned = sharpen(scene, guide, threads=1)
-    cube, (kind, trust) = whole(planned)
+    cube, (kind, trust, *_) = whole(planned)
     x, flat, own, good = values(cube), truth_on(planned, truth), consistent(scene, planned), scene.bands.good
     box = np.zeros(kind.shape, bool)
     box[int(kind.shape[0] * 0.44):int(kind.shape[0] * 0.56), int(kind.shape[1] * 0.44):int(kind.shape[1] * 0.56)] = True
@@ -379,7 +379,7 @@ def test_a_wholly_clouded_guide_gives_the_consistent_interpolation():
     scene, guide, truth = pair(40, 0, rotation=0.0)
     guide = replace(guide, scl=guide.scl.copy(data=np.full(guide.scl.shape, 9, "uint8")))
     planned = sharpen(scene, guide, threads=1)
-    cube, (kind, trust) = whole(planned)
+    cube, (kind, trust, *_) = whole(planned)
     good, all_of_it = scene.bands.good, np.ones(planned.grid.shape, bool)
     assert (kind == 2).all() and (trust == 0).all() and (cube[good] != NODATA).all()
     flat = truth_on(planned, truth)
@@ -389,14 +389,14 @@ def test_a_wholly_clouded_guide_gives_the_consistent_interpolation():
 @pytest.mark.parametrize("method", ["subspace", "bilinear"])
 def test_clouds_of_enmap_are_class_3(method):
     scene = pair(40, 0, clouds=True)[0]
-    _, (kind, _) = result(method, size=40, seed=0, clouds=True)
+    _, (kind, *_) = result(method, size=40, seed=0, clouds=True)
     cloudy = at(scene, plan(method, size=40, seed=0, clouds=True).grid, scene.cloud_mask().values)
     assert cloudy.any()
     np.testing.assert_array_equal(kind == 3, cloudy & (kind > 0))
 
 
 def test_interpolation_needs_no_guide_and_says_so():
-    _, (kind, trust) = result("cubic")
+    _, (kind, trust, *_) = result("cubic")
     assert set(np.unique(kind)) <= {0, 2} and not trust.any()
 
 
