@@ -14,6 +14,7 @@ from .terminal import run
 # %% ../../nbs/15_cli/01_app.ipynb #a74549df
 COMMANDS = {
     "sharpen": ["sharpen"],
+    "uncertainty": ["uncertainty"],
     "scraping": ["scrape", "scrape_sentinel2"],
     "simulate": ["simulate"],
     "demo": ["demo"],

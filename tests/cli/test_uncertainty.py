@@ -1,0 +1,70 @@
+"`uncertainty` as a user meets it: from a result to a raster of half widths."
+import numpy as np
+import pytest
+import rasterio
+from products import product, sentinel2
+
+from enmap_sharpener.cli.app import main
+from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.scenes.sentinel2 import write_sentinel2
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    "A tiny result and its folder."
+    folder = tmp_path_factory.mktemp("result")
+    scene = product(folder, bands=80)
+    write_sentinel2(folder / "s2", sentinel2(shape=(78, 114)))
+    assert main(["sharpen", str(scene), "--sentinel2", str(folder / "s2"), "--output", str(folder / "out.tif"), "--quiet"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("level, bands", [(68, None), (95, "3-5")])
+def test_grid_bands_and_nodata_are_those_of_the_result(result, level, bands):
+    output = result / f"half{level}.tif"
+    assert main(["uncertainty", str(result / "out.tif"), "--level", str(level), "--output", str(output), "--quiet", *(["--bands", bands] if bands else [])]) == 0
+    with rasterio.open(output) as half, rasterio.open(result / "out.tif") as cube:
+        index = list(range(3, 6)) if bands else list(cube.indexes)
+        assert (half.crs, half.transform, half.shape, half.nodata, half.dtypes[0]) == (cube.crs, cube.transform, cube.shape, cube.nodata, "int16")
+        assert [half.tags(i)["wavelength"] for i in half.indexes] == [cube.tags(i)["wavelength"] for i in index]
+        values, there = half.read(), cube.read(index) != NODATA
+        np.testing.assert_array_equal(values != NODATA, there)
+        assert (values[there] >= 1).all()
+
+
+def test_wider_at_95_than_at_68_and_less_if_only_likely(result):
+    for name, options in {"a": ["--level", "68"], "b": ["--level", "95"], "c": ["--level", "95", "--likely"]}.items():
+        assert main(["uncertainty", str(result / "out.tif"), "--output", str(result / f"{name}.tif"), "--quiet", *options]) == 0
+    a, b, c = (rasterio.open(result / f"{name}.tif").read(40).astype(float) for name in "abc")
+    held = a > 20
+    assert 2.2 < np.median(b[held] / a[held]) < 2.8 and 1.1 < np.median(b[held] / c[held]) < 1.3
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda folder: ["out.tif", "--level", "90"], "68 and 95"),
+    (lambda folder: ["out.tif", "--bands", "900000nm"], "matches no band"),
+    (lambda folder: (folder / "out_errors.csv").unlink() or ["out.tif"], "out_errors.csv: not there"),
+    (lambda folder: (folder / "out_errors.csv").write_text("band\nnothing\n") and ["out.tif"], "not a table of errors"),
+    (lambda folder: (folder / "out_quality.tif").unlink() or ["out.tif"], "out_quality.tif"),
+    (lambda folder: ["other.tif"], "other.tif"),
+])
+def test_what_is_missing_is_told_in_one_line(result, tmp_path, capfd, spoil, said):
+    import shutil
+    folder = shutil.copytree(result, tmp_path / "copy")
+    name, *options = spoil(folder)
+    capfd.readouterr()
+    assert main(["uncertainty", str(folder / name), "--output", str(folder / "half.tif"), *options]) == 2
+    out, err = capfd.readouterr()
+    assert said in err and err.strip().count("\n") == 0 and not (folder / "half.tif").exists()
+
+
+def test_left_out_on_request(result, tmp_path, capfd):
+    arguments = ["sharpen", str(next(result.glob("ENMAP*"))), "--sentinel2", str(result / "s2"), "--output", str(tmp_path / "out.tif"), "--quiet"]
+    assert main(arguments) == 0 and (tmp_path / "out_errors.csv").is_file()
+    assert main([*arguments, "--no-uncertainty", "--overwrite"]) == 0
+    assert not (tmp_path / "out_errors.csv").exists()      # of the earlier result
+    with rasterio.open(tmp_path / "out_quality.tif") as file:
+        assert file.count == 2
+    capfd.readouterr()
+    assert main(["uncertainty", str(tmp_path / "out.tif"), "--output", str(tmp_path / "half.tif")]) == 2
+    assert "--no-uncertainty" in capfd.readouterr().err
