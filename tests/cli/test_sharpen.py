@@ -20,7 +20,7 @@ from enmap_sharpener.scenes.sentinel2 import write_sentinel2
 
 COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
 ROOT = Path(__file__).parents[2]
-NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.qml", "out.tif", "out_errors.csv", "out_quality.qml", "out_quality.tif"]
+NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.qml", "out.tif", "out_quality.qml", "out_quality.tif"]
 
 
 @pytest.fixture(scope="session")
