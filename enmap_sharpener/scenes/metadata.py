@@ -103,18 +103,14 @@ class BandTable:
 
     def _matches(self, part: str) -> np.ndarray:
         "Bool, shape (n,): the bands that one part of a selection names; of a single wavelength the nearest, if it is nearer than its width."
-        if single := re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", "")):
-            away = np.abs(self.wavelength - float(single[1]))
-            nearest = (np.arange(len(self)) == away.argmin()) & (away <= np.nan_to_num(self.fwhm, nan=10.0))      # EnMAP's are 6 to 12 nm
-            if not nearest.any():
-                raise BandError(f"Band selection {part!r} matches no band; the nearest is at {self.wavelength[away.argmin()]:.0f} nm.")
-            return nearest
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)nm", part.replace(" ", ""))
+        single = re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", ""))
+        if single and (away := np.abs(self.wavelength - float(single[1]))).min() <= 12:      # EnMAP's bands are 6 to 12 nm wide
+            return np.arange(len(self)) == away.argmin()
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?nm", part.replace(" ", ""))
         if not found:
-            raise BandError(f"Band selection {part!r} is not understood; "
-                            "write numbers and ranges like 1-10,44, 450-700nm or 650nm.")
+            raise BandError(f"Band selection {part!r} is not understood; write numbers and ranges like 1-10,44, 450-700nm or 650nm.")
         first, last, shortest, longest = found.groups()
-        values, low, high = (self.wavelength, shortest, longest) if shortest else (self.number, first, last or first)
+        values, low, high = (self.wavelength, shortest, longest or shortest) if shortest else (self.number, first, last or first)
         mask = (values >= float(low)) & (values <= float(high))
         if not mask.any():
             raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-"
