@@ -8,16 +8,18 @@ __all__ = ['local_workers', 'remote_workers', 'slurm_workers']
 # %% ../../nbs/14_batch/01_clusters.ipynb #63d1d20f
 import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 
 import dask.config
 import yaml
 from dask.system import cpu_count
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Status
 
-from ..core.errors import JobError
+from ..core.errors import JobError, unknown
 from ..core.files import private_folder
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #453a4278
@@ -97,15 +99,15 @@ def remote_workers(address: str):
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #9d6990e8
 @contextmanager
-def slurm_workers(path, workers: int = 4):
-    "Workers that are Slurm jobs, see `slurm_cluster`; yields their client."
-    with slurm_cluster(path) as cluster, Client(cluster, set_as_default=False) as client:
+def slurm_workers(path, workers: int = 4, logs=None):
+    "Workers that are Slurm jobs, see `slurm_cluster`; yields their client. `refusals` and `pending_jobs` tell how it goes with the jobs."
+    with slurm_cluster(path, logs) as cluster, Client(cluster, set_as_default=False) as client:
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)    # jobs that end, at their walltime for instance, are replaced
         yield client
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #9bf0dd25
 @contextmanager
-def slurm_cluster(path):
+def slurm_cluster(path, logs=None):
     """A cluster of Slurm jobs, without workers as yet; its script is `cluster.job_script()`.
 
     Parameters
@@ -114,6 +116,9 @@ def slurm_cluster(path):
         YAML file with arguments of `dask_jobqueue.SLURMCluster`, of which `cores` and `memory` are needed; and `gpu: true` for one GPU a worker.
         `shared_temp_directory`, by default the user's home, gets a private folder with the certificates of this run, which all nodes must see;
         `local_directory`, by default `$TMPDIR` or /tmp of the node, one for a worker's files. `security: false` does without certificates.
+        `interface` is the network that the nodes reach this machine by.
+    logs : str or Path, optional
+        Folder for what the jobs print, unless the file has a `log_directory`; by default where the command was started.
 
     Yields
     ------
@@ -124,22 +129,62 @@ def slurm_cluster(path):
     JobError
         The file cannot be read, or has no such argument.
     """
-    from dask_jobqueue import SLURMCluster
     told = f"{path}: {{}}: {{}}; wanted arguments of dask_jobqueue.SLURMCluster as YAML, cores and memory among them"
     try:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         shared = Path(os.path.expanduser(os.path.expandvars(spec.pop("shared_temp_directory", "~"))))
-        encrypted, arguments = spec.pop("security", True), _slurm_arguments(spec)
+        cluster_class = _slurm_class(spec, path)
+        encrypted, arguments = spec.pop("security", True), {"log_directory": logs and str(logs)} | _slurm_arguments(spec)
         private = private_folder(shared, hidden=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise JobError(told.format(type(error).__name__, error)) from None
     with _removed(private), dask.config.set(_NO_PAGES):
         try:
-            cluster = SLURMCluster(**arguments, security=_certificates(str(private)) if encrypted else None)
+            cluster = cluster_class(**arguments, security=_certificates(str(private)) if encrypted else None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise JobError(told.format(type(error).__name__, error)) from None
         with cluster:
             yield cluster
+
+
+def _slurm_class(spec: dict, path):
+    "A class of SLURMCluster that keeps what Slurm says where it refuses a job, in `refused`; JobError for an argument that it does not take."
+    from dask_jobqueue.core import Job, JobQueueCluster
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    known = {name for made in (SLURMJob, Job, JobQueueCluster) for name in signature(made.__init__).parameters} - {"self", "scheduler", "name", "job_kwargs", "base_class_kwargs"}
+    for key in set(spec) - known - {"gpu"}:
+        told = str(unknown("key of such a file", key, sorted({*known, "gpu"}))).partition(" There are")[0]
+        raise JobError(f"{path}: {told} Keys are gpu and the arguments of dask_jobqueue.SLURMCluster: queue, account, cores, memory, walltime, interface, job_script_prologue, …")
+    refused = []
+
+    class _Job(SLURMJob):
+        async def start(self):
+            try:
+                await super().start()
+            except (RuntimeError, OSError) as error:
+                refused.append(_answer(error))
+                self.status = Status.running     # else Dask shows a traceback, and asks again for ever
+
+    return type("_Cluster", (SLURMCluster,), {"job_cls": _Job, "refused": refused})
+
+
+def _answer(error: Exception) -> str:
+    "What Slurm said, of all that is said of it."
+    if isinstance(error, OSError):
+        return f"there is no Slurm here ({error.strerror}: {error.filename})"
+    lines = [re.sub("^sbatch: (error: )?", "", line.strip()) for line in str(error).partition("stderr:")[2].splitlines()]
+    return "; ".join(dict.fromkeys(filter(None, lines))) or "without a reason"
+
+
+def refusals(client: Client) -> list[str]:
+    "What Slurm said of the jobs of a client's cluster that it did not take; none elsewhere."
+    return getattr(client.cluster, "refused", [])
+
+
+def pending_jobs(client: Client) -> int:
+    "Slurm jobs of a client's cluster that are not at work yet; 0 elsewhere."
+    accepted = sum(bool(getattr(job, "job_id", None)) for job in client.cluster.workers.values()) if hasattr(client.cluster, "refused") else 0
+    return max(0, accepted - len(client.nthreads()))
 
 
 def _certificates(folder: str) -> Security:

@@ -30,7 +30,7 @@ from ..scenes.finding import Row
 from ..core.ledger import Ledger
 from ..core.files import sweep_unfinished, write_json, write_text
 from .tasks import Task, TaskOutcome, is_done, read_record, run_task
-from .clusters import local_workers
+from .clusters import local_workers, pending_jobs, refusals
 
 # %% ../../nbs/14_batch/03_runner.ipynb #dde66c27
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class BatchReport:
         return [o for o in self.outcomes if o.state == state]
 
 
-def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: bool = False, overwrite: bool = False, tell=None) -> BatchReport:
+def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: bool = False, overwrite: bool = False, tell=None, progress=None) -> BatchReport:
     """Run a job for many scenes.
 
     Parameters
@@ -76,6 +76,8 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
         Replace results of other parameters.
     tell : callable, optional
         Called with one line for each scene that is finished.
+    progress : callable, optional
+        Called as `progress(done=, total=)` in scenes.
 
     Returns
     -------
@@ -102,7 +104,7 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
         try:
             if todo:
                 with cluster or local_workers() as client:
-                    outcomes += _run(client, todo, tell)
+                    outcomes += _run(client, todo, tell, progress)
         finally:
             sweep_unfinished(folder)
             page = write_report(folder)
@@ -139,18 +141,22 @@ def _before(task: Task, retry_failed: bool) -> TaskOutcome | None:
     return None
 
 # %% ../../nbs/14_batch/03_runner.ipynb #b222d709
-def _run(client: Client, tasks: list[Task], tell) -> list[TaskOutcome]:
+def _run(client: Client, tasks: list[Task], tell, progress=None) -> list[TaskOutcome]:
     "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
     waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
     if not client.nthreads():
         tell("waiting for workers")
+    watch, progress = _Watch(tell), progress or (lambda done, total: None)
+    progress(done=0, total=len(tasks))
     try:
         while waiting or running:
+            watch.look(client)
             while waiting and len(running) < max(1, sum(client.nthreads().values())):
                 task = waiting.popleft()
                 running[client.submit(run_task, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False)] = task
             for future in _finished(client, running):
                 outcomes.append(_note(running.pop(future), future))
+                progress(done=len(outcomes), total=len(tasks))
                 tell(_told(outcomes, len(tasks), time.perf_counter() - start))
     except BaseException:
         client.cancel(list(running), force=True)
@@ -160,16 +166,38 @@ def _run(client: Client, tasks: list[Task], tell) -> list[TaskOutcome]:
     return outcomes
 
 
+class _Watch:
+    "Looks how it goes with the jobs that are to be workers, and tells when that changes."
+
+    def __init__(self, tell):
+        self.tell, self.refused, self.pending = tell, 0, 0
+
+    def look(self, client: Client):
+        "JobError where there will be no worker, since Slurm took no job."
+        refused, pending = refusals(client), pending_jobs(client)
+        if refused and not pending and not client.nthreads() and len(refused) >= len(client.cluster.worker_spec):
+            raise JobError(f"Slurm takes no job: {refused[0]}; mend the file of --cluster (queue, account, cores, memory, walltime)")
+        if len(refused) > self.refused:
+            self.tell(f"Slurm does not take {len(refused)} of the jobs: {refused[-1]}; the others go on")
+        if pending != self.pending:
+            self.tell(f"{pending} job{'s' * (pending != 1)} pending" if pending else "no job is pending any more")
+        self.refused, self.pending = len(refused), pending
+
+
+_SOON, _LATER = 1, 10      # s between two looks at the jobs, while there is no worker and afterwards
+
+
 def _finished(client: Client, futures) -> set:
     "Those that are finished, as soon as there are some; none after a while, as there may be new workers."
     with client.as_current(), suppress(TimeoutError):
-        return wait(list(futures), timeout=10, return_when="FIRST_COMPLETED").done
+        return wait(list(futures), timeout=_LATER if client.nthreads() else _SOON, return_when="FIRST_COMPLETED").done
     return set()
 
 # %% ../../nbs/14_batch/03_runner.ipynb #c87219d4
 def _told(outcomes: list[TaskOutcome], total: int, seconds: float) -> str:
     "A line about the last outcome, and how long the others may take."
-    last, left = outcomes[-1], seconds / len(outcomes) * (total - len(outcomes))
+    last, done = outcomes[-1], sum(o.state == "done" for o in outcomes)      # those that fail at once say nothing of how long the others take
+    left = seconds / len(outcomes) * (total - len(outcomes)) if done else 0
     told = [last.state, duration(last.seconds), *filter(None, [last.note])]
     return f"[{len(outcomes):{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {duration(left)} left" if left else "")
 

@@ -80,8 +80,10 @@ def batch(
     from enmap_sharpener.core.errors import JobError, PartlyFailed
     from enmap_sharpener.scenes.finding import read_list
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
-    report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), cluster=_cluster(limits, workers, gpus, scheduler, cluster, _needs_network(param)),
-                 retry_failed=retry_failed, overwrite=overwrite, tell=session.note)
+    asked = _cluster(limits, workers, gpus, scheduler, cluster, output / "slurm-logs", _needs_network(param))
+    with session.progress("Running", begun=None) as progress:
+        report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), cluster=asked,
+                           retry_failed=retry_failed, overwrite=overwrite, tell=session.note, progress=progress)
     done, already, failed = (report.of(state) for state in ("done", "there already", "failed"))
     session.note(f"{len(done)} done, {len(already)} there already, {len(failed)} failed; see {report.page}")
     if failed:
@@ -115,7 +117,7 @@ def _needs_network(param: tuple[str, ...]) -> bool:
     return any(p.startswith("model=") for p in param)
 
 # %% ../../nbs/15_cli/10_batch.ipynb #24275ebd
-def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, scheduler: str | None, cluster: Path | None, network: bool):
+def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, scheduler: str | None, cluster: Path | None, logs: Path, network: bool):
     "Workers as asked for."
     from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers
     if workers is not None and workers < 1:
@@ -129,7 +131,7 @@ def _cluster(limits: Limits, workers: int | None, gpus: list[int] | None, schedu
         return remote_workers(scheduler)
     if cluster:
         require_extra("--cluster", "batch", "dask_jobqueue")
-        return slurm_workers(cluster, workers or 4)
+        return slurm_workers(cluster, workers or 4, logs)
     processors = replace(limits, mem_limit=None).threads()
     workers = workers or (len(gpus) if gpus else max(1, processors // 4))
     share = replace(limits, mem_limit=limits.mem_limit and limits.mem_limit / workers).threads(BACKEND_GB + MAPS_GB if network else 0)

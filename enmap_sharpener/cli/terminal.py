@@ -35,7 +35,7 @@ class Minutes:
     what : str
         What is being done.
     begun : str
-        The first line; it comes with the first progress, or after a second. What is refused before that is refused in one line.
+        The first line, if any; it comes with the first progress, or after a second. What is refused before that is refused in one line.
     unit : str
         B where bytes are counted.
     tell : callable
@@ -69,7 +69,7 @@ class Minutes:
     def _begin(self):
         "The first line, once."
         with self.lock:
-            begun, self.begun = self.begun, ""
+            begun, self.begun = self.begun, None
         if begun:
             self.tell(begun)
 
@@ -148,8 +148,8 @@ class Session:
         return not self.quiet and sys.stderr.isatty()
 
     @contextmanager
-    def progress(self, what: str, unit: str = "", begun: str = ""):
-        """A bar on a terminal, of bytes with the unit B, elsewhere what `Minutes` says; with the line `begun` before all.
+    def progress(self, what: str, unit: str = "", begun: str | None = ""):
+        """A bar on a terminal, of bytes with the unit B, elsewhere what `Minutes` says; with the line `begun` before all, None where that is told already.
 
         Yields what moves it, a function of (done, total, text); None where it is quiet.
         """
@@ -157,7 +157,7 @@ class Session:
             yield None
             return
         if not self.bar:
-            with Minutes(what, begun or f"{what} …", unit, self.note) as told:
+            with Minutes(what, f"{what} …" if begun == "" else begun, unit, self.note) as told:
                 yield told
             return
         if begun:

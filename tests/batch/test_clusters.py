@@ -134,3 +134,6 @@ def test_slurm_as_the_user_wants_it(slurm, tmp_path):
         assert cluster.scheduler_address.startswith("tcp://") and "--tls" not in cluster.job_script()
     with pytest.raises(JobError, match="slurm.yaml: FileNotFoundError"), slurm(f"shared_temp_directory: {tmp_path}/none\n"):
         pass
+    with pytest.raises(JobError, match="slurm.yaml: 'queu' is no key of such a file; did you mean queue[?] Keys are") as refused, slurm("queu: long\n"):
+        pass
+    assert len(str(refused.value)) < 300, "without all that Dask knows of it"

@@ -2,7 +2,6 @@
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -23,10 +22,11 @@ psutil = pytest.importorskip("psutil", reason="needs the extra `batch`")
 import dask  # noqa: E402
 from distributed import LocalCluster  # noqa: E402
 
+from enmap_sharpener.batch import runner  # noqa: E402
 from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers  # noqa: E402
 from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files, open_job  # noqa: E402
 from enmap_sharpener.batch.runner import job_results, run_batch, write_report  # noqa: E402
-from enmap_sharpener.batch.tasks import is_done, read_record  # noqa: E402
+from enmap_sharpener.batch.tasks import TaskOutcome, is_done, read_record  # noqa: E402
 from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
@@ -167,21 +167,61 @@ def test_a_scheduler_that_runs_already(place):
     assert states(report) == {"a": "done", "b": "done"}
 
 
-@pytest.mark.slow
-def test_slurm(place, monkeypatch):
-    "Slurm's commands are played by shell scripts."
-    bin = place / "bin"
-    bin.mkdir()
-    for name, text in {"sbatch": f"cp $1 $1.job; setsid bash $1.job >> {place}/slurm.log 2>&1 < /dev/null & echo Submitted batch job $!", "scancel": "kill -- -$1"}.items():
-        (bin / name).write_text(f"#!/bin/bash\n{text}\n")
-        (bin / name).chmod((bin / name).stat().st_mode | stat.S_IXUSR)
+SUBMIT = "cp $1 $1.job; cp $1 job.sh; setsid bash -c \"sleep {wait}; exec bash $1.job\" >> slurm.log 2>&1 < /dev/null & echo Submitted batch job $!"
+REFUSE = "echo sbatch: error: invalid partition specified: long >&2; echo sbatch: error: Batch job submission failed: Invalid partition name specified >&2; exit 1"
+
+
+@pytest.fixture
+def slurm(place, monkeypatch):
+    "Slurm's commands are played by shell scripts: what becomes of two scenes, and what was told."
+    (place / "bin").mkdir()
     monkeypatch.setenv("HOME", str(place))
-    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}")
     (place / "slurm.yaml").write_text("cores: 7\nmemory: 2 GB\ninterface: lo\ngpu: true\nqueue: long\n")
     write_scenes(place / "data", a=1, b=2)
-    report = run_batch("times.ipynb", "data/*", "runs", cluster=slurm_workers("slurm.yaml", 1))
+
+    def run(sbatch, workers=1):
+        for name, text in {"sbatch": sbatch, "scancel": "kill -- -$1"}.items():
+            (place / "bin" / name).write_text(f"#!/bin/bash\ncd {place}\n{text}\n")
+            (place / "bin" / name).chmod(0o755)
+        told = []
+        return run_batch("times.ipynb", "data/*", "runs", cluster=slurm_workers("slurm.yaml", workers, "runs/slurm-logs"), tell=told.append), told
+    return run
+
+
+@pytest.mark.slow
+def test_slurm(slurm, place):
+    report, told = slurm(SUBMIT.format(wait=4))
     assert states(report) == {"a": "done", "b": "done"} and set(job_results("runs/times").threads) == {7}
+    assert told.index("1 job pending") < told.index("no job is pending any more") < len(told) - 2
+    assert "#SBATCH -o runs/slurm-logs/enmap-sharpener-%J.out" in (place / "job.sh").read_text() and (place / "runs/slurm-logs").is_dir()
     until(lambda: not kernels(place), 20)
+
+
+def test_a_queue_that_refuses_the_job_ends_the_batch(slurm, place, capfd):
+    began = time.monotonic()
+    with pytest.raises(JobError, match="^Slurm takes no job: invalid partition specified: long; Batch job submission failed: Invalid partition name specified; mend the file"):
+        slurm(REFUSE, workers=3)
+    assert time.monotonic() - began < 60 and "Traceback" not in "".join(capfd.readouterr())      # it waited for ever
+
+
+def test_where_there_is_no_slurm(slurm, place, monkeypatch):
+    (place / "none").mkdir()
+    monkeypatch.setenv("PATH", str(place / "none"))
+    with pytest.raises(JobError, match="^Slurm takes no job: there is no Slurm here"):
+        run_batch("times.ipynb", "data/*", "runs", cluster=slurm_workers("slurm.yaml", 1))
+
+
+@pytest.mark.slow
+def test_a_queue_that_takes_some_of_the_jobs(slurm):
+    report, told = slurm(f"if mkdir taken 2> /dev/null; then {SUBMIT.format(wait=0)}; else {REFUSE}; fi", workers=2)
+    assert states(report) == {"a": "done", "b": "done"}
+    assert [line for line in told if line.startswith("Slurm does not take 1 of the jobs: invalid partition specified: long;")]
+
+
+def test_time_left_is_not_told_before_a_scene_is_done():
+    failed, done = TaskOutcome("a", "failed", 0.1, "no"), TaskOutcome("b", "done", 60.0)
+    assert "left" not in runner._told([failed], 10, 1.0) and runner._told([failed, done], 4, 60.0).endswith("; 60 s left")
 
 
 # Stops
