@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 from .checks import Wanted, check_scene, reject
 from ..core.archives import list_files
-from ..core.files import make_folder, write_json
+from ..core.files import discard, make_folder, read_facts, write_json
 from .crop import CropRecord, crop_scene
 from ..core.ledger import digest
 from .masks import DISTANCE, mask_scene
 from ..core.errors import ProductError, Rejected, RequestError
 from ..core.raster import open_raster
 from ..scenes.finding import source_files
-from ..scenes.pairing import checked, find_guide, has_guide, partner_folder, read_pair
+from ..fusion.several_dates import join_dates, write_joined
+from ..scenes.pairing import checked, dates_beside, find_guide, has_guide, partner_folder, read_pair
 from .tile_store import write_prediction_store, write_wald_store
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #9c36e8df
@@ -126,10 +127,10 @@ class Place(NamedTuple):
         return has_guide(self.product)
 
     @property
-    def guide(self) -> Path:
-        "The Sentinel-2 files; ProductError if there are none, or those of several dates."
+    def dates(self) -> list[Path]:
+        "The Sentinel-2 files of each date; ProductError if there are none, or several products of which none is named."
         usual = partner_folder(self.product) / "sentinel2"
-        return usual if usual.is_dir() else find_guide(self.product)
+        return dates_beside(usual) if usual.is_dir() else [find_guide(self.product)]
 
     def files(self, partner: bool) -> list[Path]:
         "What a stage reads: the product's files, and those of its partner where it needs them and they are there."
@@ -138,7 +139,7 @@ class Place(NamedTuple):
         if inside:
             return [f for f in own if partner or not f.parent.name.startswith("sentinel2")]
         try:
-            guide = source_files(self.guide) if self.partner else []
+            guide = [file for date in self.dates for file in source_files(date)] if self.partner else []
         except ProductError:
             guide = []
         return sorted({*own, *guide} if partner else {*own} - {*guide})
@@ -168,6 +169,21 @@ class Stage(NamedTuple):
         return {n: asdict(v) if isinstance(v, Wanted) else v for n, v in chosen.items()}, digest(place.files(self.partner), place.product, before)
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #de08b6aa
+def _guide(place: Place, settings: Settings, threads: int) -> tuple[Path, float | None]:
+    "Sentinel-2 of a scene, and what is added to its numbers: of several dates the one image that they are joined into, made where it is not there or they have changed."
+    if len(place.dates) == 1:
+        return place.dates[0], settings.sentinel2_offset
+    folder = place.folder / "sentinel2"
+    made_from = digest([file for date in place.dates for file in source_files(date)], place.product.parent, settings.sentinel2_offset)
+    if read_facts(folder / "dates.json").get("made_from") != made_from:
+        scene, guides = read_pair(place.product, place.dates, settings.sentinel2_offset)
+        pair = join_dates(scene, guides, threads)
+        discard(folder)
+        write_joined(pair, folder)
+        write_json(folder / "dates.json", {"made_from": made_from, "dates": pair.dates.report})
+    return folder, None
+
+
 def _crop(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "EnMAP's largest rectangle."
     crop_scene(place.product, place.folder, haze=settings.haze, cirrus=settings.cirrus, threads=threads, progress=progress)
@@ -176,13 +192,14 @@ def _crop(place: Place, settings: Settings, threads: int, progress) -> list[Path
 
 def _mask(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "Both masks joined."
-    mask_scene(place.folder, place.product, place.guide, distance=settings.distance, threads=threads, progress=progress)
+    mask_scene(place.folder, place.product, _guide(place, settings, threads)[0], distance=settings.distance, threads=threads, progress=progress)
     return [place.folder / "mask10.tif"]
 
 
 def _check(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
     "The verdict; Rejected, and the scene moved, if it fails."
-    verdict = check_scene(place.product, wanted=settings.wanted, offset=settings.sentinel2_offset, threads=threads)
+    guide, offset = _guide(place, settings, threads) if place.partner else (None, settings.sentinel2_offset)
+    verdict = check_scene(place.product, guide, wanted=settings.wanted, offset=offset, threads=threads)
     if not verdict.ok:
         reject(place.product, verdict)
         raise Rejected("; ".join(verdict.reasons))
@@ -193,7 +210,7 @@ def _check(place: Place, settings: Settings, threads: int, progress) -> list[Pat
 def _store(stage: str, write, options: tuple[str, ...]) -> Stage:
     "A stage that writes a store of a scene: cropped, masked, with these of the settings."
     def run(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
-        scene, guide = read_pair(place.product, place.guide, settings.sentinel2_offset)
+        scene, guide = read_pair(place.product, *_guide(place, settings, threads))
         guide = checked(scene, guide)       # what is learnt from is used as it is
         mask = open_raster(place.folder / "mask10.tif")[0].drop_vars("band")
         make_folder(place.store(stage).parent)

@@ -24,6 +24,7 @@ from enmap_sharpener.preprocessing.pipeline import STAGES, Settings, preprocess
 from enmap_sharpener.preprocessing.splits import GUARD
 from enmap_sharpener.preprocessing.tile_store import assemble, open_store
 from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 SMALL = Settings(tile=8, stride=6)
@@ -648,3 +649,22 @@ def test_inspect_of_products_as_they_come(tmp_path, capfd):
         simulate(tmp_path / "right", size=40, seed=2, truth=False)
         inspect(tmp_path / "right", sentinel2=paths.safe)
     assert main(["inspect", str(paths.order), "--sentinel2", str(paths.safe), "--output", str(tmp_path / "sheets")]) == 0 and (tmp_path / f"sheets/{paths.order.stem}.png").is_file()
+
+
+def test_several_dates_are_joined_into_one(tmp_path):
+    "The joined image lies among the outputs; it is made once, and again when a date has changed."
+    paths = simulate(tmp_path / "enmap", 60, seed=2, rotation=0)
+    shutil.copytree(paths.sentinel2, paths.sentinel2.with_name("sentinel2_2"))
+    order = ["preprocess", "--stage", "crop", "check", "mask", "wald", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / "out"),
+             "--tile", "8", "--stride", "8", "--least-valid", "0.3"]
+    assert main(order) == 0
+    joined = next((tmp_path / "out").glob("ENMAP*")) / "sentinel2"
+    told = json.loads((joined / "dates.json").read_text())
+    assert [*told["dates"]] == ["1 sentinel2", "2 sentinel2_2"] and sum(d["share"] for d in told["dates"].values()) > 0.9
+    guide = read_sentinel2(joined)
+    assert guide.bands20 is not None and set(np.unique(guide.scl)) <= {0, 7}
+    made = (joined / "sentinel2_10m.tif").stat().st_mtime_ns
+    assert main(order) == 0 and (joined / "sentinel2_10m.tif").stat().st_mtime_ns == made
+    shutil.rmtree(paths.sentinel2.with_name("sentinel2_2"))
+    shutil.copytree(paths.sentinel2, paths.sentinel2.with_name("sentinel2_3"))
+    assert main(order) == 0 and [*json.loads((joined / "dates.json").read_text())["dates"]] == ["1 sentinel2", "2 sentinel2_3"]
