@@ -378,7 +378,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
         raise EnmapError(f"{scene.metadata.id}: no Sentinel-2 image was given; give one, or a list of several")
     return Pair(scene, guides[0], threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #4ac674d9
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #ac7d517c
 CHUNK = 512
 """Side of the windows in which a joined guide is read [pixels]."""
 
