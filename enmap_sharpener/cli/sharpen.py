@@ -25,12 +25,12 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 def sharpen(
     product: Path, /, *, output: Path, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
-    format: Format | None = None, compress: Compression | None = None, no_uncertainty: Flag = False, overwrite: Flag = False,
+    format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Sharpen an EnMAP scene with Sentinel-2 bands.
 
-    Writes NAME.tif and beside it NAME_quality.tif, NAME_errors.csv (typical errors of the bands), NAME.png (before and after), NAME.json (STAC item with what was measured) and NAME-METADATA.XML.
+    Writes NAME.tif and beside it NAME_quality.tif, NAME.png (before and after), NAME.json (STAC item with what was measured) and NAME-METADATA.XML.
 
     Examples:
 
@@ -43,6 +43,8 @@ def sharpen(
         enmap-sharpener sharpen dims_op_oc_oc-en_700000001_1.tar.gz --sentinel2 stack.tif --sentinel2-offset -1000 --output potsdam.tif
 
         enmap-sharpener sharpen ENMAP01-____L2A-DT... --output potsdam.tif --method supermapnet --model supErMAPnet.keras
+
+        enmap-sharpener sharpen ENMAP01-____L2A-DT... --output potsdam.tif --product products/
 
     Parameters
     ----------
@@ -59,18 +61,19 @@ def sharpen(
     model
         A trained network (.keras), for the method supermapnet; none by default.
     bands
-        Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
+        Bands to write, by number or wavelength, such as "1-10,44" or "450-700nm"; all by default.
     format
         Form of the cube: gtiff, cog (a cloud-optimised GeoTIFF, with overviews), envi, netcdf or zarr; by default what the ending of the output says.
     compress
         Lossless compression; by default the format's own: zstd for GeoTIFF (the quickest by far; deflate is read by everything) and Zarr, deflate for NetCDF, none for ENVI.
-    no_uncertainty
-        Do not estimate errors; it takes up to a quarter of the time.
+    as_product
+        A folder that also gets the result as an EnMAP L2A product (ten files, with the quality layers on the new grid), for EnMAP-Box's import, hypercoast, SNAP and this package; none by default.
     overwrite
         Replace an output that exists.
     """
     from enmap_sharpener.reconstruction.formats import chosen_compression, chosen_format
     from enmap_sharpener.reconstruction.output import output_files
+    from enmap_sharpener.reconstruction.product import product_folder
     from enmap_sharpener.scenes.pairing import read_pair
     session.start()
     _check_method(method, model)
@@ -78,11 +81,13 @@ def sharpen(
     output_files(output, overwrite, format)
     chosen_compression(chosen_format(output, format), compress)
     scene, guide = read_pair(product, sentinel2, sentinel2_offset)
+    if as_product:
+        product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
     began = time.monotonic()
     with session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, overwrite=overwrite, progress=progress)
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
@@ -96,11 +101,11 @@ def _check_method(method: str, model: Path | None) -> None:
         raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
-def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, **options):
+def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, progress=None, **options):
     "Sharpen and write; the files and the plan with its report."
     from enmap_sharpener.reconstruction.output import write_scene
     from enmap_sharpener.sharpening.sharpening import sharpen
-    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model, uncertainty=uncertainty)
+    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model)
     return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
 
 

@@ -414,7 +414,8 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
         count, mean, std = _write_rasters(part / scene_id, suffix, blocks, bands, quality or {}, place)
         metadata = replace(metadata or SceneMetadata(scene_id), id=scene_id)
         (part / f"{scene_id}-METADATA.XML").write_bytes(metadata_xml(
-            metadata, replace(bands, good=count > 0), **place, image=f"{scene_id}-SPECTRAL_IMAGE{suffix}", statistics=(mean, std)))
+            metadata, replace(bands, good=count > 0), **place, image=f"{scene_id}-SPECTRAL_IMAGE{suffix}", statistics=(mean, std),
+            files=sorted([f"{scene_id}-METADATA.XML", *(file.name for file in part.iterdir())])))
     return target
 
 

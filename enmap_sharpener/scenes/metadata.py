@@ -400,7 +400,7 @@ def _projection(crs) -> str:
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #49383fda
 def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, shape: tuple, image: str,
-                 statistics=None) -> bytes:
+                 statistics=None, files=()) -> bytes:
     """METADATA.XML of a cube.
 
     Parameters
@@ -417,6 +417,8 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
     statistics : (array_like, array_like), optional
         Mean and standard deviation of each band [digital numbers]; those of empty bands are replaced. Without it,
         only the empty bands have statistics.
+    files : sequence of str
+        Names of the files of the product; none are listed by default.
 
     Returns
     -------
@@ -440,9 +442,15 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
                      "pixelSizeOfOrthoScene": f"{transform.a:g}", "widthOfOrthoScene": shape[1], "heightOfOrthoScene": shape[0]},
         "product": {"image": {"merge": {"channels": len(bands), "name": image,
                                         "dimension": {"columns": shape[1], "rows": shape[0]}}},
-                    "ortho": {"projection": _projection(crs)}, "bandStatistics": {"bandID": band_statistics}}})
+                    "ortho": {"projection": _projection(crs)}, "bandStatistics": {"bandID": band_statistics},
+                    "smileCorrection": _smile(bands), **({"productFileInformation": {"file": [{"@number": i, "name": name} for i, name in enumerate(files, 1)]}} if files else {})}})
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
+
+
+def _smile(bands: BandTable) -> dict:
+    "The wavelengths by detector, where EnMAP-Box up to 3.12 looks for them."
+    return {name: {"bandID": [{"@number": i + 1, "wavelength": bands.wavelength[i]} for i in np.flatnonzero(bands.detector == name)]} for name in ("VNIR", "SWIR")}
 
 
 def _base(metadata: SceneMetadata, corners: tuple) -> dict:
