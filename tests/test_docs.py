@@ -109,6 +109,21 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_guide_of_formats(tmp_path, monkeypatch, capsys):
+    "Its commands and its Python."
+    pytest.importorskip("odc.stac")
+    from enmap_sharpener.simulation.scene import simulate
+    monkeypatch.chdir(tmp_path)
+    simulate("data/enmap", size=30, truth=False)
+    text = (ROOT / "docs/guides/formats.md").read_text(encoding="utf-8")
+    for words in typed(ROOT / "docs/guides/formats.md"):
+        assert execute([*words, "--method", "cubic"]) == 0, words
+    for example in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(example, "formats.md", "exec"), {})
+    assert "swir16" in capsys.readouterr().out and Path("part.nc").is_file() and Path("envi/potsdam.hdr").is_file() and len(list(Path("products").glob("*/*"))) == 10
+
+
+@pytest.mark.slow
 def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
     "Its Python, with a reference of 5 m, in micrometres and of fewer bands; and its first command."
     import rasterio
