@@ -28,10 +28,8 @@ from ..core.raster import SCALE
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #af7f5a13
-SPECTRAL_ATTRIBUTES = {
-    "wavelength": {"standard_name": "radiation_wavelength", "long_name": "centre wavelength", "units": "nm"},
-    "fwhm": {"long_name": "full width at half maximum", "units": "nm"},
-}
+SPECTRAL_ATTRIBUTES = {"wavelength": {"standard_name": "radiation_wavelength", "long_name": "centre wavelength", "units": "nm"},
+                       "fwhm": {"long_name": "full width at half maximum", "units": "nm"}}
 """Attributes of the coordinates of bands, by the CF conventions."""
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #f49902a4
@@ -432,6 +430,7 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
     band_statistics = [{"@number": i + 1, "waveLength": bands.wavelength[i],
                         "mean": mean[i] if bands.good[i] else int(_EMPTY_MEAN),
                         "stdDeviation": std[i] if bands.good[i] else 0} for i in listed]
+    smile = {name: {"bandID": [{"@number": i + 1, "wavelength": bands.wavelength[i]} for i in np.flatnonzero(bands.detector == name)]} for name in ("VNIR", "SWIR")}     # EnMAP-Box up to 3.12
     root = ElementTree.Element("level_X")
     _fill(root, {
         "metadata": {"schema": {"processingLevel": metadata.level}, "name": f"{metadata.id}-METADATA.XML",
@@ -443,14 +442,9 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
         "product": {"image": {"merge": {"channels": len(bands), "name": image,
                                         "dimension": {"columns": shape[1], "rows": shape[0]}}},
                     "ortho": {"projection": _projection(crs)}, "bandStatistics": {"bandID": band_statistics},
-                    "smileCorrection": _smile(bands), **({"productFileInformation": {"file": [{"@number": i, "name": name} for i, name in enumerate(files, 1)]}} if files else {})}})
+                    "smileCorrection": smile, **({"productFileInformation": {"file": [{"@number": i, "name": name} for i, name in enumerate(files, 1)]}} if files else {})}})
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
-
-
-def _smile(bands: BandTable) -> dict:
-    "The wavelengths by detector, where EnMAP-Box up to 3.12 looks for them."
-    return {name: {"bandID": [{"@number": i + 1, "wavelength": bands.wavelength[i]} for i in np.flatnonzero(bands.detector == name)]} for name in ("VNIR", "SWIR")}
 
 
 def _base(metadata: SceneMetadata, corners: tuple) -> dict:
