@@ -25,12 +25,12 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 def sharpen(
     product: Path, /, *, output: Path, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
-    format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, overwrite: Flag = False,
+    format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Sharpen an EnMAP scene with Sentinel-2 bands.
 
-    Writes NAME.tif and beside it NAME_quality.tif, NAME.png (before and after), NAME.json (STAC item with what was measured) and NAME-METADATA.XML.
+    Writes NAME.tif and beside it NAME_quality.tif, NAME_errors.csv (typical errors of the bands), NAME.png (before and after), NAME.json (STAC item with what was measured) and NAME-METADATA.XML.
 
     Examples:
 
@@ -61,11 +61,13 @@ def sharpen(
     model
         A trained network (.keras), for the method supermapnet; none by default.
     bands
-        Bands to write, by number or wavelength, such as "1-10,44" or "450-700nm"; all by default.
+        Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
     format
         Form of the cube: gtiff, cog (a cloud-optimised GeoTIFF, with overviews), envi, netcdf or zarr; by default what the ending of the output says.
     compress
         Lossless compression; by default the format's own: zstd for GeoTIFF (the quickest by far; deflate is read by everything) and Zarr, deflate for NetCDF, none for ENVI.
+    no_uncertainty
+        Do not estimate errors; it takes up to a quarter of the time.
     as_product
         A folder that also gets the result as an EnMAP L2A product (ten files, with the quality layers on the new grid), for EnMAP-Box's import, hypercoast, SNAP and this package; none by default.
     overwrite
@@ -87,7 +89,7 @@ def sharpen(
         session.note(line)
     began = time.monotonic()
     with session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress)
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress)
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
@@ -101,11 +103,11 @@ def _check_method(method: str, model: Path | None) -> None:
         raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
-def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, progress=None, **options):
+def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, **options):
     "Sharpen and write; the files and the plan with its report."
     from enmap_sharpener.reconstruction.output import write_scene
     from enmap_sharpener.sharpening.sharpening import sharpen
-    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model)
+    sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model, uncertainty=uncertainty)
     return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
 
 

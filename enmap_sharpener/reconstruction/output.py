@@ -21,6 +21,7 @@ from ..figures.quicklook import before_after
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .product import product_folder, write_product
 from .stac import stac_item
+from .uncertainty import error_files, write_errors
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
 from ..sharpening.quality import CLOUDY
@@ -44,7 +45,7 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     Returns
     -------
     dict of str to Path
-        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML); `style` and `quality_style`
+        `data` (NAME.tif, or what else the format writes, with what belongs to it, as the `header` of ENVI), `quality` (NAME_quality.tif), `errors` (NAME_errors.csv), `picture` (NAME.png), `stac` (NAME.json), `metadata` (NAME-METADATA.XML); `style` and `quality_style`
         (NAME.qml, NAME_quality.qml), by which QGIS shows them.
 
     Raises
@@ -55,7 +56,7 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     path = Path(path)
     form = FORMATS[chosen_format(path, form)]
     beside = form.beside | ({"style": ".qml"} if form.styled_as else {})
-    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": path.with_name(f"{path.stem}_quality.tif"), "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
+    files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": error_files(path)[0], "errors": error_files(path)[1], "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     there = [file for file in files.values() if os.path.lexists(file)]
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
@@ -130,7 +131,8 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     Returns
     -------
     dict of str to Path
-        As `output_files`, and `product`, where one was asked for. The cube is int16, reflectance × 10 000, nodata -32768; the quality file uint8, see `QUALITY_CLASSES`.
+        As `output_files`, and `product`, where one was asked for. The cube is int16, reflectance × 10 000, nodata -32768; the quality file uint8, see `QUALITY_BANDS`;
+        `errors` is there where errors were estimated, see `reconstruction.uncertainty`.
 
     Raises
     ------
@@ -142,10 +144,13 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     """
     form = chosen_format(path, form)
     compress, files = chosen_compression(form, compress), output_files(path, overwrite, form)
+    earlier = files.pop("errors") if sharpened.errors is None else None
     made = {} if product is None else {"product": product_folder(product, scene, sharpened.bands, overwrite)}
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
         moments = write_rasters(sharpened, staged, form, compress, progress)
+        if sharpened.errors is not None:
+            write_errors(sharpened.errors, staged["errors"])
         _draw(scene, staged, form, sharpened.quality_bands)
         finish_rasters(staged, form, compress)
         grid, bands = sharpened.grid, sharpened.bands
@@ -156,5 +161,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
         if made:
             write_product(product, staged["data"], scene, bands, overwrite)
+    if earlier is not None:
+        earlier.unlink(missing_ok=True)      # of a result of that name that is no more
     _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, stored_bytes(files["data"]) / 1e6)
     return files | made
