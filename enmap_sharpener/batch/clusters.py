@@ -10,6 +10,8 @@ import logging
 import os
 import re
 import shutil
+import signal
+import threading
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -147,10 +149,20 @@ def slurm_cluster(path, logs=None):
             yield cluster
 
 
+@contextmanager
+def _own_answer():
+    "Take back the answer to Ctrl-C that dask_jobqueue gives where it is imported: to end, as if all were done."
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
+
+
 def _slurm_class(spec: dict, path):
     "A class of SLURMCluster that keeps what Slurm says where it refuses a job, in `refused`; JobError for an argument that it does not take."
-    from dask_jobqueue.core import Job, JobQueueCluster
-    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    with _own_answer():
+        from dask_jobqueue.core import Job, JobQueueCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
     known = {name for made in (SLURMJob, Job, JobQueueCluster) for name in signature(made.__init__).parameters} - {"self", "scheduler", "name", "job_kwargs", "base_class_kwargs"}
     for key in set(spec) - known - {"gpu"}:
         told = str(unknown("key of such a file", key, sorted({*known, "gpu"}))).partition(" There are")[0]

@@ -2,6 +2,8 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -137,3 +139,11 @@ def test_slurm_as_the_user_wants_it(slurm, tmp_path):
     with pytest.raises(JobError, match="slurm.yaml: 'queu' is no key of such a file; did you mean queue[?] Keys are") as refused, slurm("queu: long\n"):
         pass
     assert len(str(refused.value)) < 300, "without all that Dask knows of it"
+
+
+def test_ctrl_c_stays_what_it_is(slurm, tmp_path):
+    "Importing dask_jobqueue makes of Ctrl-C an exit with status 0."
+    slurm()
+    code = ("import signal; from enmap_sharpener.batch.clusters import slurm_cluster; before = signal.getsignal(signal.SIGINT)\n"
+            f"with slurm_cluster({str(tmp_path / 'slurm.yaml')!r}): assert signal.getsignal(signal.SIGINT) is before")
+    subprocess.run([sys.executable, "-c", code], check=True)
