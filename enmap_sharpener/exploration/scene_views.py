@@ -29,7 +29,9 @@ from ..core.grid import Grid, widened
 from ..core.operators import Observation
 from ..core.grid import overlap
 from ..core.errors import GridError
+from ..reconstruction.formats import FORMATS
 from ..scenes.enmap import Scene, read_enmap
+from ..scenes.stores import is_store
 from ..scenes.pairing import reconciled
 from ..scenes.guide_bands import SENTINEL2
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
@@ -74,12 +76,13 @@ class Sources:
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #1a7cfab3
 def _outputs(case: Case, place) -> list[Path]:
-    "Sharpened GeoTIFFs, told by their quality file, in the folder of a case and in a folder of results; a file is taken as it is."
+    "Sharpened cubes of any format, told by their quality file, in the folder of a case and in a folder of results; a file is taken as it is."
     place = Path(place) if place else case.folder
-    if not place.is_dir():
+    if not place.is_dir() or is_store(place):
         return [place]
-    found = [p for folder in (case.folder, place, place / case.name) for p in sorted(folder.glob("*.tif")) if p.with_name(f"{p.stem}_quality.tif").is_file()]
-    return list(dict.fromkeys(found))
+    endings = dict.fromkeys(ending for form in FORMATS.values() for ending in form.endings)
+    stems = [p.with_name(p.name.removesuffix("_quality.tif")) for folder in (case.folder, place, place / case.name) for p in sorted(folder.glob("*_quality.tif"))]
+    return list(dict.fromkeys(found for stem in stems for ending in endings if (found := stem.with_name(stem.name + ending)).exists()))
 
 
 def open_sources(case: Case, outputs="") -> Sources:
@@ -90,7 +93,7 @@ def open_sources(case: Case, outputs="") -> Sources:
     case : Case
         From `cases.find_cases`.
     outputs : str or Path
-        A sharpened GeoTIFF; or a folder of them, or of folders named as cases, as `enmap-sharpener evaluate` writes it. Outputs in the folder of the
+        A sharpened cube; or a folder of them, or of folders named as cases, as `enmap-sharpener evaluate` writes it. Outputs in the folder of the
         case are found without.
 
     Returns
