@@ -105,7 +105,7 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
             assert f"band {band} (" in file.descriptions[int(band) - 1]
         assert [int(file.tags(i)["bbl"]) for i in range(131, 136)] == [0] * 5
     with rasterio.open("potsdam_quality.tif") as file:
-        assert file.count == 3 and len(re.findall(r"^\| \d \|", text, re.MULTILINE)) == sum(k.startswith("class_") for k in file.tags(1))
+        assert file.count == 2 and len(re.findall(r"^\| \d \|", text, re.MULTILINE)) == sum(k.startswith("class_") for k in file.tags(1))
 
 
 @pytest.mark.slow
