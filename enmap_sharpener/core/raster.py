@@ -156,6 +156,9 @@ class _Blocks:
                 self.size -= self.blocks.pop(oldest).result().nbytes
 
 # %% ../../nbs/00_core/02_raster.ipynb #37745f74
+_MOST_KEPT = 2**29     # bytes of decoded blocks of one raster; who reads a larger one should take what lies in one block together
+
+
 class _LazyRaster:
     """Bands of a raster file as an array (band, y, x) that reads when it is sliced.
 
@@ -176,7 +179,7 @@ class _LazyRaster:
         self.gain, self.offset = (None if v is None else np.asarray(v, "float32")[:, None, None] for v in (gain, offset))
         self.dtype = np.dtype(dtype if gain is None else "float32")
         rows = unit[0] * (1 + -(-256 // unit[0]))      # what windows of 256 rows touch
-        self.blocks = _Blocks(rows * shape[1] * len(bands) * np.dtype(dtype).itemsize)
+        self.blocks = _Blocks(min(_MOST_KEPT, rows * shape[1] * len(bands) * np.dtype(dtype).itemsize))
 
     def __reduce__(self):
         return _LazyRaster, self.arguments

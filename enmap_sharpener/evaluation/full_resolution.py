@@ -94,7 +94,7 @@ def _read(s: _Scales, window: tuple[slice, slice]) -> _TilePair:
     need = joined(tuple(slice(int(e[0]), int(e[-1])) for e in edges), *(see.inputs(*window) for see in s.operators.values()))
     place = tuple(slice(w.start + whole.start, w.stop + whole.start) for w, whole in zip(window, s.window))
     f = cube_values(s.output.isel(y=need[0], x=need[1]))[s.bands[:, 0]]
-    p = sample_cube(s.guide, slice(None), s.under[0][need[0]], s.under[1][need[1]])
+    p = sample_cube(s.guide, None, s.under[0][need[0]], s.under[1][need[1]])
     m = cube_values(s.cube.isel(y=place[0], x=place[1]))[s.bands[:, 1]]
     fine_ok = np.isfinite(f).all(0) & np.isfinite(p).all(0)
     f, p = (np.where(fine_ok, c, np.float32(0)) for c in (f, p))

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import convolve, minimum_filter
+from scipy.ndimage import minimum_filter
 from skimage.metrics import structural_similarity
 
 from ..core.errors import GridError, NoValidPixels
+from ..core.kernels import compiled
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #6017b733
 def _checked(output, truth) -> tuple[np.ndarray, np.ndarray]:
@@ -189,17 +190,56 @@ _GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": Fa
 _GAUSSIAN_WINDOW, _UNIFORM_WINDOW = 11, 7     # pixels: of the seed, and of scikit-image
 
 
-def ssim_sum(output: np.ndarray, truth: np.ndarray, ok: np.ndarray, peak: float, seed: bool = False,
-              rows: slice = slice(None)) -> tuple[float, int]:
-    "Sum of one band's SSIM over the windows, centred in `rows`, that hold only pixels `ok`, and their number."
+@compiled()
+def _uniform_ssim(o, t, ok, side, c1, c2, top, bottom, left, right):
+    """Sum of SSIM over the windows of `side` pixels, centred in rows top…bottom and columns left…right, that hold only pixels `ok`, and their number."""
+    half, n = side // 2, side * side
+    columns = np.empty((6, t.shape[1]))
+    total, count = 0.0, 0
+    for y in range(max(top, half), min(bottom, t.shape[0] - half)):
+        columns[:] = 0
+        for row in range(y - half, y + half + 1):
+            for x in range(t.shape[1]):
+                if ok[row, x]:
+                    a, b = o[row, x], t[row, x]
+                    columns[0, x] += 1
+                    columns[1, x] += a
+                    columns[2, x] += b
+                    columns[3, x] += a * a
+                    columns[4, x] += b * b
+                    columns[5, x] += a * b
+        for x in range(max(left, half), min(right, t.shape[1] - half)):
+            held, a, b, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for k in range(x - half, x + half + 1):
+                held += columns[0, k]
+                a += columns[1, k]
+                b += columns[2, k]
+                aa += columns[3, k]
+                bb += columns[4, k]
+                ab += columns[5, k]
+            if held == n:
+                a, b = a / n, b / n
+                variances, covariance = (aa + bb - n * (a * a + b * b)) / (n - 1), (ab - n * a * b) / (n - 1)
+                total += (2 * a * b + c1) * (2 * covariance + c2) / ((a * a + b * b + c1) * (variances + c2))
+                count += 1
+    return total, count
+
+
+_EVERYWHERE = slice(None), slice(None)
+
+
+def ssim_sum(output: np.ndarray, truth: np.ndarray, ok: np.ndarray, peak: float, seed: bool = False, inner: tuple[slice, slice] = _EVERYWHERE) -> tuple[float, int]:
+    "Sum of one band's SSIM over the windows, centred in the rows and columns `inner`, that hold only pixels `ok`, and their number."
     window = _GAUSSIAN_WINDOW if seed else _UNIFORM_WINDOW
     if min(truth.shape) < window or not peak > 0:
         return 0.0, 0
+    if not seed:
+        (top, bottom, _), (left, right, _) = (s.indices(n) for s, n in zip(inner, truth.shape))
+        return _uniform_ssim(output.astype("f8"), truth.astype("f8"), ok, window, (0.01 * peak) ** 2, (0.03 * peak) ** 2, top, bottom, left, right)
     o, t = (np.where(ok, image, 0).astype("f8") for image in (output, truth))
-    options = _GAUSSIAN if seed else {"win_size": window}
-    _, scores = structural_similarity(t, o, data_range=float(peak), full=True, **options)
-    whole = minimum_filter(ok, window, mode="constant", cval=0)[rows]
-    return float(scores[rows][whole].sum()), int(whole.sum())
+    _, scores = structural_similarity(t, o, data_range=float(peak), full=True, **_GAUSSIAN)
+    whole = minimum_filter(ok, window, mode="constant", cval=0)[inner]
+    return float(scores[inner][whole].sum()), int(whole.sum())
 
 
 def ssim(output, truth, peak: float | None = None, seed: bool = False) -> np.ndarray:
@@ -237,14 +277,33 @@ def ssim(output, truth, peak: float | None = None, seed: bool = False) -> np.nda
     return scores
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #58c44adb
-_LAPLACIAN = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], "f8")
+@compiled()
+def _laplacian_sums(o, t, ok, top, bottom, left, right):
+    """See `scc_sums`. The Laplacian, 8 in the middle and -1 around, is nine times the middle less all nine pixels."""
+    out = np.zeros(6)
+    sums = np.empty((3, t.shape[1]))
+    for y in range(max(top, 1), min(bottom, t.shape[0] - 1)):
+        for x in range(t.shape[1]):
+            sums[0, x] = ok[y - 1, x] and ok[y, x] and ok[y + 1, x]
+            sums[1, x] = o[y - 1, x] + o[y, x] + o[y + 1, x]
+            sums[2, x] = t[y - 1, x] + t[y, x] + t[y + 1, x]
+        for x in range(max(left, 1), min(right, t.shape[1] - 1)):
+            if sums[0, x - 1] + sums[0, x] + sums[0, x + 1] == 3:
+                a = 9 * o[y, x] - (sums[1, x - 1] + sums[1, x] + sums[1, x + 1])
+                b = 9 * t[y, x] - (sums[2, x - 1] + sums[2, x] + sums[2, x + 1])
+                out[0] += 1
+                out[1] += a
+                out[2] += b
+                out[3] += a * a
+                out[4] += b * b
+                out[5] += a * b
+    return out
 
 
-def scc_sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
-    "Number, sums, squares and product of one band's Laplacians over the pixels, centred in `rows`, whose neighbours are all `ok`."
-    whole = minimum_filter(ok, 3, mode="constant", cval=0)[rows]
-    a, b = (convolve(np.where(ok, image, 0).astype("f8"), _LAPLACIAN)[rows][whole] for image in (o, t))
-    return np.array([a.size, a.sum(), b.sum(), a @ a, b @ b, a @ b])
+def scc_sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, inner: tuple[slice, slice] = _EVERYWHERE) -> np.ndarray:
+    "Number, sums, squares and product of one band's Laplacians over the pixels, centred in the rows and columns `inner`, whose neighbours are all `ok`."
+    (top, bottom, _), (left, right, _) = (s.indices(n) for s, n in zip(inner, t.shape))
+    return _laplacian_sums(o.astype("f8"), t.astype("f8"), ok, top, bottom, left, right)
 
 
 def correlation_of_sums(sums: np.ndarray) -> float:
@@ -348,25 +407,29 @@ def _signs(n: int) -> np.ndarray:
     return np.block([[half, half.T], [half * conjugate, -half.T * conjugate]])
 
 
-def _hypercomplex_norm(matrix: np.ndarray) -> float:
-    "Modulus of sum_ij matrix_ij e_i conj(e_j), for a matrix of shape (n, n), n a power of two."
-    n = len(matrix)
-    index = np.arange(n)
+@lru_cache
+def _products(m: int) -> tuple[np.ndarray, np.ndarray]:
+    "Of e_i conj(e_j), i and j below m: which component it is, flat, and its sign, shape (m, m)."
+    index = np.arange(m)
     conjugate = np.where(index == 0, 1, -1)
-    components = np.bincount((index[:, None] ^ index).ravel(), (_signs(n) * conjugate * matrix).ravel(), n)
-    return float(np.linalg.norm(components))
+    return (index[:, None] ^ index).ravel(), _signs(1 << (m - 1).bit_length())[:m, :m] * conjugate
+
+
+def _hypercomplex_norm(matrix: np.ndarray) -> float:
+    "Modulus of sum_ij matrix_ij e_i conj(e_j), for a matrix of shape (m, m)."
+    component, sign = _products(len(matrix))
+    return float(np.linalg.norm(np.bincount(component, (sign * matrix).ravel())))
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #d9988bc1
 def _q2n_block(o: np.ndarray, t: np.ndarray) -> float:
     "Q2n of one block, (band, pixel)."
-    mean, scale = t.mean(1, keepdims=True), t.std(1, keepdims=True)
-    scale = np.where(scale > 0, scale, 1)
-    o, t = (o - mean) / scale + 1, (t - mean) / scale + 1
-    mo, mt = o.mean(1), t.mean(1)
-    n = 1 << (len(o) - 1).bit_length()
-    cov = np.zeros((n, n))
-    cov[: len(o), : len(o)] = (t - mt[:, None]) @ (o - mo[:, None]).T / o.shape[1]
-    variance = o.var(1).sum() + t.var(1).sum()
+    mean_o, mean_t, n = o.mean(1), t.mean(1), o.shape[1]
+    o, t = o - mean_o[:, None], t - mean_t[:, None]
+    power_o, power_t = (np.einsum("bp,bp->b", d, d) / n for d in (o, t))
+    scale = np.sqrt(np.where(power_t > 0, power_t, 1))       # both by the truth's mean and spread, and then around 1
+    mo, mt = (mean_o - mean_t) / scale + 1, np.ones(len(t))
+    cov = t @ o.T / (n * scale[:, None] * scale)
+    variance = ((power_o + power_t) / scale**2).sum()
     brightness = 2 * np.linalg.norm(mo) * np.linalg.norm(mt) / (mo @ mo + mt @ mt)
     return brightness * (2 * _hypercomplex_norm(cov) / variance if variance > 0 else 1.0)
 

@@ -78,7 +78,7 @@ def error_sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, blocks: bool = True
 # %% ../../nbs/11_evaluation/01_scores.ipynb #642cdb8a
 LAND = 0.05     # reflectance
 "Pixels whose mean true reflectance is above this count in `sam_land`: below (water, shadow) angles are mostly noise."
-_TILE = 8 * BLOCK     # truth pixels along a side of what is read at once, whole blocks of UIQI and Q2n
+_TILE = 4 * BLOCK     # truth pixels along a side of what is read at once, whole blocks of UIQI and Q2n: arrays of more than 32 MB cost as much time as they take to fill
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #4266e3b1
 @dataclass
@@ -153,10 +153,15 @@ class _FirstPass:
     weights: np.ndarray | None
 
 
+def _together(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    "Windows of `_TILE` pixels, those that lie in one block of a file (`_WIDE` pixels a side in most) after one another, so that it is decoded once."
+    return sorted(windows(shape, _TILE), key=lambda window: tuple(s.start // _WIDE for s in window))
+
+
 def _first_pass(pair: CubePair, threads: int | None, progress) -> _FirstPass:
     "Score all tiles and add up those that have every band."
     shape = len(pair.rows), len(pair.cols)
-    tiles = in_scoring_threads(lambda window: _score_tile(pair, window), windows(shape, _TILE), threads, progress)
+    tiles = in_scoring_threads(lambda window: _score_tile(pair, window), _together(shape), threads, progress)
     have_o, have_t = np.any([t.output_bands for t in tiles], 0), np.any([t.truth_bands for t in tiles], 0)
     near, weights = pair.match(have_o, have_t)
     if have_o.any() and have_t.any() and not near.size:
@@ -174,26 +179,27 @@ def _first_pass(pair: CubePair, threads: int | None, progress) -> _FirstPass:
     return _FirstPass(total, ok, 1 - int(ok.sum()) / asked, np.flatnonzero(have_o), near, weights)
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #82568426
-_STRIP = 4 * _TILE      # rows of the truth that are read at once
+_WIDE, _FEW = 512, 16   # truth pixels along a side of what is read at once of a few bands, and how many bands these are
 _HALO = 3              # pixels, half of SSIM's window of 7
 _LEAST = 1e-9          # a band's weight below this is none
 _CONSTANT = 1e-12      # of its square: a band that varies less has no R2
 
 
-def _structure(pair: CubePair, found: _FirstPass, b: int) -> tuple[float, float]:
-    "Mean SSIM and the SCC of the `b`-th scored band, strip by strip over the whole image."
-    weights = np.eye(len(found.output_bands))[b] if found.weights is None else found.weights[b]
-    used, truth_band = found.output_bands[weights > _LEAST], found.truth_bands[b]
-    first, last = used.min(), used.max() + 1          # files are read by slices of bands
-    total, n, sums, ny = 0.0, 0, 0, len(found.ok)
-    for strip, _ in windows((ny, 1), _STRIP):
-        rows = slice(max(strip.start - _HALO, 0), min(strip.stop + _HALO, ny))
-        o, t = pair.read(rows, slice(None), slice(first, last), slice(truth_band, truth_band + 1))
-        o = np.tensordot(weights[weights > _LEAST], o[used - first], 1)
-        inner = slice(strip.start - rows.start, strip.stop - rows.start)
-        score, count = ssim_sum(o, t[0], found.ok[rows], found.sums.peak[b], rows=inner)
-        total, n, sums = total + score, n + count, sums + scc_sums(o, t[0], found.ok[rows], inner)
-    return total / n if n else float("nan"), correlation_of_sums(sums)
+def _structure(pair: CubePair, found: _FirstPass, chosen: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+    "Sum of SSIM, its windows, and `scc_sums` of the `chosen` of the scored bands in one window of the truth, shape (band, 8)."
+    near = tuple(slice(max(w.start - _HALO, 0), min(w.stop + _HALO, n)) for w, n in zip(window, found.ok.shape))
+    inner = tuple(slice(w.start - n.start, w.stop - n.start) for w, n in zip(window, near))
+    ok, sums = np.ascontiguousarray(found.ok[near]), np.zeros((len(chosen), 8))
+    if not ok.any():
+        return sums
+    weights = None if found.weights is None else found.weights[chosen]
+    used = chosen if weights is None else np.flatnonzero((weights > _LEAST).any(0))
+    o, t = pair.read(*near, found.output_bands[used], found.truth_bands[chosen])
+    if weights is not None:
+        o = mixed_bands(weights[:, used], np.where(ok, o, 0))
+    for b, (ob, tb, peak) in enumerate(zip(o, t, found.sums.peak[chosen])):
+        sums[b] = *ssim_sum(ob, tb, ok, peak, inner=inner), *scc_sums(ob, tb, ok, inner)
+    return sums
 
 
 def _band_table(pair: CubePair, found: _FirstPass) -> pd.DataFrame:
@@ -256,9 +262,13 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     s = found.sums
     check_units((s.t + s.d) / s.pixels, s.t / s.pixels, "output", "truth")
     table = _band_table(pair, found)
-    chosen = list(range(0, len(table), ssim_step))
-    structure = in_scoring_threads(lambda b: _structure(pair, found, b), chosen, threads)
-    table = table.join(pd.DataFrame(structure, table.index[chosen], ["ssim", "scc"]))
+    chosen = np.arange(0, len(table), ssim_step)
+    parts = [(bands, window) for bands in np.split(chosen, range(_FEW, len(chosen), _FEW)) for window in windows(found.ok.shape, _WIDE)]
+    structure = np.zeros((len(table), 8))
+    for (bands, _), sums in zip(parts, in_scoring_threads(lambda part: _structure(pair, found, *part), parts, threads)):
+        structure[bands] += sums
+    mean = [(of[0] / of[1] if of[1] else np.nan, correlation_of_sums(of[2:])) for of in structure[chosen]]
+    table = table.join(pd.DataFrame(mean, table.index[chosen], ["ssim", "scc"]))
     error = s.dd / s.pixels
     scores = {"bands": len(table), "pixels": s.pixels, "missing": found.missing, "mse": error.mean(),
               "rmse": np.sqrt(error.mean()), "psnr": table.psnr.mean(), "ssim": table.ssim.mean(), "sam": s.angle / s.pixels,

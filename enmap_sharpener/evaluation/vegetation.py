@@ -91,12 +91,12 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     if ratio < _FINER:
         cells = cells_under(fine.rows, target.rows), cells_under(fine.cols, target.cols)
         for rows, cols in windows(target.shape, _NEAREST_WINDOW):
-            out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), cells[0][rows], cells[1][cols])[0])  # noqa: B023
+            out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, np.array([b]), cells[0][rows], cells[1][cols])[0])  # noqa: B023
         return out
     operator, place = observation_inside(target, fine, {})
     for rows, cols in windows([w.stop - w.start for w in place], max(8, int(_SEEN_WINDOW / ratio))):
         need = operator.inputs(rows, cols)
-        bands = _mixed(weights, lambda b: sample_cube(cube, slice(b, b + 1), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
+        bands = _mixed(weights, lambda b: sample_cube(cube, np.array([b]), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
         see, held = operator.part(rows, cols, *need), np.isfinite(bands)
         whole = see.degrade(held.astype("f4")) > WHOLE
         at = tuple(slice(p.start + w.start, p.start + w.stop) for p, w in zip(place, (rows, cols)))

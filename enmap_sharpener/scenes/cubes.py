@@ -310,10 +310,10 @@ class CubePair:
     wavelengths: tuple[np.ndarray, np.ndarray, np.ndarray]
     border: int
 
-    def read(self, rows: slice, cols: slice, output_bands=slice(None), truth_bands=slice(None)):
-        "Output and truth, both (band, y, x), in a window of the truth's grid."
+    def read(self, rows: slice, cols: slice, output_bands: np.ndarray | None = None, truth_bands: np.ndarray | None = None):
+        "Output and truth, both (band, y, x), in a window of the truth's grid; all bands, or those at rising positions."
         output = sample_cube(self.output, output_bands, self.rows[rows], self.cols[cols])
-        return output, cube_values(self.truth.isel(band=truth_bands, y=rows, x=cols))
+        return output, cube_values(self.truth, truth_bands, y=rows, x=cols)
 
     def match(self, have_output: np.ndarray, have_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         "`_match` among the bands that hold data: truth bands (index) and weights of the output bands that hold data."
@@ -328,15 +328,31 @@ class CubePair:
         return y[rows, None] & x[cols]
 
 
-def cube_values(cube: xr.DataArray) -> np.ndarray:
-    "The numbers of a lazy cube, same shape, read by this thread alone."
-    return cube.compute(scheduler="synchronous").values
+def _stepped(index: np.ndarray) -> list[slice]:
+    "Rising positions as slices, each of one step: of a file no more than what these hold is read."
+    pieces = []
+    for band in map(int, index):
+        if pieces and (len(pieces[-1]) == 1 or band - pieces[-1][-1] == pieces[-1][1] - pieces[-1][0]):
+            pieces[-1].append(band)
+        else:
+            pieces.append([band])
+    return [slice(p[0], p[-1] + 1, p[1] - p[0] if len(p) > 1 else 1) for p in pieces]
 
 
-def sample_cube(cube: xr.DataArray, bands: slice, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    "A slice of bands at these rows and columns, (band, y, x) float32; NaN where they are -1."
+def cube_values(cube: xr.DataArray, bands: np.ndarray | None = None, **window: slice) -> np.ndarray:
+    "The numbers of a lazy cube, or of some of its bands, at rising positions, in a `window` (y, x); read by this thread alone."
+    if bands is None:
+        return cube.isel(window).compute(scheduler="synchronous").values
+    # all in one step: of slices of slices the first alone would reach the file
+    return np.concatenate([cube.isel(band=piece, **window).compute(scheduler="synchronous").values for piece in _stepped(bands)])
+
+
+def sample_cube(cube: xr.DataArray, bands: np.ndarray | None, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    "Bands, all or at rising positions, at these rows and columns, (band, y, x) float32; NaN where they are -1."
     (r0, r), (c0, c) = ((i.min(initial=cube.size), i) for i in (rows[rows >= 0], cols[cols >= 0]))
-    window = cube_values(cube.isel(band=bands, y=slice(r0, r.max(initial=-1) + 1), x=slice(c0, c.max(initial=-1) + 1)))
+    window = cube_values(cube, bands, y=slice(r0, r.max(initial=-1) + 1), x=slice(c0, c.max(initial=-1) + 1))
+    if window.shape[1:] == (len(rows), len(cols)) and all((np.diff(i) == 1).all() for i in (rows, cols)):
+        return window.astype("f4", copy=False)      # pixel for pixel
     sampled = np.full((len(window), len(rows), len(cols)), np.nan, "f4")
     sampled[:, (rows >= 0)[:, None] & (cols >= 0)] = window[:, r[:, None] - r0, c - c0].reshape(len(window), -1)
     return sampled

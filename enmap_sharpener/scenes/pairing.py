@@ -68,7 +68,7 @@ def on_coarse(image, coarse: Grid) -> np.ndarray:
 def _hidden(classes, coarse: Grid) -> np.ndarray:
     "Where Sentinel-2's scene classification finds no clear ground at the centre of a coarse pixel, bool (y, x)."
     rows, cols = (cells_under(a, b) for a, b in zip(axes(Grid.of(classes)), axes(coarse)))
-    return np.isin(sample_cube(classes.expand_dims("band"), slice(None), rows, cols)[0], SCL_UNUSABLE)
+    return np.isin(sample_cube(classes.expand_dims("band"), None, rows, cols)[0], SCL_UNUSABLE)
 
 
 def _samples(scene: Scene, image, bands, classes=None) -> tuple[np.ndarray, np.ndarray]:
