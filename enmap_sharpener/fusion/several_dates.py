@@ -6,7 +6,7 @@
 __all__ = ['DETAIL', 'POOR', 'GOOD', 'LEAST_MOVE', 'SURE', 'POWER', 'RAMP', 'LEAST_TRUST', 'CHUNK', 'SHOWN', 'Date',
            'measure_date', 'chosen', 'Dates', 'join_dates', 'open_pair', 'write_joined']
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #7a228207
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #12ef738d
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import dask.array as da
 import numpy as np
 from scipy.ndimage import shift, uniform_filter
 
-from ..core.errors import EnmapError, NoValidPixels
+from ..core.errors import EnmapError, GridError, NoValidPixels
 from ..core.grid import Grid, axes, inside, overlap, widened
 from ..core.operators import Observation, window_mean
 from ..core.parallel import in_threads
@@ -29,6 +29,7 @@ from .sharpen20 import Mover
 from .tuning import DEFAULT
 from ..scenes.common_grid import common_grid, on_grid
 from ..scenes.sentinel2 import write_sentinel2
+from ..scenes.warping import in_crs_of
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #d7bff26e
 _log = logging.getLogger(__name__)
@@ -289,17 +290,25 @@ def _found(dates, told):
     """Lines that were found of the dates, in which they are called by their names."""
     return tuple(dict.fromkeys([line.replace(str(d.pair.guide.source), d.name) for d in dates for line in (*d.pair.guide.found, *d.pair.told)] + told))
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #cd20470c
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #38a407cc
 def _measured(scene, guides, threads, tuning):
     """All dates, each measured by itself; those that show nothing of the scene are left out, and the first of their errors raised if all are."""
     coarse, there, told, error = Grid.of(scene.cube), [], [], None
     for number, guide in enumerate(guides, 1):
-        fine = Grid.of(guide.bands10)
-        if fine.crs == coarse.crs and None in [overlap(a, b) for a, b in zip(axes(coarse), axes(fine), strict=True)]:
+        try:
+            guide = in_crs_of(scene, guide)
+        except GridError as failure:
+            error = error or failure
+            fine = None
+        else:
+            fine = Grid.of(guide.bands10)
+        if fine is None or None in [overlap(a, b) for a, b in zip(axes(coarse), axes(fine), strict=True)]:
             told.append(f"{guide.source}: does not overlap EnMAP; it is left out")
             _log.warning(told[-1])
         else:
             there.append((number, guide))
+    if not there and error:
+        raise error
     if not there:
         return [measure_date(1, Pair(scene, guides[0], threads), threads, tuning)], told      # which says how far away it is
     grid, dates, first = common_grid(scene, [guide for _, guide in there]), [], None
@@ -316,7 +325,7 @@ def _measured(scene, guides, threads, tuning):
         raise error
     return dates, told
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #5651b614
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #ee791891
 def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     """EnMAP with one guide that is joined from several dates.
 
@@ -325,7 +334,7 @@ def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     scene : Scene
         The EnMAP scene.
     guides : list of Sentinel2
-        Acquisitions, in one coordinate system, with pixels in common; each may cover a part, and lack the 20 m bands.
+        Acquisitions with pixels in common; each may cover a part, and lack the 20 m bands; in another coordinate system than EnMAP they are warped, see `in_crs_of`.
     threads : int
         Threads to use.
     tuning : Tuning
@@ -351,7 +360,7 @@ def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     guide = replace(reference.guide, source=Path(" + ".join(d.name for d in used)), found=_found(dates, told))
     return reference.with_guide(guide, info, *joining.images)
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #9dd66766
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #49d68a8f
 def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     """EnMAP with its guide: a `Pair` as it is of one, joined of several.
 
@@ -360,7 +369,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     scene : Scene
         The EnMAP scene.
     guide : Sentinel2 or list of Sentinel2
-        One, or several dates or parts, see `join_dates`.
+        One, or several dates or parts, see `join_dates`; in another coordinate system than EnMAP they are warped, see `in_crs_of`.
     threads, tuning
         See `join_dates`.
 
@@ -376,7 +385,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     guides = list(guide) if isinstance(guide, list | tuple) else [guide]
     if not guides:
         raise EnmapError(f"{scene.metadata.id}: no Sentinel-2 image was given; give one, or a list of several")
-    return Pair(scene, guides[0], threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
+    return Pair(scene, in_crs_of(scene, guides[0]), threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #ac7d517c
 CHUNK = 512

@@ -227,3 +227,11 @@ def test_a_second_clear_date_costs_nothing(shared, scorer, tmp_path):
     one, two = scored(scene, guides[0], folder, tmp_path, scorer), scored(scene, guides, folder, tmp_path, scorer)
     assert two["psnr"] >= 38.4 and two["ergas"] <= one["ergas"]
     assert measure_pair(join_dates(scene, guides)).weight.mean() > 0.99
+
+
+def test_a_date_of_another_zone_that_lies_elsewhere_is_left_out(pair):
+    scene, guide = pair
+    far = named(guide, "far", bands10=guide.bands10.rio.write_crs(32632), bands20=guide.bands20.rio.write_crs(32632), scl=None)
+    assert "far: does not overlap EnMAP; it is left out" in join_dates(scene, [guide, far]).guide.found
+    with pytest.raises(GridError, match="do not overlap, in EPSG:32633 and EPSG:32632"):
+        join_dates(scene, [far, far])

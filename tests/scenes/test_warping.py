@@ -1,0 +1,64 @@
+"A guide in another coordinate system than EnMAP."
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+
+from enmap_sharpener.core.grid import Grid
+from enmap_sharpener.scenes import warping
+from enmap_sharpener.scenes.warping import in_crs_of
+from enmap_sharpener.sharpening.sharpening import sharpen
+from enmap_sharpener.simulation.scene import simulate_pair
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return simulate_pair(size=40, seed=3, change=0)[:2]
+
+
+def abroad(scene, guide, zone=None):
+    """The guide as a tile of the neighbouring zone, or of Europe's equal-area projection."""
+    own = Grid.of(scene.cube).crs.to_epsg()
+    crs = CRS.from_epsg(zone or (own - 1 if own > 32601 else own + 1))
+    warp = lambda image, how: image.rio.reproject(crs, resolution=abs(image.rio.resolution()[0]), resampling=how, nodata=np.nan if image.dtype.kind == "f" else 0)
+    return replace(guide, source=Path("abroad"), bands10=warp(guide.bands10, Resampling.lanczos), bands20=warp(guide.bands20, Resampling.lanczos),
+                   scl=None if guide.scl is None else warp(guide.scl, Resampling.nearest))
+
+
+@pytest.mark.parametrize("zone", [None, 3035])
+def test_it_is_warped_and_said(pair, zone):
+    scene, guide = pair
+    plan, alone = sharpen(scene, abroad(scene, guide, zone)), sharpen(scene, guide)
+    assert plan.grid.crs == alone.grid.crs and (plan.grid.cols.step, plan.grid.cols.start % 10) == (10, 0)
+    assert any("abroad: is in EPSG" in line and "it is warped to 10 m pixels of that" in line for line in plan.report["assumptions"])
+    a, b = plan.to_dataarray(), alone.to_dataarray()
+    a = a.interp(x=b.x, y=b.y)
+    assert np.sqrt(np.nanmean((a.values - b.values) ** 2)) < 0.012
+    assert (plan.quality_dataarray().values[0] == 1).mean() > 0.95 * (alone.quality_dataarray().values[0] == 1).mean()
+
+
+def test_with_another_date_in_its_own_zone(pair):
+    scene, guide = pair
+    plan = sharpen(scene, [guide, abroad(scene, guide)])
+    assert [*plan.report["dates"]] == [f"1 {guide.source.name}", "2 abroad"] and all(d["share"] > 0.1 for d in plan.report["dates"].values())
+
+
+def test_gaps_stay_gaps_and_classes_stay_classes(pair):
+    scene, guide = pair
+    away = abroad(scene, guide)
+    away = replace(away, bands10=away.bands10.where(away.bands10.y > float(away.bands10.y.mean())))
+    back = in_crs_of(scene, away).bands10.values
+    assert 0.3 < np.isnan(back).mean() < 0.7 and np.nanmin(back) > -0.05 and np.nanmax(back) < 1
+    classes = in_crs_of(scene, away).scl
+    assert classes is None or set(np.unique(classes)) <= {0, *np.unique(away.scl)}
+
+
+def test_windows_do_not_matter(pair, monkeypatch):
+    scene, guide = pair
+    away = abroad(scene, guide)
+    once = in_crs_of(scene, away).bands10.values
+    monkeypatch.setattr(warping, "CHUNK", 37)
+    np.testing.assert_allclose(in_crs_of(scene, away).bands10.values, once, atol=1e-5)
