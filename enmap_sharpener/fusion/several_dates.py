@@ -6,7 +6,7 @@
 __all__ = ['DETAIL', 'POOR', 'GOOD', 'LEAST_MOVE', 'SURE', 'POWER', 'RAMP', 'LEAST_TRUST', 'CHUNK', 'SHOWN', 'Date',
            'measure_date', 'chosen', 'Dates', 'join_dates', 'open_pair', 'write_joined']
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #12ef738d
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #076857a9
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -290,7 +290,7 @@ def _found(dates, told):
     """Lines that were found of the dates, in which they are called by their names."""
     return tuple(dict.fromkeys([line.replace(str(d.pair.guide.source), d.name) for d in dates for line in (*d.pair.guide.found, *d.pair.told)] + told))
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #38a407cc
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #c1767183
 def _measured(scene, guides, threads, tuning):
     """All dates, each measured by itself; those that show nothing of the scene are left out, and the first of their errors raised if all are."""
     coarse, there, told, error = Grid.of(scene.cube), [], [], None
@@ -325,7 +325,7 @@ def _measured(scene, guides, threads, tuning):
         raise error
     return dates, told
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #ee791891
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #7e902a22
 def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     """EnMAP with one guide that is joined from several dates.
 
@@ -360,7 +360,7 @@ def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     guide = replace(reference.guide, source=Path(" + ".join(d.name for d in used)), found=_found(dates, told))
     return reference.with_guide(guide, info, *joining.images)
 
-# %% ../../nbs/05_fusion/07_several_dates.ipynb #49d68a8f
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #86ac571c
 def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     """EnMAP with its guide: a `Pair` as it is of one, joined of several.
 
