@@ -60,7 +60,7 @@ def spectrum_at(cube: xr.DataArray, point) -> np.ndarray:
 
 
 @styled
-def spectra(points: Sequence[tuple[float, float]], before=None, after=None, truth=None, guide=None, names: Sequence[str] | None = None) -> Figure:
+def spectra(points: Sequence[tuple[float, float]], before=None, after=None, truth=None, guide=None, names: Sequence[str] | None = None, half=None) -> Figure:
     """Spectra at points, of whatever is given.
 
     Parameters
@@ -73,6 +73,8 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
         Its bands are drawn as bars as wide as what they see.
     names : sequence of str, optional
         Titles of the panels; by default the coordinates.
+    half : DataArray, dims (band, y, x), optional
+        Half widths of intervals around `after` [reflectance], see `reconstruction.uncertainty.error`: a band around its line.
 
     Returns
     -------
@@ -89,6 +91,8 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
             for i, (w, v) in enumerate(curve_pieces(cube.wavelength.values, spectrum_at(cube, point), detector)):
                 axis.plot(w, v, DASHES[k], color=COLOURS[k], label=None if i else TITLES[k], marker="." if len(w) == 1 else None, ms=3,
                           lw=2.2 if k == "truth" else 1.2, alpha=0.35 if k == "truth" else 1)
+        if half is not None and "after" in cubes:
+            _interval(axis, cubes["after"], as_cube(half), point)
         for i, (centre, width, value) in enumerate(guide_bars(guide, point)):
             axis.plot([centre - width / 2, centre + width / 2], [value, value], color=COLOURS["guide"], lw=3.5, solid_capstyle="butt",
                       label=None if i else "Sentinel-2")
@@ -101,6 +105,16 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
     figure.supylabel("reflectance", fontsize=9)
     figure.legend(*_named(axes.flat), loc="outside upper center", ncols=4)
     return figure
+
+
+def _interval(axis, cube, half, point) -> None:
+    "The interval around the spectrum of a cube at a point, as a band; where both have a wavelength."
+    nearest = np.abs(half.wavelength.values[:, None] - cube.wavelength.values).argmin(0)
+    same = np.abs(half.wavelength.values[nearest] - cube.wavelength.values) < 0.5
+    middle, width = spectrum_at(cube, point), np.where(same, spectrum_at(half, point)[nearest], np.nan)
+    detector = cube.detector.values if "detector" in cube.coords else None
+    for low, high in zip(*(curve_pieces(cube.wavelength.values, middle + sign * width, detector) for sign in (-1, 1)), strict=True):
+        axis.fill_between(low[0], low[1], high[1], color=COLOURS["after"], alpha=0.25, lw=0)
 
 
 def fit_limits(*axes) -> None:

@@ -1,0 +1,228 @@
+"""The constants of `fusion.uncertainty`, fitted with whole sites left out, and how well the intervals hold there.
+
+    python benchmarks/uncertainty.py --output benchmarks/uncertainty.md      # fit: the page, and the constants to put into the notebook
+    python benchmarks/uncertainty.py --check potsdam_validation …            # coverage of cases, through the files that a user gets
+
+To do it again after a change of the fusion: run the first, put the constants that it prints into nbs/05_fusion/12_uncertainty.ipynb, export, and look at the cases named `validation` once, with the
+second: nothing may be tuned on those.
+
+Sites: the cases with a truth beside the repository (`../shared/data/cases`, `cases_more`) but those for validation; pairs made of their truths with other ratios of the grids (2, 2.5, 3, 4), shifts, blurs,
+noise, gains and changed ground; simulated landscapes. What is fitted, for each detector, is the logarithm of the 68 % quantile of a band's errors over the relative error of the pixels, by ridge
+regression on the evidence of the scene, every site with the same weight. The exponents add up to one.
+"""
+import argparse
+import importlib.util
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from cases import SHARED, find_cases, produce
+from scipy.ndimage import gaussian_filter
+
+from enmap_sharpener.core.grid import Axis, Grid, axes
+from enmap_sharpener.core.operators import Observation
+from enmap_sharpener.core.raster import NODATA, SCALE
+from enmap_sharpener.fusion import uncertainty as package
+from enmap_sharpener.fusion.error_widths import FADING, TRUSTED
+from enmap_sharpener.fusion.pair import Pair
+from enmap_sharpener.fusion.subspace import fit_subspace
+from enmap_sharpener.reconstruction.uncertainty import write_half_widths
+from enmap_sharpener.scenes.enmap import read_enmap
+from enmap_sharpener.scenes.guide_bands import SENTINEL2
+from enmap_sharpener.scenes.sentinel2 import Sentinel2, read_sentinel2
+from enmap_sharpener.simulation.scene import simulate_pair
+from enmap_sharpener.simulation.sensors import noise_sigma
+
+RIM, PIXELS = 3, 3000      # pixels at the border that are not looked at, and how many are, of each case
+RIDGE = 0.02               # of the exponents
+MADE = [(3, 1, False), (3, 2, True), (2, 3, False), (2.5, 4, False), (4, 5, False), (3, 6, False)]      # ratio, seed, changed ground
+FROM = ["potsdam_train", "airport-4_m", "urban-4_m", "jasper_m", "california_m", "salton_m"]
+SIMULATED = [(0, 48, {}), (1, 64, {"change": 1}), (2, 110, {"change": 1, "shift": (0.3, -0.4)}), (3, 64, {"change": 0.5, "noise": 2})]
+
+
+def site(name):
+    """Which ground a case shows."""
+    return "train" if name.startswith(("potsdam_train", "potsdam_hard", "train")) else name.split("_")[0]
+
+
+def read_truth(folder, good):
+    """Truth of a case, shape (y, x, good band) [reflectance], and its grid."""
+    with rasterio.open(folder / "truth.tif") as file:
+        image = file.read().astype(np.float32)
+        image[image == file.nodata] = np.nan
+        return np.moveaxis(image[good], 0, -1) / 1e4, Grid.laid(file.crs, file.transform, file.shape)
+
+
+def observed(scene, truth, grid, ratio, seed, changed):
+    """A scene and a guide made of a truth: shifts up to 0.4 EnMAP pixels, blur, noise, gains, offsets and a slow field, and patches of other ground."""
+    rng, bands, truth = np.random.default_rng(seed), scene.bands.take(np.flatnonzero(scene.bands.good)), np.ascontiguousarray(np.nan_to_num(truth))
+    coarse = Grid(grid.crs, *(Axis(a.start, a.step * ratio, int(a.n / ratio + 1e-6)) for a in axes(grid)))
+    cube, shift = np.empty((*coarse.shape, len(bands)), np.float32), rng.uniform(-0.3, 0.3, 2)
+    for name in ("VNIR", "SWIR"):
+        index = np.flatnonzero(bands.detector == name)
+        see = Observation.between(coarse, grid, rng.uniform(0.38, 0.52), tuple(shift + rng.uniform(-0.1, 0.1, 2) * (name == "SWIR")))
+        if index.size:
+            cube[..., index] = see.degrade(np.ascontiguousarray(truth[..., index]), axes=(0, 1))
+    cube = np.moveaxis(cube, -1, 0)
+    cube = cube + noise_sigma(cube, bands) * rng.standard_normal(cube.shape)
+    guide = truth @ SENTINEL2.responses(bands.wavelength).T.astype(np.float32)
+    for _ in range(6 * changed):
+        n = rng.integers(8, 16)
+        (y, x), (v, u) = ((rng.integers(0, s - n) for s in grid.shape) for _ in range(2))
+        guide[y:y + n, x:x + n] = guide[v:v + n, u:u + n].copy()
+    field = gaussian_filter(rng.standard_normal(grid.shape), max(grid.shape) / 4)[..., None]
+    guide = guide * (1 + 0.04 * rng.standard_normal(10) + 0.03 * field / field.std()) + 0.004 * rng.standard_normal(10)
+    half = Grid(grid.crs, *(Axis(a.start, 2 * a.step, a.n // 2) for a in axes(grid)))
+    twenty = Observation.between(half, grid, 0.45, tuple(rng.uniform(-0.15, 0.15, 2))).degrade(np.ascontiguousarray(guide[..., 4:], np.float32), axes=(0, 1))
+    image = lambda g, v: g.georeference(np.ascontiguousarray(np.moveaxis(v + rng.standard_normal(v.shape) * (0.001 + 0.006 * v), -1, 0), np.float32))
+    scene = replace(scene, cube=coarse.georeference(cube.astype(np.float32)).chunk(), bands=replace(bands, good=np.ones(len(bands), bool)), quality={})
+    return scene, Sentinel2(image(grid, guide[..., :4]), image(half, twenty), None, Path("made"))
+
+
+def grounds(shared):
+    """(name, site, ratio, scene, guide, truth, grid) of all that is fitted on."""
+    folders = find_cases(shared)
+    opened = lambda folder: (scene := read_enmap(next(folder.glob("ENMAP*"))), *read_truth(folder, np.flatnonzero(scene.bands.good)))
+    for name, folder in folders.items():
+        if "validation" not in name:
+            scene, truth, grid = opened(folder)
+            yield name, site(name), 3, scene, read_sentinel2(folder), truth, grid
+    for name in FROM:
+        scene, truth, grid = opened(folders[name])
+        for ratio, seed, changed in MADE:
+            yield f"{site(name)}, ratio {ratio}, seed {seed}", site(name), ratio, *observed(scene, truth, grid, ratio, seed, changed), truth, grid
+    for seed, size, options in SIMULATED:
+        scene, guide, truth = simulate_pair(size=size, seed=seed, **options)
+        yield f"simulate, seed {seed}", "simulate", 3, scene, guide, np.moveaxis(truth.values[scene.bands.good], 0, -1), Grid.of(truth)
+
+
+def looked_at(name, place, ratio, scene, guide, truth, grid):
+    """What is needed of a case: evidence, errors of some pixels, their relative error, trust and stratum."""
+    pair = Pair(scene, guide)
+    model = fit_subspace(pair)
+    evidence = package.Evidence.of(model)
+    model = replace(model, look=package.Pattern.of(model, evidence))
+    full, start = tuple(slice(0, n) for n in pair.fine.shape), [round(float(b.index(a.centres[0]))) for a, b in zip(axes(pair.fine), axes(grid), strict=True)]
+    part = tuple(slice(max(0, -s), min(n, m - s)) for s, n, m in zip(start, pair.fine.shape, grid.shape, strict=True))
+    true, cube = np.full((*pair.fine.shape, truth.shape[2]), np.nan, np.float32), np.full((len(pair.bands), *pair.fine.shape), NODATA, np.int16)
+    true[part] = truth[tuple(slice(p.start + s, p.stop + s) for p, s in zip(part, start, strict=True))]
+    relative = np.exp(package.relative_logarithm(model.block(*full, np.arange(len(cube)), cube)))
+    error = np.abs(np.moveaxis(np.where(cube == NODATA, np.nan, cube * SCALE), 0, -1) - true)
+    held = np.isfinite(error).all(-1)
+    held[:RIM] = held[-RIM:] = held[:, :RIM] = held[:, -RIM:] = False
+    edge = np.hypot(*np.gradient(true.mean(-1)))
+    at = tuple(i[np.random.default_rng(0).permutation(len(i))[:PIXELS]] for i in np.nonzero(held))
+    flat, steep = np.nanquantile(edge[held], (0.5, 0.75))
+    return {"name": name, "site": place, "ratio": ratio, "bands": pair.bands, "evidence": evidence, "error": error[at], "relative": relative[at], "trust": model.trust(*full)[at],
+            "flat": edge[at] <= flat, "edge": edge[at] >= steep}
+
+
+def features(case):
+    """Target, shape (band,), and features of the regressions: with what is seen one scale down, and without."""
+    e, sure = case["evidence"], case["trust"] > TRUSTED
+    sure = sure if sure.sum() > 100 else np.ones(len(sure), bool)
+    target = np.log(package.quantile68(case["error"][sure] / case["relative"][sure, None])) - np.log(max(1, e.growth / package.GUARD))
+    log = lambda v: np.log(np.maximum(v, package.LEAST_WIDTH))
+    grown, level, detail, shared = log(e.left * e.growth), log(e.level), log(e.detail), log(e.detail * e.share)
+    far = case["bands"].wavelength > np.where(case["bands"].vnir, package.EDGES["VNIR"], package.EDGES["SWIR"])
+    plan = lambda base, *more: (target - base, np.column_stack([~far, far, *(m - base for m in more)]).astype(float))
+    missed = log(e.missed)
+    return {"below": (*plan(missed, detail + missed - log(e.below), grown, level, shared), missed), "alone": (*plan(grown, level, detail), grown)}
+
+
+def solved(cases, name, vnir):
+    """Coefficients of a regression over cases."""
+    sites = [c["site"] for c in cases]
+    rows, targets, weights = [], [], []
+    for c in cases:
+        y, X, _ = features(c)[name]
+        pick = c["bands"].vnir == vnir
+        if pick.any():
+            rows.append(X[pick])
+            targets.append(y[pick])
+            weights.append(np.full(pick.sum(), 1 / pick.sum() / sites.count(c["site"])))
+    X, y, w = np.concatenate(rows), np.concatenate(targets), np.concatenate(weights)[:, None]
+    return np.linalg.solve((X * w).T @ X + np.diag([1e-6, 1e-6, *[RIDGE] * (X.shape[1] - 2)]), (X * w).T @ y)
+
+
+def held_out(cases, case, name="below"):
+    """Scale of each band of a case, from all sites but its own."""
+    others, (_, X, base), out = [c for c in cases if c["site"] != case["site"]], features(case)[name], np.empty(len(case["bands"]))
+    for vnir in (True, False):
+        pick = case["bands"].vnir == vnir
+        if pick.any():
+            out[pick] = np.exp((X @ solved(others, name, vnir) + base)[pick])
+    return out * max(1, case["evidence"].growth / package.GUARD)
+
+
+def coverage(case, scale, safe):
+    """Share of errors inside the intervals of 68 and 95 %: of all, flat and edge pixels, VNIR and SWIR, and untrusted ground."""
+    e = case["evidence"]
+    missing = package.MISSING * np.maximum(e.detail, package.PLAIN * e.plain) * np.clip((TRUSTED - case["trust"]) / FADING, 0, 1)[:, None]
+    half, vnir, out = safe * np.hypot(scale * case["relative"][:, None], missing), case["bands"].vnir, []
+    for width in (half, package.FACTOR95 * half):
+        inside = case["error"] <= width
+        parts = [inside, inside[case["flat"]], inside[case["edge"]], inside[:, vnir], inside[:, ~vnir], inside[case["trust"] < 0.3]]
+        out.append([100 * p.mean() if p.size > 2000 else np.nan for p in parts])
+    return np.array(out)
+
+
+def page(cases):
+    """The page: constants, and coverage with each case's own site left out."""
+    lines = ["# How well the intervals hold", "", f"Made by `benchmarks/uncertainty.py`: {len(cases)} cases of {len({c['site'] for c in cases})} sites, the site of each left out when its intervals are made. Per cent of "
+             "true values inside the 68 % and the 95 % interval, with what is added for safety (published), and at the end without (likely).", "",
+             "| case | all | flat | edge | VNIR | SWIR | untrusted | likely |", "|---|---|---|---|---|---|---|---|"]
+    text = lambda pair: "–" if np.isnan(pair).any() else "/".join(f"{v:.0f}" for v in pair)
+    tables = []
+    for c in cases:
+        scale = held_out(cases, c)
+        table, likely = coverage(c, scale, package.SAFE), coverage(c, scale, 1)
+        tables.append(np.concatenate([table, likely[:, :1]], 1))
+        lines.append(f"| {c['name']} | " + " | ".join(text(v) for v in tables[-1].T) + " |")
+    for name, function in (("mean", np.nanmean), ("least", np.nanmin)):
+        lines.append(f"| **{name}** | " + " | ".join(text(v) for v in function(tables, 0).T) + " |")
+    lines += ["", "Constants fitted on all sites:", "", "| | logarithms of the factor | exponents |", "|---|---|---|"]
+    for name in ("below", "alone"):
+        for vnir in (True, False):
+            b = solved(cases, name, vnir)
+            lines.append(f"| {'VNIR' if vnir else 'SWIR'}, {'with' if name == 'below' else 'without'} what is seen one scale down | {', '.join(f'{v:.3f}' for v in b[:2])} | {', '.join(f'{v:.3f}' for v in b[2:])} |")
+    return "\n".join(lines) + "\n"
+
+
+def check(names, shared):
+    """Coverage of cases by the cases' own tool, a JSON line each."""
+    folders = find_cases(shared)
+    sys.path.append(str(shared / "tools"))
+    spec = importlib.util.spec_from_file_location("covered", shared / "tools/coverage.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for name in names or folders:
+        with tempfile.TemporaryDirectory() as place:
+            output = Path(place) / "output.tif"
+            produce(folders[name], output)
+            widths = [write_half_widths(output, Path(place) / f"half{level}.tif", level) for level in (68, 95)]
+            print(json.dumps(tool.coverage(folders[name], output, *widths)), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", nargs="*", metavar="CASE", help="names of cases; all by default")
+    parser.add_argument("--output", type=Path, help="the page; printed by default")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases and tools/coverage.py")
+    options = parser.parse_args()
+    if options.check is not None:
+        return check(options.check, options.shared)
+    cases = []
+    for ground in grounds(options.shared):
+        cases.append(looked_at(*ground))
+        print(ground[0], flush=True, file=sys.stderr)
+    text = page(cases)
+    options.output.write_text(text) if options.output else print(text)
+
+
+if __name__ == "__main__":
+    main()
