@@ -84,23 +84,23 @@ def observed(scene, truth, grid, ratio, seed, changed):
 
 
 def grounds(shared):
-    """(name, site, ratio, scene, guide, truth, grid) of all that is fitted on."""
+    """(name, site, scene, guide, truth, grid) of all that is fitted on."""
     folders = find_cases(shared)
     opened = lambda folder: (scene := read_enmap(next(folder.glob("ENMAP*"))), *read_truth(folder, np.flatnonzero(scene.bands.good)))
     for name, folder in folders.items():
         if "validation" not in name:
             scene, truth, grid = opened(folder)
-            yield name, site(name), 3, scene, read_sentinel2(folder), truth, grid
+            yield name, site(name), scene, read_sentinel2(folder), truth, grid
     for name in FROM:
         scene, truth, grid = opened(folders[name])
         for ratio, seed, changed in MADE:
-            yield f"{site(name)}, ratio {ratio}, seed {seed}", site(name), ratio, *observed(scene, truth, grid, ratio, seed, changed), truth, grid
+            yield f"{site(name)}, ratio {ratio}, seed {seed}", site(name), *observed(scene, truth, grid, ratio, seed, changed), truth, grid
     for seed, size, options in SIMULATED:
         scene, guide, truth = simulate_pair(size=size, seed=seed, **options)
-        yield f"simulate, seed {seed}", "simulate", 3, scene, guide, np.moveaxis(truth.values[scene.bands.good], 0, -1), Grid.of(truth)
+        yield f"simulate, seed {seed}", "simulate", scene, guide, np.moveaxis(truth.values[scene.bands.good], 0, -1), Grid.of(truth)
 
 
-def looked_at(name, place, ratio, scene, guide, truth, grid):
+def looked_at(name, place, scene, guide, truth, grid):
     """What is needed of a case: evidence, errors of some pixels, their relative error, trust and stratum."""
     pair = Pair(scene, guide)
     model = fit_subspace(pair)
@@ -117,8 +117,9 @@ def looked_at(name, place, ratio, scene, guide, truth, grid):
     edge = np.hypot(*np.gradient(true.mean(-1)))
     at = tuple(i[np.random.default_rng(0).permutation(len(i))[:PIXELS]] for i in np.nonzero(held))
     flat, steep = np.nanquantile(edge[held], (0.5, 0.75))
-    return {"name": name, "site": place, "ratio": ratio, "bands": pair.bands, "evidence": evidence, "error": error[at], "relative": relative[at], "trust": model.trust(*full)[at],
+    case = {"name": name, "site": place, "bands": pair.bands, "evidence": evidence, "error": error[at], "relative": relative[at], "trust": model.trust(*full)[at],
             "flat": edge[at] <= flat, "edge": edge[at] >= steep}
+    return case | {"features": features(case)}
 
 
 def features(case):
@@ -139,7 +140,7 @@ def solved(cases, name, vnir):
     sites = [c["site"] for c in cases]
     rows, targets, weights = [], [], []
     for c in cases:
-        y, X, _ = features(c)[name]
+        y, X, _ = c["features"][name]
         pick = c["bands"].vnir == vnir
         if pick.any():
             rows.append(X[pick])
@@ -151,7 +152,7 @@ def solved(cases, name, vnir):
 
 def held_out(cases, case, name="below"):
     """Scale of each band of a case, from all sites but its own."""
-    others, (_, X, base), out = [c for c in cases if c["site"] != case["site"]], features(case)[name], np.empty(len(case["bands"]))
+    others, (_, X, base), out = [c for c in cases if c["site"] != case["site"]], case["features"][name], np.empty(len(case["bands"]))
     for vnir in (True, False):
         pick = case["bands"].vnir == vnir
         if pick.any():

@@ -99,6 +99,10 @@ _UNITS = {"psnr": "dB", "sam": "°", "sam_land": "°", "rmse": "reflectance", "m
 def _scores(found: dict) -> str:
     "Results of an evaluation, one a line."
     lines = [f"{name:10} {value:12.6g} {_UNITS.get(name, '')}".rstrip() for name, value in found["scores"].items()] if "scores" in found else []
+    if "coverage" in found:
+        told = found["coverage"]
+        lines += [f"{'held' if level == 68 else '':10} {row['all']:12.3g} % of true values, where at least {level} are due (flat {row['flat']:.3g}, edge {row['edge']:.3g}, VNIR {row['VNIR']:.3g}, SWIR {row['SWIR']:.3g})"
+                  for level, row in told.iterrows()]
     if "agreement" in found:
         from enmap_sharpener.evaluation.agreement import summed_up
         told = summed_up(found["agreement"])

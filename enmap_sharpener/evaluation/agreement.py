@@ -19,6 +19,7 @@ from ..core.errors import BandError, GridError, NoValidPixels, ProductError
 from ..core.files import read_json
 from ..core.grid import Grid, windows
 from ..core.operators import NOMINAL_SIGMA, WHOLE, Observation
+from .coverage import coverage
 from .scores import in_scoring_threads, score
 from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
 from ..scenes.enmap import read_enmap
@@ -206,7 +207,7 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
     Returns
     -------
     dict
-        "scores" and "bands" as `score` returns them where there is a truth; "agreement" as `agreement_by_band` where there is a scene.
+        "scores" and "bands" as `score` returns them where there is a truth, and "coverage", see there, where the result states intervals for its bands and pixels; "agreement" as `agreement_by_band` where there is a scene.
 
     Raises
     ------
@@ -217,6 +218,8 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
     if truth is not None:
         scores, bands = score(cube, read_cube(truth), ratio=ratio, threads=threads, progress=progress)
         result |= {"scores": scores, "bands": bands}
+        if (held := coverage(output, truth)) is not None:
+            result["coverage"] = held
     if scene is not None:
         seen = read_enmap(scene).cube
         result["agreement"] = agreement_by_band(cube, seen, read_geometry(output), threads=threads, progress=progress)
