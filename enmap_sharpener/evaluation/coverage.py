@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLAT', 'EDGE', 'BORDER', 'EVERY', 'ALIKE', 'coverage']
 
-# %% ../../nbs/11_evaluation/02_coverage.ipynb #6268e754
+# %% ../../nbs/11_evaluation/02_coverage.ipynb #45ac5e06
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..fusion.error_widths import LEVELS
 from ..reconstruction.uncertainty import error, error_files
 from ..scenes.cubes import cells_under, equal_bands, read_cube
 
-# %% ../../nbs/11_evaluation/02_coverage.ipynb #2e0641a0
+# %% ../../nbs/11_evaluation/02_coverage.ipynb #adf28835
 FLAT, EDGE, BORDER, EVERY = 0.5, 0.75, 3, 8
 """Quantiles of the gradient up to which ground is flat, and from which it is an edge; pixels at the rim that do not count; every so many-th band makes the mean."""
 
