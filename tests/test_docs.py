@@ -106,6 +106,7 @@ def test_guide_of_qgis(tmp_path, monkeypatch):
         assert [int(file.tags(i)["bbl"]) for i in range(131, 136)] == [0] * 5
     with rasterio.open("potsdam_quality.tif") as file:
         assert file.count == 2 and len(re.findall(r"^\| \d \|", text, re.MULTILINE)) == sum(k.startswith("class_") for k in file.tags(1))
+        file.colormap(1)
 
 
 @pytest.mark.slow

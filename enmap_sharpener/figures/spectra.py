@@ -107,16 +107,6 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
     return figure
 
 
-def _interval(axis, cube, half, point) -> None:
-    "The interval around the spectrum of a cube at a point, as a band; where both have a wavelength."
-    nearest = np.abs(half.wavelength.values[:, None] - cube.wavelength.values).argmin(0)
-    same = np.abs(half.wavelength.values[nearest] - cube.wavelength.values) < 0.5
-    middle, width = spectrum_at(cube, point), np.where(same, spectrum_at(half, point)[nearest], np.nan)
-    detector = cube.detector.values if "detector" in cube.coords else None
-    for low, high in zip(*(curve_pieces(cube.wavelength.values, middle + sign * width, detector) for sign in (-1, 1)), strict=True):
-        axis.fill_between(low[0], low[1], high[1], color=COLOURS["after"], alpha=0.25, lw=0)
-
-
 def fit_limits(*axes) -> None:
     "One pair of limits that shows all lines but where the air is opaque and values may be anything."
     points = np.concatenate([np.empty((0, 2)), *(np.column_stack(line.get_data()) for axis in axes for line in axis.lines)])
@@ -139,6 +129,17 @@ def guide_bars(guide, point) -> list[tuple[float, float, float]]:
     stacks = [] if guide is None else [s for s in (guide.bands10, guide.bands20) if s is not None]
     values = [(str(n), v) for s in stacks for n, v in zip(s.band.values, spectrum_at(s, point))]
     return [(SENTINEL2[n].centre, SENTINEL2[n].width, v) for n, v in values if n in SENTINEL2 and np.isfinite(v)]
+
+# %% ../../nbs/02_figures/02_spectra.ipynb #bc70f6f6
+def _interval(axis, cube, half, point) -> None:
+    "The interval around the spectrum of a cube at a point, as a band; where both have a wavelength."
+    nearest = np.abs(half.wavelength.values[:, None] - cube.wavelength.values).argmin(0)
+    same = np.abs(half.wavelength.values[nearest] - cube.wavelength.values) < 0.5
+    middle, width = spectrum_at(cube, point), np.where(same, spectrum_at(half, point)[nearest], np.nan)
+    detector = cube.detector.values if "detector" in cube.coords else None
+    for low, high in zip(*(curve_pieces(cube.wavelength.values, middle + sign * width, detector) for sign in (-1, 1)), strict=True):
+        axis.fill_between(low[0], low[1], high[1], color=COLOURS["after"], alpha=0.25, lw=0)
+
 
 # %% ../../nbs/02_figures/02_spectra.ipynb #721ef994
 @styled

@@ -101,8 +101,7 @@ class BandTable:
 
     def _matches(self, part: str) -> np.ndarray:
         "Bool, shape (n,): the bands that one part of a selection names; of a single wavelength the nearest, if it is nearer than its width."
-        single = re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", ""))
-        if single and (away := np.abs(self.wavelength - float(single[1]))).min() <= 12:      # EnMAP's bands are 6 to 12 nm wide
+        if (single := re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", ""))) and (away := np.abs(self.wavelength - float(single[1]))).min() <= 12:      # EnMAP's bands are 6 to 12 nm wide
             return np.arange(len(self)) == away.argmin()
         found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?nm", part.replace(" ", ""))
         if not found:
@@ -111,8 +110,7 @@ class BandTable:
         values, low, high = (self.wavelength, shortest, longest or shortest) if shortest else (self.number, first, last or first)
         mask = (values >= float(low)) & (values <= float(high))
         if not mask.any():
-            raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-"
-                            f"{self.number.max()}, wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
+            raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-{self.number.max()}, wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
         return mask
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #6f399a58
