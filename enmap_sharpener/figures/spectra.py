@@ -130,7 +130,7 @@ def guide_bars(guide, point) -> list[tuple[float, float, float]]:
     values = [(str(n), v) for s in stacks for n, v in zip(s.band.values, spectrum_at(s, point))]
     return [(SENTINEL2[n].centre, SENTINEL2[n].width, v) for n, v in values if n in SENTINEL2 and np.isfinite(v)]
 
-# %% ../../nbs/02_figures/02_spectra.ipynb #bc70f6f6
+# %% ../../nbs/02_figures/02_spectra.ipynb #f6ad2bbc
 def _interval(axis, cube, half, point) -> None:
     "The interval around the spectrum of a cube at a point, as a band; where both have a wavelength."
     nearest = np.abs(half.wavelength.values[:, None] - cube.wavelength.values).argmin(0)
