@@ -232,7 +232,7 @@ def scrape_sentinel2(
                                          tell=progress and (lambda text: progress(text=text)), each=None if session.bar else lambda record: session.note(_partner(record)))
     _conclude(session, report, "given a partner", enmap_dir)
 
-
+# %% ../../nbs/15_cli/03_scraping.ipynb #5d0a7e51
 def _partner(record: dict) -> str:
     "A line on a partner that was fetched."
     return f"partner of {record['scene']}: {record['chosen']['date']}, {record['why'].partition('; ')[0]}"
