@@ -77,7 +77,7 @@ def degrade_guide(pair, whole, geometry, threads=1, needed=None):
     return out, share
 
 
-# %% ../../nbs/05_fusion/07_measurement.ipynb #959d15b6
+# %% ../../nbs/05_fusion/07_measurement.ipynb #fc4c084b
 LEAST_WEIGHT = 1e-3
 """Weight that a valid pixel keeps however little it is trusted, so that there is always something to measure on."""
 
