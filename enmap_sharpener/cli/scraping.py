@@ -163,7 +163,7 @@ def _refuse_gaps(session: Session, catalogue) -> None:
         raise PartlyFailed(f"the search is not complete, scenes may be missing ({told}); ask again later, or for a shorter span of time")
 
 
-# %% ../../nbs/15_cli/03_scraping.ipynb #32e4c89f
+# %% ../../nbs/15_cli/03_scraping.ipynb #4fc4fda7
 def _conclude(session: Session, report, verb: str, enmap_dir: Path) -> None:
     "Sum up; an error where something was not done, after all else was. Why is told already, unless that was not wanted."
     session.note(f"{len(report.done)} {verb}, {len(report.already)} there already, {len(report.skipped)} not, in {enmap_dir}")

@@ -84,7 +84,7 @@ LICENCES = {"Terms of EnMAP data": "https://www.enmap.org/data_access/", "Legal 
 """Where the terms of both sources stand; a result is under both."""
 
 
-# %% ../../nbs/10_reconstruction/00_stac.ipynb #530bbf6e
+# %% ../../nbs/10_reconstruction/00_stac.ipynb #bb30be13
 def _properties(sharpened, scene, guide, cloud_cover) -> dict:
     "What the item says of the whole scene."
     names = [g.source.name for g in _guides(guide)]

@@ -270,7 +270,7 @@ class PatientSession(requests.Session):
         raise trouble      # out here, for an exception would hold the request with its secrets
 
 
-# %% ../../nbs/04_scraping/03_retries.ipynb #f72bdcdd
+# %% ../../nbs/04_scraping/03_retries.ipynb #01c6722f
 def _read(answer, timeout):
     "Read the body of an answer, which may not be slow."
     if answer.raw.closed or answer._content_consumed:     # that of a redirect
