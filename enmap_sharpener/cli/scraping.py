@@ -146,7 +146,7 @@ def _show(session: Session, catalogue, env, enmap_dir: Path, window) -> None:
     for skipped in catalogue.skipped:
         print(f"left out {skipped.id}: {skipped.reason}")
 
-
+# %% ../../nbs/15_cli/03_scraping.ipynb #c9f3a1d1
 def _refuse_nothing(catalogue) -> None:
     "An error where there is no scene to fetch."
     if not catalogue.found:

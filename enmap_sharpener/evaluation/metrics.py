@@ -16,7 +16,7 @@ from scipy.ndimage import minimum_filter
 from skimage.metrics import structural_similarity
 
 from ..core.errors import GridError, NoValidPixels
-from ..core.kernels import compiled
+from .moving_windows import laplacian_sums, uniform_ssim
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #6017b733
 def _checked(output, truth) -> tuple[np.ndarray, np.ndarray]:
@@ -190,41 +190,6 @@ _GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": Fa
 _GAUSSIAN_WINDOW, _UNIFORM_WINDOW = 11, 7     # pixels: of the seed, and of scikit-image
 
 
-@compiled()
-def _uniform_ssim(o, t, ok, side, c1, c2, top, bottom, left, right):
-    """Sum of SSIM over the windows of `side` pixels, centred in rows top…bottom and columns left…right, that hold only pixels `ok`, and their number."""
-    half, n = side // 2, side * side
-    columns = np.empty((6, t.shape[1]))
-    total, count = 0.0, 0
-    for y in range(max(top, half), min(bottom, t.shape[0] - half)):
-        columns[:] = 0
-        for row in range(y - half, y + half + 1):
-            for x in range(t.shape[1]):
-                if ok[row, x]:
-                    a, b = o[row, x], t[row, x]
-                    columns[0, x] += 1
-                    columns[1, x] += a
-                    columns[2, x] += b
-                    columns[3, x] += a * a
-                    columns[4, x] += b * b
-                    columns[5, x] += a * b
-        for x in range(max(left, half), min(right, t.shape[1] - half)):
-            held, a, b, aa, bb, ab = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            for k in range(x - half, x + half + 1):
-                held += columns[0, k]
-                a += columns[1, k]
-                b += columns[2, k]
-                aa += columns[3, k]
-                bb += columns[4, k]
-                ab += columns[5, k]
-            if held == n:
-                a, b = a / n, b / n
-                variances, covariance = (aa + bb - n * (a * a + b * b)) / (n - 1), (ab - n * a * b) / (n - 1)
-                total += (2 * a * b + c1) * (2 * covariance + c2) / ((a * a + b * b + c1) * (variances + c2))
-                count += 1
-    return total, count
-
-
 _EVERYWHERE = slice(None), slice(None)
 
 
@@ -235,7 +200,7 @@ def ssim_sum(output: np.ndarray, truth: np.ndarray, ok: np.ndarray, peak: float,
         return 0.0, 0
     if not seed:
         (top, bottom, _), (left, right, _) = (s.indices(n) for s, n in zip(inner, truth.shape))
-        return _uniform_ssim(output.astype("f8"), truth.astype("f8"), ok, window, (0.01 * peak) ** 2, (0.03 * peak) ** 2, top, bottom, left, right)
+        return uniform_ssim(output.astype("f8"), truth.astype("f8"), ok, window, (0.01 * peak) ** 2, (0.03 * peak) ** 2, top, bottom, left, right)
     o, t = (np.where(ok, image, 0).astype("f8") for image in (output, truth))
     _, scores = structural_similarity(t, o, data_range=float(peak), full=True, **_GAUSSIAN)
     whole = minimum_filter(ok, window, mode="constant", cval=0)[inner]
@@ -277,33 +242,10 @@ def ssim(output, truth, peak: float | None = None, seed: bool = False) -> np.nda
     return scores
 
 # %% ../../nbs/11_evaluation/00_metrics.ipynb #58c44adb
-@compiled()
-def _laplacian_sums(o, t, ok, top, bottom, left, right):
-    """See `scc_sums`. The Laplacian, 8 in the middle and -1 around, is nine times the middle less all nine pixels."""
-    out = np.zeros(6)
-    sums = np.empty((3, t.shape[1]))
-    for y in range(max(top, 1), min(bottom, t.shape[0] - 1)):
-        for x in range(t.shape[1]):
-            sums[0, x] = ok[y - 1, x] and ok[y, x] and ok[y + 1, x]
-            sums[1, x] = o[y - 1, x] + o[y, x] + o[y + 1, x]
-            sums[2, x] = t[y - 1, x] + t[y, x] + t[y + 1, x]
-        for x in range(max(left, 1), min(right, t.shape[1] - 1)):
-            if sums[0, x - 1] + sums[0, x] + sums[0, x + 1] == 3:
-                a = 9 * o[y, x] - (sums[1, x - 1] + sums[1, x] + sums[1, x + 1])
-                b = 9 * t[y, x] - (sums[2, x - 1] + sums[2, x] + sums[2, x + 1])
-                out[0] += 1
-                out[1] += a
-                out[2] += b
-                out[3] += a * a
-                out[4] += b * b
-                out[5] += a * b
-    return out
-
-
 def scc_sums(o: np.ndarray, t: np.ndarray, ok: np.ndarray, inner: tuple[slice, slice] = _EVERYWHERE) -> np.ndarray:
     "Number, sums, squares and product of one band's Laplacians over the pixels, centred in the rows and columns `inner`, whose neighbours are all `ok`."
     (top, bottom, _), (left, right, _) = (s.indices(n) for s, n in zip(inner, t.shape))
-    return _laplacian_sums(o.astype("f8"), t.astype("f8"), ok, top, bottom, left, right)
+    return laplacian_sums(o.astype("f8"), t.astype("f8"), ok, top, bottom, left, right)
 
 
 def correlation_of_sums(sums: np.ndarray) -> float:
