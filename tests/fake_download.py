@@ -246,7 +246,7 @@ KEYS = {"METADATA": "metadata", "SPECTRAL_IMAGE": "image", "QL_QUALITY_CLASSES":
 def as_delivered(product, block=16) -> dict:
     """The files of a product by name, spelled and tiled as the STAC service has them: pixel-interleaved blocks, `_COG.TIF`."""
     files = {}
-    for path in sorted(p for p in Path(product).iterdir() if p.is_file()):
+    for path in sorted(p for p in Path(product).iterdir() if p.is_file() and p.suffix != ".qml"):      # the simulation adds how QGIS shows it
         if path.suffix != ".TIF":
             files[path.name] = path.read_bytes()
             continue

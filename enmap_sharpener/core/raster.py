@@ -242,14 +242,15 @@ def _plain(index: np.ndarray):
 def check_located(file, path: str):
     "Raise unless an open raster has a CRS, is north-up, and is as long as its last block wants."
     name, t = file_name(path), file.transform
+    # first of all, as a file that lost its end may lack whatever was written there
+    if not str(path).startswith("/vsizip/") and (held := file_size(path)) is not None and held < (wanted := _least_size(file)):
+        raise ProductError(f"{name}: is truncated ({held} of at least {wanted} bytes); "
+                           "get the file again.")
     if file.crs is None:
         raise GridError(f"{name}: has no coordinate reference system; "
                         "assign its UTM zone (gdal_edit -a_srs) or get the file again.")
     if t.is_identity or t.b or t.d or t.a <= 0 or t.e >= 0:
         raise GridError(f"{name}: is no north-up grid (geotransform {t.to_gdal()}); warp it to its UTM zone first.")
-    if not str(path).startswith("/vsizip/") and (held := file_size(path)) is not None and held < (wanted := _least_size(file)):
-        raise ProductError(f"{name}: is truncated ({held} of at least {wanted} bytes); "
-                           "get the file again.")
 
 
 def _least_size(file) -> int:

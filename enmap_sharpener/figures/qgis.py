@@ -73,9 +73,9 @@ def write_composite(path, cube: xr.DataArray, factor: float = 1.0, cloudy=None) 
     Path
     """
     positions, _ = composite_bands(cube)
-    view = lambda cube: read_view(cube, positions)[0]  # noqa: E731
-    image = view(cube) if cloudy is None else view(cube.where(~np.asarray(cloudy)))
-    return write_text(path, composite_style(positions, factor * stretch(image if np.isfinite(image).any() else view(cube))))
+    clear = True if cloudy is None else ~np.asarray(cloudy)
+    image = np.concatenate([read_view(cube.isel(band=slice(b, b + 1)).where(clear), [0])[0] for b in positions])      # one band of the file at a time
+    return write_text(path, composite_style(positions, factor * stretch(image if np.isfinite(image).any() else read_view(cube, positions)[0])))
 
 # %% ../../nbs/02_figures/04_qgis.ipynb #2db56abb
 def class_style(band: int, classes: dict, colours: dict) -> str:

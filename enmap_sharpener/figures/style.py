@@ -135,11 +135,12 @@ def read_view(cube: xr.DataArray, bands: Sequence[int], view=None, limit: int = 
     v = view or (west, east, south, north)
     cols = slice(max(int((v[0] - west) / dx + 1e-6), 0), min(int(np.ceil((v[1] - west) / dx - 1e-6)), nx))
     rows = slice(max(int((north - v[3]) / dy + 1e-6), 0), min(int(np.ceil((north - v[2]) / dy - 1e-6)), ny))
-    values = np.stack([cube.isel(band=b, y=rows, x=cols).values for b in bands]).astype("f4")
-    step = max(1, int(np.ceil(max(values.shape[1:]) / limit)))
-    rows, cols = (slice(s.start, s.start + (n - n % step if n >= step else n)) for s, n in zip((rows, cols), values.shape[1:]))
+    shape = max(rows.stop - rows.start, 0), max(cols.stop - cols.start, 0)
+    step = max(1, int(np.ceil(max(shape) / limit)))
+    rows, cols = (slice(s.start, s.start + (n - n % step if n >= step else n)) for s, n in zip((rows, cols), shape))
     extent = west + cols.start * dx, west + cols.stop * dx, north - rows.stop * dy, north - rows.start * dy
-    return _block_mean(values[:, :rows.stop - rows.start, :cols.stop - cols.start], step), extent
+    # band by band, as no more than one is held whole
+    return np.stack([_block_mean(cube.isel(band=b, y=rows, x=cols).values.astype("f4", copy=False), step) for b in bands]), extent
 
 
 def _block_mean(values: np.ndarray, step: int) -> np.ndarray:
@@ -149,7 +150,8 @@ def _block_mean(values: np.ndarray, step: int) -> np.ndarray:
     blocks = values.reshape(*values.shape[:-2], values.shape[-2] // step, step, values.shape[-1] // step, step)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)     # a block without data is NaN, as it should be
-        return np.nanmean(blocks, (-3, -1))
+        rows = [np.nanmean(blocks[..., y:y + 64, :, :, :], (-3, -1)) for y in range(0, blocks.shape[-4], 64)]      # it copies what it looks at
+    return np.concatenate(rows, -2)
 
 # %% ../../nbs/02_figures/00_style.ipynb #aed7dd29
 def stretch(*images) -> np.ndarray:
