@@ -244,8 +244,7 @@ def check_located(file, path: str):
     name, t = file_name(path), file.transform
     # first of all, as a file that lost its end may lack whatever was written there
     if not str(path).startswith("/vsizip/") and (held := file_size(path)) is not None and held < (wanted := _least_size(file)):
-        raise ProductError(f"{name}: is truncated ({held} of at least {wanted} bytes); "
-                           "get the file again.")
+        raise ProductError(f"{name}: is truncated ({held} of at least {wanted} bytes); get the file again.")
     if file.crs is None:
         raise GridError(f"{name}: has no coordinate reference system; "
                         "assign its UTM zone (gdal_edit -a_srs) or get the file again.")

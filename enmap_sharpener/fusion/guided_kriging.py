@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.cluster.vq import kmeans2
 
-from ..core.grid import axes
+from ..core.grid import axes, joined
 from ..core.kernels import compiled
 from ..core.operators import Observation, Stencil, linear_stencil
 from .regression import LocalRegression
@@ -336,10 +336,14 @@ class GuidedKriging:
         """Window of the coarse grid whose residuals the fine pixels in a window depend on."""
         return self.rows.inputs(rows), self.cols.inputs(cols)
 
+    def seen(self, rows, cols):
+        """Window of the fine grid that a window of it depends on: what its `inputs` see, and itself, which at the rim of a shifted image they do not."""
+        return joined(self.see.inputs(*self.inputs(rows, cols)), (rows, cols))
+
     def window(self, rows, cols):
-        """The same for a window of the fine grid, given only its `inputs` and what these see of the fine grid: `see.inputs` of them."""
+        """The same for a window of the fine grid, given only its `inputs` and what is `seen` of the fine grid."""
         near = self.inputs(rows, cols)
-        return replace(self, see=self.see.part(*near, *self.see.inputs(*near)), rows=self.rows.part(rows, near[0]), cols=self.cols.part(cols, near[1]))
+        return replace(self, see=self.see.part(*near, *self.seen(rows, cols)), rows=self.rows.part(rows, near[0]), cols=self.cols.part(cols, near[1]))
 
     def __call__(self, left, guide, valid=True, crop=(slice(None), slice(None))):
         """What is left, on the fine grid: shape (y, x, channel), float32.

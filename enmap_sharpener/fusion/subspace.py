@@ -267,7 +267,7 @@ class SubspaceModel:
         predicted, c, rest, raw, guide = self._predict(d, seen, around)
         c, rest = self._left(d, seen, around, predicted, c, rest, raw)
         need = d.kriging.inputs(*fine)
-        sees = d.see.inputs(*need)
+        sees = d.kriging.seen(*fine)
         added = d.kriging.window(*fine)(c[inside(need, around)][..., :d.rank], guide[inside(sees, seen)], self.found.valid[need], inside(fine, sees))
         added *= np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1)[..., None].astype(np.float32)
         c, rest, raw = (part[inside(near, around)] for part in (c, rest, raw))

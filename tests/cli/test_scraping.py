@@ -90,7 +90,7 @@ def test_dry_run_adds_sizes_and_marks_what_is_there(services, capfd):
     before = contents("enmap")
     status, out, _ = run(capfd, *scrape(services, "enmap", "--dry-run"))
     one, two = (line for line in out.splitlines() if re.match(rf"\s*{NAME} ", line))
-    assert status == 0 and one.split()[-1] == "yes" and two.split()[-1] == "0.2" and "1 to fetch, 1 there already; the cubes of 1 have 0.2 MB" in out
+    assert status == 0 and one.split()[-1] == "yes" and two.split()[-1] == "0.4" and "1 to fetch, 1 there already; the cubes of 1 have 0.4 MB" in out
     assert contents("enmap") == before
 
 

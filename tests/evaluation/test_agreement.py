@@ -35,6 +35,7 @@ def test_agreement_with_nodata_subsets_and_nothing():
 
 
 def test_geometry_comes_from_the_item_beside_the_output(tmp_path, caplog):
+    caplog.set_level("WARNING", logger="enmap_sharpener")
     assert read_geometry(tmp_path / "a.tif") == {} and "nominal" in caplog.text
     (tmp_path / "a.json").write_text(json.dumps({"properties": {"enmap_sharpener:alignment": {"VNIR": {"shift": [0, 0]}}}}))
     assert read_geometry(tmp_path / "a.tif") == {"VNIR": {"shift": [0, 0]}}

@@ -206,7 +206,7 @@ def test_window_becomes_a_layer(sources, method):
 
 
 def test_window_without_data(place):
-    for file in place.rglob("*SPECTRAL_IMAGE*"):
+    for file in place.rglob("*SPECTRAL_IMAGE.TIF"):
         spoil(file, lambda values: np.full_like(values, NODATA))
     with pytest.raises(NoValidPixels):
         sharpen_window(open_sources(case(place)), View(side=30), "cubic")
