@@ -72,7 +72,7 @@ def test_an_order_and_a_safe_product(tmp_path, capfd):
     "As users get them: found by each other, sharpened, and scored with the truth; what is there is not replaced."
     assert simulate(tmp_path, "--layout", "order", "--seed", 1) == 0
     order, safe = next(tmp_path.glob("*.zip")), next(tmp_path.glob("*.SAFE"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([order.name, safe.name, "simulation.json", "truth.tif"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([order.name, safe.name, "simulation.json", "truth.qml", "truth.tif"])
     other = tmp_path.with_name(f"{tmp_path.name}_folder")
     assert simulate(other, "--seed", 1) == 0
     right = read_pair(next(other.glob("ENMAP*")))
