@@ -51,7 +51,7 @@ def contents(folder):
 @pytest.mark.slow
 def test_from_a_box_to_a_sharpened_scene(services, capfd):
     status, out, err = run(capfd, *scrape(services))
-    assert (status, out) == (0, "") and re.fullmatch(rf"(fetched {NAME}: 10 files, 0.3 MB\n){{2}}2 fetched \(0.7 MB\), 0 there already, 0 not, in enmap\n", err)
+    assert (status, out) == (0, "") and re.fullmatch(rf"(fetched {NAME}: 10 files, 0.5 MB\n){{2}}2 fetched \(1.0 MB\), 0 there already, 0 not, in enmap\n", err)
     places = scraping.scene_folders("enmap")
     assert [read_enmap(p).metadata.start for p in places] == list(STARTS)
     assert len(read_enmap(places[0]).quality) == 8
