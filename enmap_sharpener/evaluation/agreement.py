@@ -20,7 +20,7 @@ from ..core.files import read_json
 from ..core.grid import Grid, windows
 from ..core.operators import NOMINAL_SIGMA, WHOLE, Observation
 from .coverage import coverage
-from .scores import in_scoring_threads, score
+from .scores import FEW, WIDE, in_scoring_threads, score
 from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
 from ..scenes.enmap import read_enmap
 
@@ -103,8 +103,6 @@ def _disagreement(fine: np.ndarray, seen: np.ndarray, operator: Observation) -> 
     return sums
 
 
-_SIDE, _FEW = 512, 16     # output pixels along a side of what is read at once, and bands: arrays of more than 32 MB cost as much time as they take to fill
-
 
 def common_bands(output: xr.DataArray, cube: xr.DataArray) -> list[tuple[int, int]]:
     "Positions (output, scene) of the bands that have one wavelength; BandError if there are none."
@@ -151,11 +149,11 @@ def agreement_by_band(output: xr.DataArray, cube: xr.DataArray, geometry: Mappin
     detector = cube.detector.values if "detector" in cube.coords else np.full(cube.sizes["band"], "VNIR")
     operators = {d: observation_inside(coarse, fine, (geometry or {}).get(str(d), {})) for d in np.unique(detector)}
     pairs = np.array(common_bands(output, cube))
-    side = max(1, round(_SIDE * fine.rows.step / coarse.rows.step))
+    side = max(1, round(WIDE * fine.rows.step / coarse.rows.step))
     parts = []
     for d, (see, _) in operators.items():
         own = np.flatnonzero(detector[pairs[:, 1]] == d)
-        groups = np.split(own, range(_FEW, len(own), _FEW))
+        groups = np.split(own, range(FEW, len(own), FEW))
         parts += [(d, group, window) for group in groups for window in windows((see.rows.start.size, see.cols.start.size), side) if len(group)]
 
     def compare_part(part):

@@ -262,12 +262,11 @@ class SubspaceModel:
 
     def _guided(self, d, fine, near):
         """The same with guided kriging of what is left, as far as the guide is trusted."""
-        around = joined(d.kriging.inputs(*fine), near)
+        need, sees = d.kriging.inputs(*fine), d.kriging.seen(*fine)
+        around = joined(need, near)
         seen = joined(d.see.inputs(*around), fine)
         predicted, c, rest, raw, guide = self._predict(d, seen, around)
         c, rest = self._left(d, seen, around, predicted, c, rest, raw)
-        need = d.kriging.inputs(*fine)
-        sees = d.kriging.seen(*fine)
         added = d.kriging.window(*fine)(c[inside(need, around)][..., :d.rank], guide[inside(sees, seen)], self.found.valid[need], inside(fine, sees))
         added *= np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1)[..., None].astype(np.float32)
         c, rest, raw = (part[inside(near, around)] for part in (c, rest, raw))
