@@ -147,7 +147,7 @@ def one_scale_down(model, window, seed=0):
 
     Returns
     -------
-    Below, or None where the window is too small.
+    Below, or None where the window is too small, or has no texture.
     """
     if min(w.stop - w.start for w in window) < LEAST:
         return None
@@ -162,7 +162,10 @@ def one_scale_down(model, window, seed=0):
     every = tuple(slice(0, n) for n in pair.coarse.shape)
     below = Measured(pair, found, [every], _guide_model(measured, pair, whole), found.valid.astype(np.float32), *still,
                      SameGround(1.0, 0.0, True, ~found.valid, 0.0), replace(measured.tuning, swir_shift=False))
-    return _compared(fit_subspace(pair, measured=below), model.pair.coarse, y, window)
+    try:
+        return _compared(fit_subspace(pair, measured=below), model.pair.coarse, y, window)
+    except np.linalg.LinAlgError:      # ground without any texture: there is nothing to fit
+        return None
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #470318e1
 def _compared(fitted, coarse, y, window):
