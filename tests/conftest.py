@@ -9,14 +9,17 @@ import pytest
 SHARED = Path(__file__).parents[1] / "../shared"
 
 
+LEVELS = {None: logging.WARNING, "enmap_sharpener": logging.NOTSET}
+
+
 @pytest.fixture(autouse=True)
 def levels():
-    "A command sets the levels of logging for its process; here they are taken back, or they would silence another test's messages."
-    loggers = [logging.getLogger(), logging.getLogger("enmap_sharpener")]
-    before = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
+    """A command sets the levels of logging for its process; each test begins with Python's own, or an earlier command would silence its messages.
+
+    Set before the test and not only taken back after it: fixtures of a module run commands too, and before this one.
+    """
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")
