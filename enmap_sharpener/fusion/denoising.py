@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import correlate, minimum_filter, uniform_filter
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from ..core.kernels import compiled
 from ..core.grid import Axis, Grid, inside, widened
@@ -50,6 +50,7 @@ def relative_noise(tiles, gauges, tuning=DEFAULT):
     """
     bands = [highpass(image[..., gauges]) for image, _ in tiles]
     mean = np.mean([image[..., gauges].mean((0, 1)) for image, _ in tiles], axis=0)
+    usual = 2 * gammaincinv(FREEDOM / 2, FLAT) / FREEDOM     # quantile of a chi-squared variance
     found = []
     for b in range(len(mean)):
         other = [i for i in range(len(mean)) if i != b]
@@ -60,7 +61,7 @@ def relative_noise(tiles, gauges, tuning=DEFAULT):
         A, z = (np.concatenate([h[..., i].reshape(-1, len(i)) for h in bands]) for i in (other, [b]))
         slope = np.linalg.lstsq(A * w[:, None], z[:, 0] * w, rcond=None)[0]
         variance = [_quiet(h[..., b] - h[..., other] @ slope, t[1:-1, 1:-1], tuning) for h, (_, t) in zip(bands, tiles, strict=True)]
-        found.append(np.sqrt(np.quantile(np.concatenate(variance), FLAT) / (chi2.ppf(FLAT, FREEDOM) / FREEDOM)))
+        found.append(np.sqrt(np.quantile(np.concatenate(variance), FLAT) / usual))
     return float(np.clip(np.median(np.array(found) / np.maximum(mean, 1e-3)), *NOISE_RANGE))
 
 

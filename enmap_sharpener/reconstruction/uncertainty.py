@@ -17,14 +17,13 @@ from rasterio.windows import Window
 
 from ..core.errors import EnmapError, OutputError, ProductError
 from ..core.files import check_space, whole
-from ..core.grid import Grid, windows
+from ..core.grid import Grid, lazy_image, windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened
 from ..fusion.error_widths import BandErrors, relative_error
 from .stac import SOFTWARE
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import BandTable, band_table, tag_bands
 from ..sharpening.quality import ERROR_BAND
-from ..simulation.sensors import lazy_image
 
 # %% ../../nbs/10_reconstruction/01_uncertainty.ipynb #fce53952
 def write_errors(errors: BandErrors, path) -> None:

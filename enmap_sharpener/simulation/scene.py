@@ -28,7 +28,7 @@ from . import sensors
 from .landscape import landscape
 from .materials import MATERIALS, SUN_ZENITH, mix
 from ..scenes.metadata import SceneMetadata, tag_bands
-from ..core.grid import Axis, Grid, windows
+from ..core.grid import Axis, Grid, lazy_image, windows
 from ..core.errors import GridError, OutputError, ProductError, RequestError
 from ..core.files import make_folder, read_json
 from ..core.raster import NODATA, SCALE, create_raster, to_int16
@@ -196,7 +196,7 @@ def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image[:, ~simulation.seen[rows, cols]] = np.nan
         return image
 
-    return sensors.lazy_image(window, grid, len(bands), chunk, **bands.coords)
+    return lazy_image(window, grid, len(bands), chunk, **bands.coords)
 
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #349c99b4
@@ -240,7 +240,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
         sigma = simulation.noise * sensors.sentinel2_noise(image)
         return (image + sigma * sensors.normal_tiles([simulation.seed, stream], len(names), rows, cols)).astype("float32")
 
-    return sensors.lazy_image(window, grid, len(names), chunk, band=list(names))
+    return lazy_image(window, grid, len(names), chunk, band=list(names))
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #d8027c6a
 def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
@@ -278,7 +278,7 @@ def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image[:, ~seen[rows, cols]] = np.nan
         return image
 
-    return sensors.lazy_image(window, grid, len(bands), chunk, **bands.coords)
+    return lazy_image(window, grid, len(bands), chunk, **bands.coords)
 
 
 def _wholly_seen(simulation, grid):

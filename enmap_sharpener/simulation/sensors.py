@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['TILE', 'MOST_CLOUDS', 'enmap_bands', 'enmap_spectra', 'sentinel2_spectra', 'gaussian_sampling', 'identity_sampling',
-           'see', 'noise_sigma', 'sentinel2_noise', 'normal_tiles', 'Cloud', 'CloudField', 'OtherDay', 'lazy_image']
+           'see', 'noise_sigma', 'sentinel2_noise', 'normal_tiles', 'Cloud', 'CloudField', 'OtherDay']
 
 # %% ../../nbs/03_simulation/02_sensors.ipynb #abacbc0c
-import dask.array as da
 import numpy as np
 from scipy import sparse
 from scipy.interpolate import CubicSpline
@@ -198,13 +197,3 @@ class OtherDay:
         """An image, shape (band, y, x), in the light of that day."""
         gain, offset = (np.array([v[n] for n in names], "float32")[:, None, None] for v in (self.gain, self.offset))
         return image * gain * (1 + self.strength * self.field.window(y, x)) + offset
-
-# %% ../../nbs/03_simulation/02_sensors.ipynb #f2f10e73
-def lazy_image(window, grid, count, chunk, **coords):
-    """A lazy `DataArray` (band, y, x), float32, on a grid; `window(rows, cols)` makes a part of it."""
-    def make(block_info=None):
-        return window(*(slice(*edge) for edge in block_info[None]["array-location"][-2:]))
-
-    sides = [tuple(min(chunk, n - i) for i in range(0, n, chunk)) for n in grid.shape]
-    data = da.map_blocks(make, chunks=[(count,), *sides], dtype="float32", meta=np.empty((0, 0, 0), "float32"))
-    return grid.georeference(data, coords=coords)
