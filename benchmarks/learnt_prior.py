@@ -139,7 +139,7 @@ class Pair:
         ten, twenty = guide(halved(image.ten)), halved(image.twenty)
         found = Measured.of(ten, twenty)
         moved = back(found.lies["VNIR"])(ten)
-        return cls(Example.of(moved, package(ten, twenty, found), bicubic(ten, twenty)), image.twenty, twenty, found.blur)
+        return cls(Example.of(moved, package(ten, twenty, found, kriging=False), bicubic(ten, twenty)), image.twenty, twenty, found.blur)
 
     def scores(self, prior=None):
         """Of what the prior makes, or of the sharpened bands as they are."""

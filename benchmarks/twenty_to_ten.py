@@ -170,8 +170,8 @@ class Measured:
 
     @property
     def groups(self):
-        """(bands, mover of the 10 m bands, where they lie) of red edge and SWIR."""
-        return (RED_EDGE, Mover(), self.lies["VNIR"]), (SWIR, self.mover, self.lies["SWIR"])
+        """(bands, mover of the 10 m bands, where they lie, whether what is left is carried along the guide) of red edge and SWIR."""
+        return (RED_EDGE, Mover(), self.lies["VNIR"], False), (SWIR, self.mover, self.lies["SWIR"], True)
 
 
 def back(shift):
@@ -179,13 +179,18 @@ def back(shift):
     return Mover(tuple(-2 * s for s in shift))
 
 
-def package(ten, twenty, found=None):
-    """What a scene's guide is made with: blur and geometry measured, red edge and SWIR apart, local regression, agreement with the 20 m bands."""
+def package(ten, twenty, found=None, kriging=True):
+    """What a scene's guide is made with: blur and geometry measured, red edge and SWIR apart, local regression, guided kriging of B11 and B12, agreement with the 20 m bands."""
     found, out = found or Measured.of(ten, twenty), np.empty((*ten.shape[:2], len(COARSE)), np.float32)
-    for bands, move, shift in found.groups:
-        model = Sharpen20.fit([(move(m), z[..., bands], *g) for m, z, *g in found.parts], found.blur, shift)
+    for bands, move, shift, guided in found.groups:
+        model = Sharpen20.fit([(move(m), z[..., bands], *g) for m, z, *g in found.parts], found.blur, shift, guided and kriging)
         out[..., bands] = back(shift)(model(move(ten), twenty[..., bands], *grids(ten.shape[:2])))
     return out
+
+
+def without_kriging(ten, twenty):
+    """The same without guided kriging."""
+    return package(ten, twenty, kriging=False)
 
 
 def as_sharp_as_the_truth(ten, twenty):
@@ -193,7 +198,8 @@ def as_sharp_as_the_truth(ten, twenty):
     return package(SOFTER(ten), twenty)
 
 
-METHODS = {"bicubic": bicubic, "GSA-like": gsa, "local regression alone": regression, "this package": package, "this package, softer guide": as_sharp_as_the_truth}
+METHODS = {"bicubic": bicubic, "GSA-like": gsa, "local regression alone": regression, "this package without guided kriging": without_kriging, "this package": package,
+           "this package, softer guide": as_sharp_as_the_truth}
 
 
 @dataclass
@@ -247,7 +253,8 @@ literature; SRE is the mean over the bands of 20 log₁₀(mean / RMSE). `python
 
 `T48QUE` (L2A, Vietnam) and `T49JGM` (L1C, Australia) are parts of a tile, `delmarva` is coast and fields (L1C), `augsburg` a city, `T43RCP` two dates of very small fields,
 `bigearthnet` one patch. Blur and geometry are measured on each image, nothing else is learnt, and the settings are those with which every EnMAP scene is sharpened. *GSA-like*
-has, in place of a panchromatic band, the combination of the four 10 m bands that is most like the band to be sharpened. *Local regression alone* knows the blur and no more.
+has, in place of a panchromatic band, the combination of the four 10 m bands that is most like the band to be sharpened. *Local regression alone* knows the blur and no more; *without guided kriging*
+what the regression leaves of B11 and B12 is interpolated, not carried along the 10 m bands.
 In `T48QUE` the 20 m bands lie 10 m off the 10 m bands in both directions, which only *this package* measures; its result lies where the 10 m bands lie and was moved back to be compared.
 
 One scale down the guide is sharper than the truth: the protocol brings the 10 m bands to 20 m with a blur of 7.1 m (1σ), while the 20 m bands are blurred by 8.6 m beside the 10 m bands, as is measured at their own scale. With a
