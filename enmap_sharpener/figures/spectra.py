@@ -180,7 +180,8 @@ def band_curve(tables: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: Seque
         axis.set_title(case, pad=24)
     figure.supxlabel("wavelength (nm)", fontsize=9)
     if methods != [""]:
-        figure.legend(*_named(axes.flat), loc="outside upper center", ncols=6)
+        fitting = int(figure.get_figwidth() / (0.08 * max(map(len, methods)) + 0.55))     # names of this length beside each other [inches]
+        figure.legend(*_named(axes.flat), loc="outside upper center", ncols=min(max(fitting, 1), 6))
     return figure
 
 

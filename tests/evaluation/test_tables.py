@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from enmap_sharpener.evaluation.tables import box_plots, comparison_table, results_table, table_latex, table_text
+from enmap_sharpener.evaluation.tables import band_panels, box_plots, comparison_table, results_table, table_latex, table_text
 
 
 def record(case, method, **scores):
@@ -41,3 +41,20 @@ def test_table_marks_the_best():
     text, plain = table_text(table), table_text(table, markdown=False)
     assert text.count("**") // 2 == 5 and "**31.00**" in text and "**0.9000**" in text and "–" in text
     assert plain.count("*") == 5 and len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_panels_of_cases_with_other_bands():
+    def table(wavelength, rmse):
+        return pd.DataFrame({"wavelength": wavelength, "rmse": np.full(len(wavelength), rmse), "r2": 0.9})
+
+    fine, coarse = np.arange(420.0, 1000, 7), np.arange(440.0, 900, 10)
+    bands = {("a", "cubic"): table(fine, 0.02), ("b", "cubic"): table(coarse, 0.04), ("a", "gsa"): table(fine, 0.01), ("b", "gsa"): table(coarse, 0.03)}
+    panels = band_panels(bands)
+    assert list(dict.fromkeys(case for case, _ in panels)) == ["a", "b", "mean"] and panels["a", "cubic"] is bands["a", "cubic"]
+    mean = panels["mean", "cubic"]
+    assert len(mean) == len(coarse) and np.allclose(mean.rmse, 0.03) and np.abs(mean.wavelength - coarse).max() < 5
+    many = {(str(i), "cubic"): table(fine, i) for i in range(5)}
+    assert list(band_panels(many)) == [("mean", "cubic")] and np.allclose(band_panels(many)["mean", "cubic"].rmse, 2)
+    apart = {("a", "x"): table(fine, 1), ("b", "x"): table(np.arange(2000.0, 2400, 9), 1)}
+    assert band_panels(apart) == apart
+    assert band_panels({("a", "x"): table(fine, 1)}).keys() == {("a", "x")}
