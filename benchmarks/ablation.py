@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from cases import METRICS, SHARED, find_cases, produce, scorer
+from cases import METRICS, SHARED, find_cases, places, produce, score
 
 from enmap_sharpener.fusion.tuning import DEFAULT
 
@@ -21,7 +21,7 @@ PARTS = {"A a soft choice of the SWIR's blur": ["blur_alike"], "B guided kriging
          "A to C": ["blur_alike", "guided_bands", "swir_shift"], "D guided kriging of what the guide leaves": ["guided_residual"], "all": list(WITHOUT)}
 
 
-def scores(cases, score, **changed):
+def scores(cases, **changed):
     """PSNR, SAM and ERGAS of each case, shape (case, metric)."""
     with tempfile.TemporaryDirectory() as place:
         output = Path(place) / "output.tif"
@@ -37,19 +37,19 @@ def scores(cases, score, **changed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="names; all by default")
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases, data/cases_more and tools/score.py")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases, data/cases_more")
     options = parser.parse_args()
-    cases, score = find_cases(options.shared), scorer(options.shared)
+    cases = find_cases(places(options.shared))
     if unknown := set(options.cases) - set(cases):
         sys.exit(f"{', '.join(sorted(unknown))}: not known; choose from {', '.join(cases)}")
     chosen = [cases[name] for name in options.cases or cases]
-    plain = scores(chosen, score, **WITHOUT)
+    plain = scores(chosen, **WITHOUT)
     groups = {place: [i for i, case in enumerate(chosen) if case.parent.name == place] for place in ("cases", "cases_more")}
     groups = {place: members for place, members in groups.items() if members}
     print("| part | " + " | ".join(f"{len(members)} of {place}: PSNR, SAM, ERGAS" for place, members in groups.items()) + " |")
     print("|---|" + "---|" * len(groups))
     for part, kept in PARTS.items():
-        found = scores(chosen, score, **{name: value for name, value in WITHOUT.items() if name not in kept})
+        found = scores(chosen, **{name: value for name, value in WITHOUT.items() if name not in kept})
         told = [f"{(found - plain)[members, 0].mean():+.2f} dB, × {(found / plain)[members, 1].mean():.3f}, × {(found / plain)[members, 2].mean():.3f}" for members in groups.values()]
         print(f"| {part} | " + " | ".join(told) + " |", flush=True)
 

@@ -1,13 +1,13 @@
 """The benchmark cases against other methods: a Markdown table of PSNR [dB], SAM [degrees] and ERGAS.
 
-    python benchmarks/cases.py                          # all cases in ../shared/data/cases and cases_more
+    python benchmarks/cases.py                          # all cases in ../shared/data/cases and cases_more; without these, the one of tests/data
     python benchmarks/cases.py potsdam_hard --method cubic
+    python benchmarks/cases.py --cases data/cases       # those that build_cases.py makes
 
-One set of settings for all. Those of cases_more, simulated from airborne images, have no peers. What is scored is the file that a user gets, with the score that the cases come with. The areas
-are small, so the SAM is also given for each case's four quarters: the spread says how far one number can be believed.
+One set of settings for all. What other methods reach is in peers.json; those of cases_more, simulated from airborne images, have no peers. What is scored is the file that a user gets, with
+`evaluation.scores`. The areas are small, so the SAM is also given for each case's four quarters: the spread says how far one number can be believed.
 """
 import argparse
-import importlib.util
 import json
 import sys
 import tempfile
@@ -17,23 +17,22 @@ from pathlib import Path
 import rasterio
 from rasterio.windows import Window
 
+from enmap_sharpener.evaluation.scores import score as evaluate
 from enmap_sharpener.fusion.tuning import DEFAULT
 from enmap_sharpener.reconstruction.output import write_scene
+from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.sharpening.methods import METHODS
 from enmap_sharpener.sharpening.sharpening import sharpen
 
-SHARED = Path(__file__).parents[1] / "../shared"
+SHARED, OWN = Path(__file__).parents[1] / "../shared", Path(__file__).parents[1] / "tests/data/cases"
 METRICS = {"psnr": max, "sam_land": min, "ergas": min}    # and which of two is the better
 
 
-def scorer(shared):
-    """The function `score` of the cases' own tool."""
-    spec = importlib.util.spec_from_file_location("score", shared / "tools/score.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.score
+def score(case, output):
+    """PSNR [dB], SAM of land [degrees], ERGAS and the share of missing pixels of a result, against the truth in the folder `case`."""
+    return evaluate(read_cube(output), read_cube(case / "truth.tif"))[0]
 
 
 def quarters(truth, place):
@@ -53,10 +52,15 @@ def quarters(truth, place):
                 yield folder
 
 
-def find_cases(shared):
-    """Folders of all cases by their names, those with peers first."""
-    folders = [folder for place in ("cases", "cases_more") for folder in sorted((shared / "data" / place).glob("*")) if (folder / "truth.tif").is_file() and any(folder.glob("ENMAP*"))]
-    return {folder.name: folder for folder in folders}
+def places(shared):
+    """Folders of cases: those of `shared`, or where it is not there the one that comes with the repository."""
+    return [shared / "data/cases", shared / "data/cases_more"] if (shared / "data/cases").is_dir() else [OWN]
+
+
+def find_cases(folders):
+    """Folders of all cases by their names, in order."""
+    found = [case for folder in folders for case in sorted(folder.glob("*")) if (case / "truth.tif").is_file() and any(case.glob("ENMAP*"))]
+    return {case.name: case for case in found}
 
 
 def produce(case, output, method="subspace", tuning=DEFAULT):
@@ -67,7 +71,7 @@ def produce(case, output, method="subspace", tuning=DEFAULT):
     return sharpened
 
 
-def run(case, method, score):
+def run(case, method):
     """Sharpen a case and score it; the scores, those of its quarters, agreement with the input, and seconds."""
     with tempfile.TemporaryDirectory() as place:
         output, start = Path(place) / "output.tif", time.perf_counter()
@@ -91,19 +95,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="names; all by default")
     parser.add_argument("--method", choices=list(METHODS), default="subspace")
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases and tools/score.py")
+    parser.add_argument("--cases", dest="folders", type=Path, nargs="+", help="folders of cases, instead of the usual ones")
     options = parser.parse_args()
-    folder = options.shared / "data/cases"
-    if not (folder / "peers.json").is_file():
-        sys.exit(f"{folder / 'peers.json'}: not there, and the cases are wanted beside it; name their folder with --shared")
-    peers, score, cases = json.loads((folder / "peers.json").read_text()), scorer(options.shared), find_cases(options.shared)
+    peers, cases = json.loads((Path(__file__).parent / "peers.json").read_text()), find_cases(options.folders or places(SHARED))
+    if not cases:
+        sys.exit(f"{', '.join(map(str, options.folders))}: no case there; wanted folders with an EnMAP product, Sentinel-2 files and truth.tif, as build_cases.py makes them")
     if unknown := set(options.cases) - set(cases):
         sys.exit(f"{', '.join(sorted(unknown))}: not known; choose from {', '.join(cases)}")
 
     print("| case | best peer in each: PSNR / SAM / ERGAS | this package | its SAM by quarter | agreement | missing | time |")
     print("|---|---|---|---|---|---|---|")
-    for name in options.cases or [*peers, *(name for name in cases if name not in peers)]:
-        found, parts, agreement, seconds = run(cases[name], options.method, score)
+    for name in options.cases or sorted(cases, key=lambda name: name not in peers):
+        found, parts, agreement, seconds = run(cases[name], options.method)
         sam = [part["sam_land"] for part in parts]
         agrees = f"{agreement['rmse']:.5f} (worst band {agreement['worst_band_rmse']:.5f})" if agreement else "–"
         print(f"| {name} | {triple(best(peers[name])) if name in peers else '–'} | {triple(found)} | {min(sam):.2f} – {max(sam):.2f} | {agrees} "

@@ -8,13 +8,13 @@ shadows (which the classification tells), changed ground, growth of plants field
 which nobody tells. The second table says what a set is worth beside the best of its dates alone. Nothing here is real Sentinel-2 of several dates: expect less.
 """
 import argparse
-import importlib.util
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from cases import score
 from scipy.ndimage import gaussian_filter, shift
 
 from enmap_sharpener.core.files import write_text
@@ -123,15 +123,7 @@ def build(truth, folder, seed, recipe):
                            grid.georeference(classes) if recipe.clouds else None)
 
 
-def scorer(shared):
-    """The function `score` of the cases' own tool."""
-    spec = importlib.util.spec_from_file_location("score", shared / "tools/score.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.score
-
-
-def scored(case, dates, score):
+def scored(case, dates):
     """(PSNR, SAM, ERGAS, share of class 1) of a case with some dates."""
     with tempfile.TemporaryDirectory() as place:
         output = Path(place) / "output.tif"
@@ -151,24 +143,24 @@ def folder_of(shared, case):
     return next(shared / "data" / place / case for place in ("cases", "cases_more") if (shared / "data" / place / case).is_dir())
 
 
-def given(shared, score):
+def given(shared):
     """The first table, line by line."""
     yield from ("| case | one date | and one cloudy | and two cloudy | and a clear one |", "|---|---|---|---|---|")
     for case, name in GIVEN.items():
         own = folder_of(shared, case)
         further = [shared / f"data/cases_more/dates/{name}_s20{i}" for i in ("1h", "2h", "3m")]
         sets = [own], [own, further[0]], [own, *further[:2]], [own, further[2]]
-        yield f"| {case} | " + " | ".join(told(scored(own, dates, score)) for dates in sets) + " |"
+        yield f"| {case} | " + " | ".join(told(scored(own, dates)) for dates in sets) + " |"
 
 
-def made(shared, score, place):
+def made(shared, place):
     """The second table, line by line."""
     yield from ("| dates | case | each alone (PSNR) | all three | PSNR against the best alone | ERGAS × | class 1: best alone, all |", "|---|---|---|---|---|---|---|")
     for s, (what, recipes) in enumerate(SETS.items()):
         for case in MADE:
             own = folder_of(shared, case)
             dates = [build(own / "truth.tif", place / f"{case}_{s}_{i}", 100 * s + i, recipe) for i, recipe in enumerate(recipes)]
-            alone, joined = [scored(own, [d], score) for d in dates], scored(own, dates, score)
+            alone, joined = [scored(own, [d]) for d in dates], scored(own, dates)
             best = max(a[0] for a in alone), min(a[2] for a in alone), max(a[3] for a in alone)
             yield (f"| {what} | {case} | {', '.join(f'{a[0]:.2f}' for a in alone)} | {told(joined)} | {joined[0] - best[0]:+.2f} | {joined[2] / best[1]:.3f} "
                    f"| {best[2]:.0%}, {joined[3]:.0%} |")
@@ -176,7 +168,7 @@ def made(shared, score, place):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases and tools/score.py")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases")
     parser.add_argument("--output", type=Path, help="the page to write; printed by default")
     parser.add_argument("--build", type=Path, help="only make the dates, in this folder")
     options = parser.parse_args()
@@ -186,10 +178,9 @@ def main():
                 for i, recipe in enumerate(recipes):
                     print(build(folder_of(options.shared, case) / "truth.tif", options.build / f"{case}_{s}_{i}", 100 * s + i, recipe))
         return
-    score = scorer(options.shared)
     with tempfile.TemporaryDirectory() as place:
-        parts = ["# Several Sentinel-2 dates", "PSNR [dB] / SAM [degrees] / ERGAS, as `benchmarks/dates.py` writes them.", "## Dates that come with the cases", "\n".join(given(options.shared, score)),
-                 "## Dates made from the truth, with a seed", "\n".join(made(options.shared, score, Path(place)))]
+        parts = ["# Several Sentinel-2 dates", "PSNR [dB] / SAM [degrees] / ERGAS, as `benchmarks/dates.py` writes them.", "## Dates that come with the cases", "\n".join(given(options.shared)),
+                 "## Dates made from the truth, with a seed", "\n".join(made(options.shared, Path(place)))]
     text = "\n\n".join(parts) + "\n"
     if options.output:
         write_text(options.output, text)

@@ -183,14 +183,13 @@ def with_prior(prior):
 
 def of_cases(shared, priors):
     """Lines of the table of the cases: PSNR [dB] and SAM [degrees] now, and changes with each prior."""
-    score = cases.scorer(shared)
     for folder in sorted(path.parent for path in (shared / "data/cases").glob("*/sentinel2_20m.tif")):
         found = []
         for prior in (None, *priors):
             with patch.object(GuideModel, "stack", GuideModel.stack if prior is None else with_prior(prior)), tempfile.TemporaryDirectory() as place:
                 scene, guide = read_enmap(next(folder.glob("ENMAP*"))), read_sentinel2(folder)
                 write_scene(sharpen(scene, guide), Path(place) / "output.tif", scene=scene, guide=guide)
-                found.append(score(folder, Path(place) / "output.tif"))
+                found.append(cases.score(folder, Path(place) / "output.tif"))
         now, *later = found
         yield folder.name, f"{now['psnr']:.2f} / {now['sam_land']:.3f}", *(f"{s['psnr'] - now['psnr']:+.2f} / {s['sam_land'] - now['sam_land']:+.3f}" for s in later)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from cases import SHARED, find_cases, produce
+from cases import SHARED, find_cases, places, produce
 from scipy.ndimage import gaussian_filter
 
 from enmap_sharpener.core.grid import Axis, Grid, axes
@@ -85,7 +85,7 @@ def observed(scene, truth, grid, ratio, seed, changed):
 
 def grounds(shared):
     """(name, site, scene, guide, truth, grid) of all that is fitted on."""
-    folders = find_cases(shared)
+    folders = find_cases(places(shared))
     opened = lambda folder: (scene := read_enmap(next(folder.glob("ENMAP*"))), *read_truth(folder, np.flatnonzero(scene.bands.good)))
     for name, folder in folders.items():
         if "validation" not in name:
@@ -196,7 +196,7 @@ def page(cases):
 
 def check(names, shared):
     """Coverage of cases by the cases' own tool, a JSON line each."""
-    folders = find_cases(shared)
+    folders = find_cases(places(shared))
     sys.path.append(str(shared / "tools"))
     spec = importlib.util.spec_from_file_location("covered", shared / "tools/coverage.py")
     tool = importlib.util.module_from_spec(spec)

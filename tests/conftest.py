@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).parents[1] / "../shared"
+SHARED, OWN = Path(__file__).parents[1] / "../shared", Path(__file__).parent / "data"
 
 
 LEVELS = {None: logging.WARNING, "enmap_sharpener": logging.NOTSET}
@@ -30,10 +30,44 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def real_case():
+    "The folder of a benchmark case by its name; the test is skipped where it neither comes with the repository nor lies beside it."
+    def found(name) -> Path:
+        places = [folder / name for folder in (OWN / "cases", SHARED / "data/cases") if (folder / name).is_dir()]
+        return places[0] if places else pytest.skip("needs the real data in ../shared/data, which are not part of the repository")
+    return found
+
+
 @pytest.fixture(params=["potsdam_train", "potsdam_validation_mismatch", "potsdam_hard", "sanfrancisco"])
-def case(request, shared) -> Path:
+def case(request, real_case) -> Path:
     "A benchmark case: an EnMAP product folder, Sentinel-2 files and the truth."
-    return shared / "data/cases" / request.param
+    return real_case(request.param)
+
+
+@pytest.fixture(scope="session")
+def some_metadata(tmp_path_factory) -> Path:
+    "The METADATA.XML of a simulated product of 224 bands."
+    from enmap_sharpener.simulation.scene import simulate
+    [xml] = simulate(tmp_path_factory.mktemp("simulated"), size=20, truth=False).enmap.glob("*METADATA.XML")
+    return xml
+
+
+@pytest.fixture
+def water(tmp_path, some_metadata):
+    """Copies one of two real EnMAP products of open water, with all their quality layers, into a folder; the first comes with the repository.
+
+    They lack METADATA.XML: that of a simulation is put beside.
+    """
+    def copied(which, place=None) -> Path:
+        found = sorted((OWN / "water").iterdir()) + sorted((SHARED / "data/enmap_water").glob("*X04390566"))
+        if which >= len(found):
+            pytest.skip("needs the real data in ../shared/data, which are not part of the repository")
+        place = Path(shutil.copytree(found[which], place or tmp_path / found[which].name, copy_function=shutil.copyfile))
+        place.chmod(0o755)
+        shutil.copyfile(some_metadata, place / f"{found[which].name}-METADATA.XML")
+        return place
+    return copied
 
 
 @pytest.fixture

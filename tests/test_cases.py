@@ -1,5 +1,4 @@
 """The six real cases: what the project promises to reach, written and scored as a user would."""
-import importlib.util
 import json
 from functools import cache
 from pathlib import Path
@@ -11,25 +10,19 @@ import rioxarray
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.operators import Observation, linear_stencil
 from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.evaluation.scores import score
 from enmap_sharpener.reconstruction.output import write_scene
+from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
 from enmap_sharpener.sharpening.sharpening import sharpen
 
+PEERS = Path(__file__).parents[1] / "benchmarks/peers.json"
 REACH = {   # psnr [dB], sam_land [degrees], ergas
     "potsdam_train": (39.5, 1.37, 1.33), "potsdam_train_mismatch": (37.6, 1.50, 1.42),
     "potsdam_validation": (37.3, 2.23, 2.15), "potsdam_validation_mismatch": (36.0, 2.30, 2.21),
     "potsdam_hard": (33.8, 1.56, 1.66), "sanfrancisco": (36.0, 1.45, 2.10),
 }
-
-
-@cache
-def scorer(path):
-    """The scoring tool, by its path."""
-    spec = importlib.util.spec_from_file_location("score", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @cache
@@ -41,12 +34,12 @@ def sharpened(folder):
 
 
 @pytest.fixture(scope="module", params=REACH)
-def scored(request, shared, tmp_path_factory):
+def scored(request, real_case, tmp_path_factory):
     """(name, scores, report) of a case, through the files that a user gets."""
-    folder = shared / "data/cases" / request.param
+    folder = real_case(request.param)
     scene, guide, plan = sharpened(folder)
     files = write_scene(plan, tmp_path_factory.mktemp(request.param) / "out.tif", scene=scene, guide=guide)
-    return request.param, scorer(shared / "tools/score.py").score(folder, files["data"]), plan.report
+    return request.param, score(read_cube(files["data"]), read_cube(folder / "truth.tif"))[0], plan.report
 
 
 def test_reaches_what_it_must(scored):
@@ -55,9 +48,9 @@ def test_reaches_what_it_must(scored):
     assert scores["psnr"] >= psnr and scores["sam_land"] <= sam and scores["ergas"] <= ergas
 
 
-def test_better_than_every_peer_in_every_metric(scored, shared):
+def test_better_than_every_peer_in_every_metric(scored):
     name, scores, _ = scored
-    peers = json.loads((shared / "data/cases/peers.json").read_text())[name].values()
+    peers = json.loads(PEERS.read_text())[name].values()
     assert scores["psnr"] > max(p["psnr"] for p in peers)
     assert scores["sam_land"] < min(p["sam_land"] for p in peers)
     assert scores["ergas"] < min(p["ergas"] for p in peers)

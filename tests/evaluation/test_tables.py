@@ -3,7 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from enmap_sharpener.evaluation.tables import band_panels, box_plots, comparison_table, results_table, table_latex, table_text
+from enmap_sharpener.evaluation.tables import (
+    band_panels,
+    box_plots,
+    comparison_table,
+    results_table,
+    table_latex,
+    table_text,
+)
 
 
 def record(case, method, **scores):

@@ -1,7 +1,5 @@
 "The largest rectangle, crops that change no number, and masks that take values away and change none."
 import json
-import os
-import shutil
 import time
 from dataclasses import replace
 
@@ -536,19 +534,9 @@ def test_sentinel2_without_classes(tmp_path, caplog):
 
 # ---- real data
 
-def water(shared, tmp_path, which):
-    "A real cut-out; it comes without its METADATA.XML, so that of another real scene is put beside it."
-    source = sorted((shared / "data/enmap_water").iterdir())[which]
-    shutil.copytree(source, tmp_path / "water")
-    os.chmod(tmp_path / "water", 0o755)
-    [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
-    shutil.copy(xml, tmp_path / "water" / f"{source.name}-METADATA.XML")
-    return tmp_path / "water"
-
-
 @pytest.mark.parametrize("which", [0, 1])
-def test_real_water(shared, tmp_path, which):
-    place = water(shared, tmp_path, which)
+def test_real_water(water, tmp_path, which):
+    place = water(which)
     record = crop_scene(place, tmp_path / "out", haze=True, cirrus=True)
     assert record.window == (slice(0, 128), slice(0, 128)) and record.layers == ("cloud", "cloudshadow", "haze", "cirrus")
     numbers = raw(tmp_path / "out/enmap.tif")

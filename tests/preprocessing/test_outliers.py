@@ -160,12 +160,10 @@ def test_figures(scenes, tmp_path):
 
 
 @pytest.mark.slow
-def test_real_water(shared, tmp_path):
+def test_real_water(water, tmp_path):
     "Two real cut-outs of one scene with their quality layers: dark, and with the same noise."
-    [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
-    for source in (shared / "data/enmap_water").iterdir():
-        place = Path(shutil.copytree(source, tmp_path / source.name))
-        shutil.copy(xml, place / f"{source.name}-METADATA.XML")
+    for which in (0, 1):
+        water(which)
     table = inspect(tmp_path)
     assert len(table) == 2 and table.level.between(0, 0.1).all()
     assert table.noise.max() < 1.5 * table.noise.min() and (table.noise > 1e-4).all()

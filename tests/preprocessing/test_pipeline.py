@@ -544,12 +544,10 @@ def test_potsdam(shared, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
-def test_water(shared, tmp_path, which):
+def test_water(water, tmp_path, which):
     "Negative reflectance, which the seed turns into 10 000, comes through; there is hardly anything to align on."
-    source = sorted((shared / "data/enmap_water").iterdir())[which]
-    place = Path(shutil.copytree(source, tmp_path / "enmap" / source.name, copy_function=shutil.copyfile))
-    [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
-    shutil.copyfile(xml, place / f"{source.name}-METADATA.XML")
+    place = water(which)
+    place = Path(shutil.move(place, tmp_path / "enmap" / place.name))
     scene = read_enmap(place)
     partner(place, scene.cube.copy(data=np.nan_to_num(scene.cube.values * 1e4)), scene.bands)
     report = preprocess(EVERYTHING if which else stages.ALL, tmp_path / "enmap", tmp_path / "out", settings=Settings(tile=16, stride=16))

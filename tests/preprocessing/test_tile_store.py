@@ -610,14 +610,9 @@ def test_cases(case, tmp_path):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_water(shared, tmp_path, which):
+def test_water(water, tmp_path, which):
     "Real open water: hundreds of thousands of small negatives, which the seed turns into 10000, stay as they are."
-    source = sorted((shared / "data/enmap_water").iterdir())[which]
-    place = tmp_path / "water"
-    shutil.copytree(source, place)
-    place.chmod(0o755)
-    [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
-    shutil.copy(xml, place / f"{source.name}-METADATA.XML")
+    place = water(which)
     scene = read_enmap(place)
     values = to_int16(scene.cube.values)
     partner(place, scene.cube, values, scene.bands.wavelength, scene.bands.good)

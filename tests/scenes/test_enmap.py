@@ -364,13 +364,9 @@ def test_real_metadata_of_218_bands(shared, tmp_path):
     assert scene.cube[0, 0, 0] == pytest.approx(0.1234)
 
 
-def test_real_water_scene_with_every_quality_layer(shared, tmp_path):
-    source = sorted((shared / "data/enmap_water").iterdir())[0]
-    for file in source.iterdir():
-        shutil.copy(file, tmp_path)
-    [xml] = (shared / "data/cases/potsdam_train").glob("*/*METADATA.XML")
-    shutil.copy(xml, tmp_path / f"{source.name}-METADATA.XML")
-    scene = read_enmap(tmp_path)
+def test_real_water_scene_with_every_quality_layer(water):
+    source = water(0)
+    scene = read_enmap(source)
     assert set(scene.quality) == set(QUALITY_LAYERS) and scene.quality["pixelmask"].shape == (224, 128, 128)
     with rasterio.open(next(source.glob("*SPECTRAL_IMAGE.TIF"))) as file:
         numbers = file.read(window=Window(10, 20, 30, 40))
