@@ -63,5 +63,5 @@ def fake_sources(sharpened, folder=Path("data")):
     values = rng.random((len(bands), *coarse.shape), "float32") * 0.4
     values[~bands.good] = np.nan
     coords = {"band": bands.number, **{k: ("band", getattr(bands, k)) for k in ("wavelength", "fwhm", "detector", "good")}}
-    scene = SimpleNamespace(cube=coarse.georeference(values, coords=coords), bands=bands, metadata=metadata, quality={}, source=Path(folder) / SCENE_ID)
+    scene = SimpleNamespace(cube=coarse.georeference(values, coords=coords), bands=bands, metadata=metadata, quality={}, tiles=(), source=Path(folder) / SCENE_ID)
     return {"scene": scene, "guide": SimpleNamespace(source=Path(folder) / "sentinel2")}

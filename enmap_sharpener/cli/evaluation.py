@@ -16,7 +16,7 @@ from ..sharpening.verdict import judged
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #2bec75ba
 def evaluate(
-    file: Path | None = None, /, *, truth: Path | None = None, scene: Path | None = None,
+    file: Path | None = None, /, *, truth: Path | None = None, scene: Annotated[list[Path] | None, Several] = None,
     methods: Annotated[list[str] | None, Several] = None, case: Annotated[list[Path] | None, Several] = None,
     sentinel2: Path | None = None, sentinel2_offset: Offset = None, output: Path = Path("output/evaluation"), model: Path | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
@@ -44,7 +44,7 @@ def evaluate(
     truth
         Raster with the true reflectance, to score FILE against; none by default.
     scene
-        EnMAP product that FILE was made from: degraded, FILE should equal it. None by default.
+        EnMAP product that FILE was made from, or the tiles of a strip: degraded, FILE should equal it. None by default.
     methods
         Names of methods, see `sharpen`, or of outputs that are there; none by default.
     case
@@ -69,7 +69,7 @@ def evaluate(
     if truth is None and scene is None:
         raise UsageError("nothing to compare with; give --truth TRUTH.tif, --scene PRODUCT, or both")
     with session.progress("Evaluating") as progress:
-        found = evaluate_file(file, truth, scene, threads=limits.threads(), progress=progress)
+        found = evaluate_file(file, truth, scene[0] if scene and len(scene) == 1 else scene, threads=limits.threads(), progress=progress)
     print(_scores(found))
 
 # %% ../../nbs/15_cli/09_evaluation.ipynb #7bd219e4

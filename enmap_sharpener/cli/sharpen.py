@@ -23,7 +23,7 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 
 
 def sharpen(
-    product: Path, /, *, output: Path, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
+    product: list[Path], /, *, output: Path, strip: Flag = False, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None,
     format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
@@ -46,12 +46,16 @@ def sharpen(
 
         enmap-sharpener sharpen ENMAP01-____L2A-DT... --output potsdam.tif --product products/
 
+        enmap-sharpener sharpen datatake/ --strip --sentinel2 s2/ --output strip.tif
+
     Parameters
     ----------
     product
-        EnMAP L2A product: its folder, its METADATA.XML, a ZIP or tar of it, or DLR's order with it.
+        EnMAP L2A product: its folder, its METADATA.XML, a ZIP or tar of it, or DLR's order with it. Several are tiles of one datatake, which become one image without seams.
     output
         What to write: NAME.tif, or NAME.img or NAME.bsq (ENVI), NAME.nc (NetCDF), NAME.zarr; the other files are named after it.
+    strip
+        Take all products in the folder PRODUCT, as tiles of one datatake.
     sentinel2
         A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
@@ -82,7 +86,7 @@ def sharpen(
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
     output_files(output, overwrite, format)
     chosen_compression(chosen_format(output, format), compress)
-    scene, guide = read_pair(product, sentinel2, sentinel2_offset)
+    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset)
     if as_product:
         product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
@@ -93,6 +97,19 @@ def sharpen(
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
+def _tiles(product: list[Path], strip: bool) -> Path | list[Path]:
+    "What is to be read: one product, or the tiles of a strip."
+    from enmap_sharpener.core.errors import ProductError
+    from enmap_sharpener.scenes.finding import find_products
+    if not strip:
+        return product[0] if len(product) == 1 else product
+    if len(product) > 1:
+        raise UsageError(f"--strip takes one folder with the tiles of a datatake, not {len(product)}; leave it out to name the tiles")
+    if not (found := find_products(product[0])):
+        raise ProductError(f"{product[0]}: holds no EnMAP product; give the folder that the tiles of a datatake lie in")
+    return found
+
+
 def _check_method(method: str, model: Path | None) -> None:
     "UsageError unless there is such a method, and a network where it needs one and only there."
     if method not in method_names():
@@ -118,7 +135,8 @@ def _begun(scene, guide, method: str, output: Path) -> str:
     for one in guide if isinstance(guide, list) else [guide]:
         days = days_apart(scene, one)
         told.append(str(one.source) + ("" if days is None else " of the same day" if abs(days) < 0.5 else f", taken {abs(days):.0f} days apart"))
-    return f"Sharpening {scene.metadata.id} with {'; '.join(told)}: {method} to {output}"
+    what = f"{scene.metadata.id} ({len(scene.tiles)} tiles)" if scene.tiles else scene.metadata.id
+    return f"Sharpening {what} with {'; '.join(told)}: {method} to {output}"
 
 
 def _summary(files: dict, sharpened, seconds: float) -> str:

@@ -22,7 +22,7 @@ from ..core.operators import NOMINAL_SIGMA, WHOLE, Observation
 from .coverage import coverage
 from .scores import FEW, WIDE, in_scoring_threads, score
 from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
-from ..scenes.enmap import read_enmap
+from ..scenes.strips import read_scene
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #a61d72ee
 _log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def summed_up(bands: pd.DataFrame) -> dict:
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #abacc11d
 def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = None,
-                  scene: str | os.PathLike | None = None, *, ratio: float = 3, threads: int | None = None,
+                  scene: str | os.PathLike | list | None = None, *, ratio: float = 3, threads: int | None = None,
                   progress=None) -> dict[str, pd.Series | pd.DataFrame]:
     """Evaluate a sharpened file against a truth, against its EnMAP scene, or both.
 
@@ -195,8 +195,8 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
         Sharpened cube, see `read_cube`; the STAC item beside it (same name, .json) says how EnMAP saw the ground.
     truth : path, optional
         Cube of the truth.
-    scene : path, optional
-        EnMAP product, see `read_enmap`.
+    scene : path, or list of paths, optional
+        EnMAP product, or tiles of a strip, see `read_scene`.
     ratio : float
         EnMAP pixel size over output pixel size, for ERGAS.
     threads, progress
@@ -219,6 +219,6 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
         if (held := coverage(output, truth)) is not None:
             result["coverage"] = held
     if scene is not None:
-        seen = read_enmap(scene).cube
+        seen = read_scene(scene).cube
         result["agreement"] = agreement_by_band(cube, seen, read_geometry(output), threads=threads, progress=progress)
     return result

@@ -14,7 +14,7 @@ import pandas as pd
 from ..core.grid import Grid, axes
 from ..fusion.error_widths import LEVELS
 from ..reconstruction.uncertainty import error, error_files
-from ..scenes.cubes import cells_under, equal_bands, read_cube
+from ..scenes.cubes import equal_bands, read_cube
 
 # %% ../../nbs/11_evaluation/02_coverage.ipynb #adf28835
 FLAT, EDGE, BORDER, EVERY = 0.5, 0.75, 3, 8
@@ -44,7 +44,7 @@ def coverage(output, truth):
     cube, truth = read_cube(output), read_cube(truth) if isinstance(truth, (str, Path)) else truth
     grid, true = Grid.of(cube), Grid.of(truth)
     pairs = [(o, t) for t, o in enumerate(equal_bands(cube, truth)) if o >= 0]
-    rows, cols = (cells_under(a, b) for a, b in zip(axes(true), axes(grid), strict=True))
+    rows, cols = (a.under(b) for a, b in zip(axes(true), axes(grid), strict=True))
     if not pairs or grid.crs != true.crs or abs(true.cols.step / grid.cols.step - 1) > ALIKE or (rows < 0).all() or (cols < 0).all():
         return None
     held = (rows >= 0)[:, None] & (cols >= 0)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..scenes.cubes import cells_under, cube_values, sample_cube
+from ..scenes.cubes import cube_values, sample_cube
 from .agreement import agreement_by_band, common_bands, observation_inside
 from .metrics import BLOCK, q2n_sum, quotient
 from .scores import in_scoring_threads
@@ -71,7 +71,7 @@ def _scales(output, cube, guide, geometry, side: int) -> _Scales:
     operators = {d: see.part(*(slice(w.start - own.start, w.stop - own.start) for w, own in zip(window, owns)), *everything) for d, (see, owns) in seen.items()}
     part = coarse.part(*window)
     return _Scales(output, cube, guide, bands, names.astype(str), operators, window,
-                   (cells_under(other.rows, fine.rows), cells_under(other.cols, fine.cols)), (_edges(part.rows, fine.rows), _edges(part.cols, fine.cols)),
+                   (other.rows.under(fine.rows), other.cols.under(fine.cols)), (_edges(part.rows, fine.rows), _edges(part.cols, fine.cols)),
                    max(2, round(side * fine.rows.step / coarse.rows.step)))
 
 # %% ../../nbs/11_evaluation/03_full_resolution.ipynb #b9aa3468

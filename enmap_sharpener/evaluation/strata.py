@@ -20,7 +20,7 @@ from ..core.grid import Grid, windows
 from .scores import error_maps
 from ..figures.spectra import line_styles
 from ..figures.style import styled
-from ..scenes.cubes import cells_under, cube_values
+from ..scenes.cubes import cube_values
 from ..scenes.sentinel2 import SCL_CLASSES
 
 # %% ../../nbs/11_evaluation/05_strata.ipynb #1a76d473
@@ -103,7 +103,7 @@ def find_strata(truth: xr.DataArray, scl: xr.DataArray | None = None, *, cluster
         covers = [f"cluster {i + 1}" for i in range(clusters)]
     else:
         grid, wanted = Grid.of(scl), Grid.of(truth)
-        rows, cols = cells_under(grid.rows, wanted.rows), cells_under(grid.cols, wanted.cols)
+        rows, cols = grid.rows.under(wanted.rows), grid.cols.under(wanted.cols)
         cover = np.where((rows >= 0)[:, None] & (cols >= 0), scl.values[np.ix_(rows, cols)], 0)
         covers = [SCL_CLASSES[i] for i in range(len(SCL_CLASSES))]
     parts = {"edges": (edges, list(_DISTANCE_NAMES)), "brightness": (brightness, [f"{a}–{b}" for a, b in zip(bounds, bounds[1:])]), "cover": (cover, covers)}

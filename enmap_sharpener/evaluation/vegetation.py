@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..scenes.cubes import cells_under, read_cube, sample_cube
+from ..scenes.cubes import read_cube, sample_cube
 from .agreement import observation_inside
 from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
@@ -89,7 +89,7 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
         raise BandError(f"no band for {', '.join(_BANDS.names)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step
     if ratio < _FINER:
-        cells = cells_under(fine.rows, target.rows), cells_under(fine.cols, target.cols)
+        cells = fine.rows.under(target.rows), fine.cols.under(target.cols)
         for rows, cols in windows(target.shape, _NEAREST_WINDOW):
             out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, np.array([b]), cells[0][rows], cells[1][cols])[0])  # noqa: B023
         return out
@@ -109,7 +109,7 @@ def _common_grid(output: Grid, reference: Grid) -> Grid:
     if output.crs != reference.crs:
         raise GridError(f"output in {output.crs}, reference in {reference.crs}; wanted one coordinate system, reproject the reference")
     coarse, fine = (reference, output) if reference.cols.step > output.cols.step else (output, reference)
-    inside = [np.flatnonzero(cells_under(b, a) >= 0) for a, b in ((coarse.rows, fine.rows), (coarse.cols, fine.cols))]
+    inside = [np.flatnonzero(b.under(a) >= 0) for a, b in ((coarse.rows, fine.rows), (coarse.cols, fine.cols))]
     if not all(i.size for i in inside):
         raise GridError(f"output {output.bounds} and reference {reference.bounds} do not overlap; check that they show the same ground")
     return coarse.part(*(slice(int(i[0]), int(i[-1]) + 1) for i in inside))
@@ -120,7 +120,7 @@ def _interpolated(cube: xr.DataArray, grid: Grid) -> xr.DataArray:
     coarse = Grid.of(cube)
     bands = _seen(cube, coarse)
     fine = Observation(cubic_stencil(coarse.rows, grid.rows), cubic_stencil(coarse.cols, grid.cols)).degrade(continued_bands(bands))
-    rows, cols = cells_under(coarse.rows, grid.rows), cells_under(coarse.cols, grid.cols)
+    rows, cols = coarse.rows.under(grid.rows), coarse.cols.under(grid.cols)
     held = (rows >= 0)[:, None] & (cols >= 0) & np.isfinite(bands[:, rows[:, None], cols])
     return grid.georeference(np.where(held, fine, np.float32(np.nan)), coords={"wavelength": ("band", [b.centre for b in _BANDS])})
 

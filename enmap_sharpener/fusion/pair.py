@@ -241,13 +241,14 @@ class Pair:
         """Scene classification at the centres of the fine pixels of a window, uint8, shape (y, x); None where there is none."""
         if self._scl is None:
             return None
-        (y, inside_y), (x, inside_x) = (_nearest(a, b.part(w)) for a, b, w in zip(axes(self._scl_grid), axes(self.fine), (rows, cols), strict=True))
+        parts = [(a, b.part(w)) for a, b, w in zip(axes(self._scl_grid), axes(self.fine), (rows, cols), strict=True)]
+        (y, x), (inside_y, inside_x) = ([a.nearest(b) for a, b in parts], [a.under(b) >= 0 for a, b in parts])
         part = self._scl.read(slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1))[..., 0][np.ix_(y - y.min(), x - x.min())]
         return np.where(inside_y[:, None] & inside_x, part, 0).astype(np.uint8)
 
     def under(self, rows, cols):
         """Window of `coarse` that lies under a window of `fine`, and for each fine row and column its index in there."""
-        index = [np.clip(np.floor(a.index(b.part(w).centres) + 0.5 + 1e-6).astype(int), 0, a.n - 1)
+        index = [a.nearest(b.part(w))
                  for a, b, w in zip(axes(self.coarse), axes(self.fine), (rows, cols), strict=True)]
         return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in index), tuple(i - i[0] for i in index)
 
@@ -339,13 +340,6 @@ def interpolate(image, coarse, fine):
     stencils = [linear_stencil(a, b) for a, b in zip(axes(coarse), axes(fine), strict=True)]
     part = tuple(s.inputs(slice(None)) for s in stencils)
     return Observation(*(s.part(slice(None), p) for s, p in zip(stencils, part, strict=True))).degrade(image[part], axes=(0, 1))
-
-
-def _nearest(axis, window):
-    """Index of the pixel of `axis` nearest to each pixel of `window`, and whether it lies on it."""
-    index = np.floor(axis.index(window.centres) + 0.5).astype(int)
-    held = np.clip(index, 0, axis.n - 1)
-    return held, held == index
 
 
 def _under(axis, window, margin):

@@ -24,6 +24,7 @@ from .stac import stac_item
 from .uncertainty import error_files, write_errors
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
+from ..scenes.strips import one_scene
 from ..sharpening.quality import CLOUDY
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #846e9999
@@ -113,8 +114,8 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         What `sharpen` returned.
     path : str or Path
         `NAME.tif`, or with another ending of `FORMATS`; the other files are named after it, see `output_files`. Missing folders are made.
-    scene : Scene
-        The EnMAP scene.
+    scene : Scene or list of Scene
+        The EnMAP scene, or the tiles of the strip.
     guide : Sentinel2 or list of Sentinel2
         The Sentinel-2 bands.
     form : {'gtiff', 'cog', 'envi', 'netcdf', 'zarr'}, optional
@@ -142,7 +143,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     MissingExtra
         What writes the format is not installed.
     """
-    form = chosen_format(path, form)
+    form, scene = chosen_format(path, form), one_scene(scene)
     compress, files = chosen_compression(form, compress), output_files(path, overwrite, form)
     earlier = files.pop("errors") if sharpened.errors is None else None
     made = {} if product is None else {"product": product_folder(product, scene, sharpened.bands, overwrite)}

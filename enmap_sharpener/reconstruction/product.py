@@ -7,20 +7,17 @@ __all__ = ['product_folder', 'write_product']
 
 # %% ../../nbs/10_reconstruction/01_product.ipynb #1c66d66e
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import BandError, OutputError
-from ..core.grid import Axis, Grid
+from ..core.grid import Grid
 from ..scenes.cubes import read_cube
 from ..scenes.enmap import write_enmap
+from ..scenes.strips import IDENTIFIER
 
 # %% ../../nbs/10_reconstruction/01_product.ipynb #94ee414b
-_ID = re.compile(r"ENMAP\d{2}-____L2A-DT\d{10}_\d{8}T\d{6}Z_\d{3}_V\d{6}_\d{8}T\d{6}Z")
-
-
 def product_folder(folder, scene, bands, overwrite: bool = False) -> Path:
     """Where the product of a result goes, after a check that it can be made.
 
@@ -48,11 +45,11 @@ def product_folder(folder, scene, bands, overwrite: bool = False) -> Path:
         One of the detectors has no band.
     """
     target = Path(folder) / scene.metadata.id
-    if not _ID.fullmatch(scene.metadata.id):
+    if not IDENTIFIER.fullmatch(scene.metadata.id):
         raise OutputError(f"{folder}: no product can be named after {scene.metadata.id[:80]!r}; wanted a scene with its full identifier, ENMAP01-____L2A-DT...")
     if bands.vnir.all() or not bands.vnir.any():
         raise BandError(f"{folder}: an EnMAP product has bands of both detectors, and {'SWIR' if bands.vnir.all() else 'VNIR'} is missing; choose more bands, or leave the product out")
-    if os.path.realpath(target) in map(os.path.realpath, (scene.source, scene.source.parent)):
+    if os.path.realpath(target) in [os.path.realpath(place) for product in scene.tiles or (scene,) for place in (product.source, product.source.parent)]:
         raise OutputError(f"{target}: is the scene itself; choose another folder for the product")
     if os.path.lexists(target) and not overwrite:
         raise OutputError(f"{target}: exists already; choose another folder, or allow it to be replaced (--overwrite)")
@@ -64,18 +61,13 @@ class _OnGrid:
 
     def __init__(self, layer, grid: Grid):
         own = Grid.of(layer)
-        self.layer, self.rows, self.cols = layer, _nearest(own.rows, grid.rows), _nearest(own.cols, grid.cols)
+        self.layer, self.rows, self.cols = layer, own.rows.nearest(grid.rows), own.cols.nearest(grid.cols)
 
     def __getitem__(self, key) -> np.ndarray:
         rows, cols = self.rows[key[-2]], self.cols[key[-1]]
         window = tuple(slice(int(i.min()), int(i.max()) + 1) for i in (rows, cols))
         values = np.asarray(self.layer[(..., *window)])
         return values[(..., *np.ix_(rows - window[0].start, cols - window[1].start))]
-
-
-def _nearest(axis: Axis, wanted: Axis) -> np.ndarray:
-    "Pixel of an axis under each pixel centre of another; of those that reach beyond it, the last one."
-    return np.clip(np.floor(axis.index(wanted.centres) + 0.5 + 1e-6).astype(int), 0, axis.n - 1)
 
 
 def write_product(folder, cube, scene, bands, overwrite: bool = False) -> Path:

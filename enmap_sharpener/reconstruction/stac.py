@@ -19,6 +19,7 @@ from rasterio.warp import transform as transform_points
 from .. import __version__
 from ..core.files import json_values, read_facts, stored_bytes
 from ..core.raster import NODATA, SCALE
+from ..scenes.strips import IDENTIFIER
 
 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #0ba1dc32
@@ -87,17 +88,17 @@ LICENCES = {"Terms of EnMAP data": "https://www.enmap.org/data_access/", "Legal 
 # %% ../../nbs/10_reconstruction/00_stac.ipynb #bb30be13
 def _properties(sharpened, scene, guide, cloud_cover) -> dict:
     "What the item says of the whole scene."
-    names = [g.source.name for g in _guides(guide)]
-    names = " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
+    listed = lambda names: " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])  # noqa: E731
+    names, tiles = listed([g.source.name for g in _guides(guide)]), listed([p.metadata.id for p in scene.tiles or (scene,)])
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = lambda time: time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else None  # noqa: E731
     numbers = {"view:sun_elevation": meta.sun_elevation, "view:sun_azimuth": meta.sun_azimuth % 360, "view:off_nadir": abs(meta.off_nadir_across)}
     return {
         "start_datetime": text(meta.start), "end_datetime": text(meta.stop or meta.start), "created": now,
-        "title": f"EnMAP scene {meta.id} at the resolution of Sentinel-2", "gsd": sharpened.grid.transform.a,
+        "title": f"EnMAP {'strip' if scene.tiles else 'scene'} {meta.id} at the resolution of Sentinel-2", "gsd": sharpened.grid.transform.a,
         "license": "other", "providers": PROVIDERS, **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
         "platform": "enmap", "constellation": "enmap", "instruments": ["hsi"], **_projection(sharpened.grid),
-        "processing:lineage": f"EnMAP {meta.level} {meta.id} sharpened with the Sentinel-2 bands in {names}, method {sharpened.method}",
+        "processing:lineage": f"EnMAP {meta.level} {tiles} sharpened with the Sentinel-2 bands in {names}, method {sharpened.method}",
         "processing:software": dict([SOFTWARE.split()]), "processing:datetime": now,
         **{key: round(value, 4) for key, value in numbers.items() if np.isfinite(value)},
         **({"sci:citation": meta.citation} if meta.citation else {}),
@@ -155,6 +156,7 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
     files : dict of str to Path
         As `output_files` gives them; assets are named relative to the item.
     scene : Scene
+        A strip names all its tiles.
     guide : Sentinel2 or list of Sentinel2
     written : dict of str to Path, optional
         Where the files are now, for their sizes and checksums.
@@ -181,14 +183,13 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
 
 
 _ENMAP_ITEMS = "https://geoservice.dlr.de/eoc/ogc/stac/v1/collections/ENMAP_HSI_L2A/items/"
-_ENMAP_ID = re.compile(r"ENMAP\d{2}-____L2A-DT\d{10}_\d{8}T\d{6}Z_\d{3}_V\d{6}_\d{8}T\d{6}Z")
 
 
 def _sources(scene, guide) -> list[tuple[str, str]]:
     "Address or place of all sources, and their identifiers: EnMAP's item in DLR's catalogue, unless the scene is simulated; Sentinel-2 products, as far as their names are known."
-    meta = scene.metadata
-    known = _ENMAP_ID.fullmatch(meta.id) and not meta.citation.startswith("Simulated")
-    return [(_ENMAP_ITEMS + meta.id if known else str(scene.source), meta.id), *((str(g.source), _product(Path(g.source))) for g in _guides(guide))]
+    known = lambda meta: IDENTIFIER.fullmatch(meta.id) and not meta.citation.startswith("Simulated")  # noqa: E731
+    enmap = [(_ENMAP_ITEMS + p.metadata.id if known(p.metadata) else str(p.source), p.metadata.id) for p in scene.tiles or (scene,)]
+    return [*enmap, *((str(g.source), _product(Path(g.source))) for g in _guides(guide))]
 
 
 def _product(place: Path) -> str:

@@ -74,6 +74,8 @@ class Scene:
         The product that was read.
     assumptions : tuple of str
         What had to be assumed of the product, a line each.
+    tiles : tuple of Scene
+        Of which a strip was joined, see `scenes.strips`; none of a single product.
     """
 
     cube: xr.DataArray
@@ -82,6 +84,7 @@ class Scene:
     quality: dict
     source: Path
     assumptions: tuple[str, ...] = ()
+    tiles: tuple["Scene", ...] = ()
 
     def cloud_mask(self, haze: bool = False, cirrus: bool = False) -> xr.DataArray:
         """Where EnMAP itself is cloudy.
@@ -137,7 +140,7 @@ def _product_files(path: Path) -> dict[str, list[str]]:
         products = {p for p in products if p[1] == chosen["prefix"].lower()} or products
     if len(products) != 1:
         what = f"holds {len(products)} products ({', '.join(sorted(file_name(folder) for folder, _ in products)[:3])}, …)" if products else "holds no METADATA.XML"
-        raise ProductError(f"{path}: {what}; give the folder, the METADATA.XML, the ZIP or the tar of one EnMAP L2A product.")
+        raise ProductError(f"{path}: {what}; give the folder, the METADATA.XML, the ZIP or the tar of one EnMAP L2A product (--strip takes all of one datatake).")
     [(folder, prefix)] = products
     alone = not any(f == folder and k == "METADATA" and p != prefix for f, p, k, _ in found)
     files: dict[str, list] = {}
@@ -186,8 +189,7 @@ def _one(files: dict, kind: str, path: Path) -> str:
     found = files.get(kind, [])
     if len(found) != 1:
         what = f"holds {len(found)} ({', '.join(map(file_name, found))})" if found else "holds none"
-        raise ProductError(f"{path}: one {kind} file is wanted, but the product {what}; "
-                           "get the product again or remove the others.")
+        raise ProductError(f"{path}: one {kind} file is wanted, but the product {what}; get the product again or remove the others.")
     return found[0]
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #fb1ce91a
@@ -278,8 +280,7 @@ def _understood(path: Path, told: Told | None = None) -> _Product:
     with opened(image) as file:
         grid = _grid(file, image)
         if file.count != len(bands):
-            raise ProductError(f"{file_name(image)}: has {file.count} bands, but {file_name(xml)} lists {len(bands)}; "
-                               "the two do not belong together, get the product again.")
+            raise ProductError(f"{file_name(image)}: has {file.count} bands, but {file_name(xml)} lists {len(bands)}; the two do not belong together, get the product again.")
         bands, background, found = _interpreted(file, file_name(image), bands)
     metadata, clipped = _placed(metadata, grid, file_name(xml))
     product = _Product(path, files, metadata, bands, background, grid, (*assumed, *found, *clipped))

@@ -20,9 +20,10 @@ from ..core.errors import BandError, ProductError
 from ..core.files import file_name
 from ..core.grid import Grid, axes, overlap, scattered_windows
 from ..core.operators import Observation
-from .enmap import Scene, product_folder, read_enmap
+from .enmap import Scene, product_folder
+from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
-from .cubes import cells_under, sample_cube
+from .cubes import sample_cube
 from .sentinel2 import SCL_UNUSABLE, Sentinel2, read_sentinel2
 from .sentinel2_metadata import band_name, is_sentinel2_name
 from ..core.raster import SCALE
@@ -67,7 +68,7 @@ def on_coarse(image, coarse: Grid) -> np.ndarray:
 # %% ../../nbs/01_scenes/06_pairing.ipynb #f4495f2b
 def _hidden(classes, coarse: Grid) -> np.ndarray:
     "Where Sentinel-2's scene classification finds no clear ground at the centre of a coarse pixel, bool (y, x)."
-    rows, cols = (cells_under(a, b) for a, b in zip(axes(Grid.of(classes)), axes(coarse)))
+    rows, cols = (a.under(b) for a, b in zip(axes(Grid.of(classes)), axes(coarse)))
     return np.isin(sample_cube(classes.expand_dims("band"), None, rows, cols)[0], SCL_UNUSABLE)
 
 
@@ -299,10 +300,20 @@ def find_guide(product) -> Path:
 def find_guides(product) -> list[Path]:
     """Where the Sentinel-2 files of a product lie, of all dates: where `find_guide` finds the first, and beside a folder `sentinel2` those of further dates, `sentinel2_2` and so on.
 
-    The errors are those of `find_guide`.
+    Of tiles of a strip, a list, those in the folder that all lie in, or if there are none those of each tile. The errors are those of `find_guide`.
     """
+    if not isinstance(product, str | Path):
+        return _guides_of_strip([Path(p) for p in product])
     first = find_guide(product)
     return dates_beside(first) if first.name == "sentinel2" else [first]
+
+
+def _guides_of_strip(tiles: list[Path]) -> list[Path]:
+    "Where the Sentinel-2 files of tiles lie."
+    around = {tile.absolute().parent for tile in tiles}
+    if len(tiles) > 1 and len(around) == 1 and len(found := _guides_in(around.pop())) == 1:
+        return dates_beside(found[0]) if found[0].name == "sentinel2" else found
+    return list(dict.fromkeys(guide for tile in tiles for guide in find_guides(tile)))
 
 
 def dates_beside(first: Path) -> list[Path]:
@@ -347,8 +358,8 @@ def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene
 
     Parameters
     ----------
-    enmap : str or Path
-        As for `read_enmap`.
+    enmap : str, Path, or list of them
+        As for `read_scene`: one product, or tiles of a strip.
     sentinel2 : str, Path, or list of them, optional
         As for `read_guides`; where `find_guides` finds them by default.
     offset : float, optional
@@ -364,5 +375,5 @@ def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene
     ProductError, MetadataError, BandError, GridError, NoValidPixels
         As for both; the partner is missing.
     """
-    scene = read_enmap(enmap)
+    scene = read_scene(enmap)
     return scene, read_guides(find_guides(enmap) if sentinel2 is None else sentinel2, offset)
