@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOST_OFF', 'Axis', 'plain_utm', 'Grid', 'windows', 'scattered_windows', 'overlap', 'axes', 'widened', 'joined',
-           'inside']
+           'inside', 'lazy_image']
 
 # %% ../../nbs/00_core/03_grid.ipynb #9cab6dbc
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import dask.array as da
 import numpy as np
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
@@ -219,3 +220,25 @@ def joined(*windows):
 def inside(window, wide):
     """A window counted from the start of a wider one."""
     return tuple(slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, wide, strict=True))
+
+# %% ../../nbs/00_core/03_grid.ipynb #1a2yim9e
+def lazy_image(window, grid, count: int, chunk: int, **coords) -> xr.DataArray:
+    """An image whose windows are made when they are looked at, in any order and in parallel.
+
+    Parameters
+    ----------
+    window
+        `window(rows, cols)`, two slices of the grid: that part of the image, float32, shape (band, y, x).
+    grid : Grid
+        Where it lies.
+    count, chunk : int
+        Number of bands, and side of a chunk [pixels].
+    **coords
+        Of the bands.
+    """
+    def make(block_info=None):
+        return window(*(slice(*edge) for edge in block_info[None]["array-location"][-2:]))
+
+    sides = [tuple(min(chunk, n - i) for i in range(0, n, chunk)) for n in grid.shape]
+    data = da.map_blocks(make, chunks=[(count,), *sides], dtype="float32", meta=np.empty((0, 0, 0), "float32"))
+    return grid.georeference(data, coords=coords)

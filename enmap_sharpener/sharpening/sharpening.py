@@ -19,10 +19,8 @@ import dask.array as da
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..core.grid import inside
 from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
-from ..core.operators import WHOLE
 from ..core.raster import NODATA, SCALE
 from ..fusion.subspace import SubspaceModel
 from ..fusion.tuning import DEFAULT
@@ -30,6 +28,7 @@ from ..fusion.uncertainty import estimate_errors, relative_logarithm
 from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from ..scenes.strips import one_scene
+from .agreement import Agreement
 from .methods import NETWORKS, open_method
 from .network import open_network
 from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band
@@ -114,7 +113,8 @@ class Sharpened:
             self.quality_bands += (source_band(self._dates.names),)
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
-        self._sums, self._kinds, self._lock = [], np.zeros(len(QUALITY_CLASSES), int), threading.Lock()
+        self._kinds, self._lock = np.zeros(len(QUALITY_CLASSES), int), threading.Lock()
+        self._agreement = Agreement(model.pair, model.observations, target)
         self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report, **_tiles(model.pair.scene),
                        **({"dates": self._dates.report} if self._dates else {}), "assumptions": model.pair.assumptions}
 
@@ -136,7 +136,7 @@ class Sharpened:
                                 None if self.errors is None else relative_logarithm(told))
         if self._dates:
             quality = np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
-        self._compare(cube, rows, cols)
+        self._agreement.add(cube, rows, cols)
         with self._lock:
             self._kinds += np.bincount(quality[0].ravel(), minlength=len(self._kinds))
         return Block(rows, cols, cube, quality)
@@ -166,44 +166,16 @@ class Sharpened:
 
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""
-        self._sums, self._kinds = [], np.zeros(len(QUALITY_CLASSES), int)
+        self._kinds = np.zeros(len(QUALITY_CLASSES), int)
+        self._agreement.forget()
         with threadpool_limits(1):
             yield from read_ahead(lambda window: self.block(*window), self.windows(size), self._threads)
-        self.report |= {"pixels": self._shares(), "agreement": self._agreement()}
-
-    def _compare(self, cube, rows, cols):
-        """Collect squared differences from EnMAP in all EnMAP pixels that see nothing but a block: all of the scene but seams of a pixel or two."""
-        pair = self._model.pair
-        for bands, see in self._model.observations:
-            bands = bands[self._target[bands] >= 0]
-            middle = [_middle(s, w) for s, w in zip((see.rows, see.cols), (rows, cols), strict=True)]
-            if not len(bands) or any(m is None for m in middle):
-                continue
-            need = see.inputs(*middle)
-            x = cube[(self._target[bands], *inside(need, (rows, cols)))]
-            see, held = see.part(*middle, *need), x != NODATA
-            d = see.degrade(np.where(held, x * np.float32(SCALE), np.float32(0))) - np.moveaxis(pair.enmap(*middle, bands=bands), -1, 0)
-            d = np.where(_sees_whole(see, held), d, np.nan).reshape(len(bands), -1).astype(float)
-            with self._lock:
-                self._sums.append((bands, np.nansum(d**2, 1), np.isfinite(d).sum(1)))
+        self.report |= {"pixels": self._shares(), "agreement": self._agreement.report()}
 
     def _shares(self):
         """Shares of the classes (`QUALITY_CLASSES`) among the pixels that have a value."""
         shares = self._kinds[1:] / max(self._kinds[1:].sum(), 1)
         return dict(zip(("sharpened", "enmap_only", "enmap_cloudy"), (round(float(s), 4) for s in shares), strict=True))
-
-    def _agreement(self):
-        """RMSE of the degraded output against EnMAP over all good bands and in the worst one [reflectance]."""
-        total, count = np.zeros(len(self._model.pair.bands)), np.zeros(len(self._model.pair.bands))
-        for bands, squares, n in self._sums:
-            total[bands] += squares
-            count[bands] += n
-        if not count.any():
-            return None
-        mse = total[count > 0] / count[count > 0]
-        worst = self._model.pair.bands.take(np.flatnonzero(count > 0)[[int(mse.argmax())]])
-        return {"rmse": float(np.sqrt(mse.mean())), "worst_band_rmse": float(np.sqrt(mse.max())),
-                "worst_band": int(worst.number[0]), "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance"}
 
     def to_dataarray(self, lazy=False):
         """The whole output, float32, dims (band, y, x) [reflectance], NaN nodata.
@@ -240,20 +212,6 @@ class Sharpened:
             out[:, b.rows, b.cols] = b.quality
         return self.grid.georeference(out, coords={"band": [band.name for band in self.quality_bands]}, name="quality")
 
-
-def _sees_whole(see, held):
-    """Which coarse pixels see only fine ones that have a value, shape (band, y, x); one band where all are alike."""
-    held = held[:1] if (held == held[:1]).all() else held
-    return see.degrade(held.astype(np.float32)) > WHOLE
-
-
-def _middle(stencil, window):
-    """Slice of outputs that need nothing outside a window of inputs; None if there is none."""
-    taps = stencil.weights.shape[1]
-    inside = np.flatnonzero((stencil.start >= window.start) & (stencil.start + taps <= window.stop))
-    if not inside.size:
-        return None
-    return slice(int(inside[0]), int(inside[-1]) + 1)
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #e9a6a8b7
 def _reflectance(numbers):
