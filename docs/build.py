@@ -4,6 +4,7 @@ import importlib
 import re
 import shutil
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -19,6 +20,13 @@ LISTED = {
     "notebooks/explore": "# Exploration\n\nNotebooks to look around in. Here they stand still; in JupyterLab, `jupyter lab nbs/explore`, their controls move.\n",
 }
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.MULTILINE)
+
+
+def settings():
+    "What settings.ini says of the project."
+    config = ConfigParser(delimiters=["="], interpolation=None)
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return config["DEFAULT"]
 
 
 def notebooks(folder: str) -> list[Path]:
@@ -197,6 +205,7 @@ def linked(text: str) -> str:
     "Text of the repository's root with links that hold on the site."
     text = text.replace("](nbs/", "](/notebooks/")
     text = re.sub(r"\]\((LICENSE|CHANGELOG\.md|CONTRIBUTING\.md)\)", lambda m: f"](/{m[1].lower()})", text)
+    text = text.replace("](SECURITY.md)", f"]({settings()['git_url']}/blob/main/SECURITY.md)")
     text = text.replace("](/license)", "](/license.md)").replace("](output/models/", "](/models/")
     return re.sub(r"((?:^(?: {4}.*)?\n)*^ {4}.*\n)", _fenced, text, flags=re.MULTILINE)
 

@@ -43,7 +43,7 @@ _PLACES = {    # name: where it is made; no room is called like it
     "simulate_pair": "simulation.scene:simulate_pair",
     "write_scene": "reconstruction.output:write_scene",
 }
-_EXTRAS = {"scraping": "scrape", "simulation": "simulate"}    # of the rooms above, what `pip install 'enmap_sharpener[EXTRA]'` brings
+_EXTRAS = {"scraping": "scrape", "simulation": "simulate"}    # of the rooms above, the extra that brings what they need
 
 __all__ = [
     "EnmapError", "__version__", "before_after", "compare", "download_scenes", "error", "fetch_partners", "open", "read_enmap", "read_sentinel2",
@@ -60,11 +60,11 @@ def __getattr__(name: str):
     try:
         value = getattr(import_module(f"{__name__}.{module}"), function)
     except ModuleNotFoundError as error:
-        from .core.errors import MissingExtra
+        from .core.errors import MissingExtra, install_extra
         extra = _EXTRAS.get(module.partition(".")[0])
         if extra is None or (error.name or "").startswith(__name__):
             raise
-        raise MissingExtra(f"{name} needs {error.name}: pip install '{__name__}[{extra}]'") from error
+        raise MissingExtra(f"{name} needs {error.name}: {install_extra(extra)}") from error
     globals()[name] = value
     return value
 

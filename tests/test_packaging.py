@@ -23,6 +23,33 @@ def test_versions_agree():
     assert re.search(rf"^  version: {wanted}$", text["conda/meta.yaml"], re.MULTILINE)
 
 
+def test_citation_is_valid():
+    "What version 1.2.0 of the Citation File Format asks for: keys, types of works, names, years, DOIs."
+    import yaml
+    said = yaml.safe_load(text["CITATION.cff"])
+    assert said["cff-version"] == "1.2.0" and said["license"] == "Apache-2.0" and said["type"] == "software"
+    assert said.keys() <= {"cff-version", "message", "title", "type", "authors", "version", "license", "repository-code", "url", "abstract", "keywords", "preferred-citation", "references"}
+    assert said["repository-code"] == settings["git_url"] and said["preferred-citation"]["version"] == settings["version"]
+    for work in (said["preferred-citation"], *said["references"]):
+        assert {"type", "title", "authors"} <= work.keys() and work["type"] in ("article", "book", "software", "thesis") and isinstance(work["year"], int)
+        assert all(author.keys() in ({"name"}, {"family-names", "given-names"}) for author in work["authors"])
+        assert re.fullmatch(r"10\.\d{4,9}/\S+", work.get("doi", "10.1234/none")) and all(isinstance(work.get(key, ""), str) for key in ("issue", "journal"))
+
+
+def test_extras_are_installed_in_one_spelling():
+    "One that works before there is an index: from a checkout."
+    folders = [ROOT / "docs", ROOT / "nbs", ROOT / "enmap_sharpener"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".md", ".ipynb", ".py")] + [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+    wrong = [path.name for path in files if re.search(r"enmap_sharpener\[[a-z{]|pip install \"", path.read_text(encoding="utf-8"))]
+    assert not wrong
+
+
+def test_faults_are_reported_to_the_same_address():
+    from enmap_sharpener.core.errors import issue_tracker
+    assert issue_tracker() == settings["git_url"] + "/issues"
+    assert f"]({issue_tracker()})" in text["CONTRIBUTING.md"]
+
+
 def test_pythons_agree():
     first, last = (int(version.partition(".")[2]) for version in (LOWEST, HIGHEST))
     all_of_them = [f"3.{minor}" for minor in range(first, last + 1)]

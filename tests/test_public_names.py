@@ -45,4 +45,4 @@ def test_missing_extra_is_said(tmp_path):
     code = ("import sys; sys.modules['pystac_client'] = None; sys.modules['shapely'] = None\nimport enmap_sharpener as es\n"
             "try:\n    es.search_scenes\nexcept es.EnmapError as error:\n    print(error)")
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "search_scenes needs" in told and "enmap_sharpener[scrape]" in told
+    assert "search_scenes needs" in told and "pip install '.[scrape]'" in told

@@ -355,12 +355,24 @@ def status_of(app, arguments: list[str]) -> int:
         from enmap_sharpener.core.errors import EnmapError, PartlyFailed
         if isinstance(error, EnmapError):
             return _fail(error, 1 if isinstance(error, PartlyFailed) else 2)
-        return _fail(f"unexpected {type(error).__name__}: {error}; run again with --verbose and report what it prints", 1)
+        return _fail(f"unexpected {type(error).__name__}: {error}; {_report()}", 1)
+
+
+def _report() -> str:
+    "What to do about a fault of this package."
+    from enmap_sharpener.core.errors import issue_tracker
+    asked = "run again with --verbose and " * (not _traced())
+    return f"{asked}report what it prints at {issue_tracker()}"
+
+
+def _traced() -> bool:
+    "Whether tracebacks were asked for."
+    return logging.getLogger("enmap_sharpener").getEffectiveLevel() == logging.DEBUG
 
 
 def _fail(error, status: int = 2) -> int:
     "One line on stderr; with --verbose the traceback before it."
-    if logging.getLogger("enmap_sharpener").getEffectiveLevel() == logging.DEBUG:
+    if _traced():
         traceback.print_exc()
     print("enmap-sharpener:", " ".join(str(error).split()), file=sys.stderr)
     return status

@@ -48,7 +48,7 @@ def train(
     train_data_dir
         Folder of training stores, as `preprocess` writes them to model_input.
     output
-        File of the network (.keras); history, figure and settings are written beside it.
+        File of the network, as mine.keras; beside it mine.csv (history), mine.png (its figure), mine.json (settings) and the folder mine (checkpoint).
     recipe
         thesis: reflectance x 10 000, SSIM + MAE, exponential decay. quick: standardised values, MAE, cosine; learns in minutes.
     base
@@ -102,7 +102,7 @@ def search(
 ) -> None:
     """Search kernels and filters of supErMAPnet.
 
-    Every trial is kept; started again, it goes on where it stopped. Ranked by SSIM + PSNR / 100 on the validation tiles.
+    Every trial is kept; started again, it goes on where it stopped. Ranked by SSIM + PSNR / 100 on the validation tiles; on the training tiles, and said so, where no others are there.
 
     Examples:
 

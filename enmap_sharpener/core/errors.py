@@ -6,7 +6,7 @@
 __all__ = ['EnmapError', 'UsageError', 'UnknownName', 'MissingExtra', 'RequestError', 'JobError', 'PartlyFailed', 'ProductError',
            'MetadataError', 'BandError', 'GridError', 'NoValidPixels', 'OutputError', 'ModelError', 'Rejected',
            'ServiceError', 'MissingFile', 'CopernicusError', 'DownloadError', 'ComeBack', 'NotFound', 'LoginError',
-           'NoPermission', 'PartnerError', 'unknown', 'duration', 'require_extra']
+           'NoPermission', 'PartnerError', 'unknown', 'duration', 'install_extra', 'issue_tracker', 'require_extra']
 
 # %% ../../nbs/00_core/00_errors.ipynb #1fc1c490
 from difflib import get_close_matches
@@ -133,6 +133,28 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def install_extra(*extras: str) -> str:
+    """How extras are installed: the one spelling, which works from a checkout and needs no index.
+
+    Parameters
+    ----------
+    *extras : str
+        Names, as "batch".
+
+    Returns
+    -------
+    str
+        What to type, and where.
+    """
+    return f"pip install '.[{','.join(extras)}]' in the package's checkout"
+
+
+def issue_tracker() -> str:
+    "The address where faults of this package are reported."
+    from enmap_sharpener._modidx import d
+    return f"{d['settings']['git_url']}/issues"
+
+
 def require_extra(what: str, extra: str, *modules: str):
     """Raise unless the packages that an extra brings are installed.
 
@@ -151,4 +173,4 @@ def require_extra(what: str, extra: str, *modules: str):
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise MissingExtra(f"{what} needs {' and '.join(missing)}: pip install 'enmap_sharpener[{extra}]'")
+        raise MissingExtra(f"{what} needs {' and '.join(missing)}: {install_extra(extra)}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, install_extra
 from .keras_file import check_keras_file
 from ..core.files import make_folder, write_file
 
@@ -24,7 +24,7 @@ def _keras():
     asked = os.environ.get("KERAS_BACKEND")
     found = [name for name in ((asked,) if asked else ("tensorflow", "jax", "torch")) if find_spec(name)]
     if not found or not find_spec("keras"):
-        raise ModelError("networks need Keras and TensorFlow, which are not installed: pip install 'enmap_sharpener[cpu]', or [gpu] for NVIDIA GPUs")
+        raise ModelError(f"networks need Keras and TensorFlow, which are not installed: {install_extra('cpu')}, or [gpu] for NVIDIA GPUs")
     os.environ["KERAS_BACKEND"] = found[0]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)    # its advice on tracing is for who writes networks, not for who uses them

@@ -40,8 +40,13 @@ def trial_score(history):
     history : DataFrame
         As `train` writes it.
     """
-    prefix = "val_" if "val_ssim" in history else ""
+    prefix = _judged(history)[0]
     return float((history[f"{prefix}ssim"] + history[f"{prefix}psnr"] / 100).max())
+
+
+def _judged(history):
+    "What a trial is judged by: how its columns begin, and what the tiles are called."
+    return ("val_", "validation") if "val_ssim" in history else ("", "training tiles")
 
 
 def _study(folder, grid, seed):
@@ -139,11 +144,12 @@ def _conclude(folder, study, recipe):
     table["parameters"] = [read_facts(folder / name / "network.json").get("parameters") for name in table.trial]
     write_table(folder / "trials.csv", table, index=False)
     histories = {name: _history(folder / name) for name in table.trial[:8]}
-    for name, figure in (("trials", trials_figure(table)), ("epochs", epochs_figure(histories))):
+    judged = _judged(histories[table.trial[0]])[1]
+    for name, figure in (("trials", trials_figure(table, judged=judged)), ("epochs", epochs_figure(histories))):
         figure.savefig(folder / f"{name}.png", dpi=120)
         plt.close(figure)
     save_model(load_model(folder / table.trial[0] / "network.keras"), folder / "best.keras")
-    (folder / "best.json").write_text(json.dumps({"trial": table.trial[0], "score": table.score[0], "recipe": asdict(recipe)}, indent=2) + "\n")
+    (folder / "best.json").write_text(json.dumps({"trial": table.trial[0], "score": table.score[0], "judged_by": judged.split()[0], "recipe": asdict(recipe)}, indent=2) + "\n")
     return table
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #6b5496bb
@@ -153,26 +159,26 @@ def _short(row):
     return f"{sizes(row.detail_kernels)} | {sizes(row.main_kernels)}\n{sizes(row.detail_filters)} | {sizes(row.main_filters)}"
 
 
-def trials_figure(table, most=12):
-    "Figure of the best trials compared: score, with kernels and filters of detail and main branch."
+def trials_figure(table, most=12, judged="validation"):
+    "Figure of the best trials compared: score on the tiles that `judged` names, with kernels and filters of detail and main branch."
     best = table.head(most)[::-1]
     figure, panel = plt.subplots(figsize=(8, 0.5 * len(best) + 1.2), layout="constrained")
     panel.barh(range(len(best)), best.score, color="tab:blue")
     panel.set_yticks(range(len(best)), [f"{r.trial}  {_short(r)}" for r in best.itertuples()], fontsize=7)
     spread = max(best.score.max() - best.score.min(), 1e-3)
-    panel.set(xlabel="SSIM + PSNR / 100 (validation)", xlim=(best.score.min() - 0.3 * spread, best.score.max() + 0.1 * spread))
+    panel.set(xlabel=f"SSIM + PSNR / 100 ({judged})", xlim=(best.score.min() - 0.3 * spread, best.score.max() + 0.1 * spread))
     return figure
 
 
 def epochs_figure(histories):
     "Figure of a metric against the epoch for several trials: SSIM and PSNR; `histories` maps names to tables as `train` writes them."
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    prefix, judged = _judged(next(iter(histories.values())))
     for name, history in histories.items():
-        prefix = "val_" if "val_ssim" in history else ""
         for panel, metric in zip(panels, ("ssim", "psnr"), strict=True):
             panel.plot(history.epoch, history[prefix + metric], marker=".", label=name)
     for panel, label in zip(panels, ("SSIM", "PSNR [dB]"), strict=True):
-        panel.set(xlabel="epoch", ylabel=f"{label}, validation")
+        panel.set(xlabel="epoch", ylabel=f"{label}, {judged}")
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
     return figure

@@ -192,7 +192,7 @@ class Recipe:
     repeats : int
         How often each tile comes in an epoch, varied anew.
     patience : int
-        Epochs without a validation loss lower by `least_gain` after which it ends.
+        Epochs without a validation loss lower by `least_gain` after which it ends; the training loss where no tiles are for validation.
     least_gain : float
     mixed_precision : bool
         Compute in bfloat16, keep weights in float32.
@@ -341,7 +341,8 @@ def train(folder, output, recipe=QUICK, *, gpus=None, mem_limit=None, resume=Fal
     Parameters
     ----------
     folder : str or Path
-        Stores of the stage wald; their `split` says which tiles are for training and for validation.
+        Stores of the stage wald; their `split` says which tiles are for training and for validation. Without any for validation, which is
+        said, epochs are judged by the training tiles, and no column of the history begins with `val_`.
     output : str or Path
         The network, a `.keras` file. Beside it: history as `.csv` and `.png`, and `.json` with data, settings, and what came of it; while
         it runs, a folder of the same name with the checkpoint.
@@ -367,14 +368,18 @@ def train(folder, output, recipe=QUICK, *, gpus=None, mem_limit=None, resume=Fal
     ProductError
         No stores, or one that is damaged or wrong; see `check_store`.
     ModelError
-        Fewer training tiles than a batch, other settings than the checkpoint's, GPUs that are not there, too little memory, or a loss
-        that was not finite four times.
+        Fewer training tiles than a batch, other settings than the checkpoint's, GPUs that are not there, too little memory, a loss
+        that was not finite four times, or a name of the file that does not end in .keras.
     """
     paths, output = training_stores(folder), Path(output)
+    if output.suffix != ".keras":
+        raise ModelError(f"{output}: a network's file ends in .keras; give --output {output}.keras")
     stores = [check_store(p) for p in paths]
     tiles = [Tiles(stores, split, Contract(recipe.base, recipe.scaling)) for split in (0, 1)]
     if len(tiles[0]) * recipe.repeats < recipe.batch_size:
         raise ModelError(f"{folder}: {len(tiles[0])} training tiles are fewer than a batch of {recipe.batch_size}; give a smaller --batch-size or more data")
+    if not len(tiles[1]):
+        _log.warning("no tiles are for validation: epochs are judged by the training loss, which says nothing of other scenes")
     work = output.with_suffix("")
     work.mkdir(parents=True, exist_ok=True)
     scope = use_devices(gpus, mem_limit)
@@ -450,7 +455,7 @@ def _finish(run, output, paths, tiles, seconds):
     best = min(history, key=lambda row: row.get("val_loss", row["loss"]))
     told = {"software": f"enmap_sharpener {__version__}", "keras": keras.__version__, "backend": keras.backend.backend(), "recipe": _plain(recipe),
             "network": run.net.settings, "parameters": run.net.count_params(), "stores": [p.name for p in paths],
-            "tiles": {"training": len(tiles[0]), "validation": len(tiles[1])}, "best_epoch": best, "seconds": round(seconds, 1)}
+            "tiles": {"training": len(tiles[0]), "validation": len(tiles[1])}, "judged_by": "validation" if len(tiles[1]) else "training", "best_epoch": best, "seconds": round(seconds, 1)}
     net = SupErMAPnet(**run.net.settings, contract=replace(run.net.contract, trained_on={k: told[k] for k in ("stores", "tiles", "recipe")}))
     net.build()
     net.set_weights(run.best)

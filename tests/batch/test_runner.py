@@ -340,7 +340,7 @@ def test_command_tells_of_failures_and_lists_jobs(place, capfd):
 def test_what_is_missing_is_told(monkeypatch, capfd):
     monkeypatch.setattr("enmap_sharpener.core.errors.find_spec", lambda name: None if name in ("papermill", "distributed") else name)
     assert main(["batch", "--list"]) == 2
-    assert capfd.readouterr().err == "enmap-sharpener: batch needs papermill and distributed: pip install 'enmap_sharpener[batch]'\n"
+    assert capfd.readouterr().err == "enmap-sharpener: batch needs papermill and distributed: pip install '.[batch]' in the package's checkout\n"
 
 
 # Jobs, parameters, names

@@ -30,3 +30,14 @@ def test_help_is_quick_and_has_examples(capfd):
         assert f"enmap-sharpener {command} " in capfd.readouterr().out.split("Examples")[1]
     assert main(["--version"]) == 0
     assert capfd.readouterr().out[0].isdigit()
+
+
+def test_a_fault_says_where_to_report_it(capfd):
+    from enmap_sharpener.cli.terminal import status_of
+    from enmap_sharpener.core.errors import issue_tracker
+
+    def app(*_, **__):
+        raise ZeroDivisionError("division by zero")
+    assert status_of(app, []) == 1
+    told = capfd.readouterr().err
+    assert told == f"enmap-sharpener: unexpected ZeroDivisionError: division by zero; run again with --verbose and report what it prints at {issue_tracker()}\n"

@@ -299,7 +299,7 @@ def test_without_ipywidgets_one_line():
     code = ("import sys; sys.modules['ipywidgets'] = None\ntry:\n    import enmap_sharpener.exploration.widgets\n"
             "except Exception as error:\n    print(type(error).__name__, error)")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert run.stdout == "MissingExtra exploring needs ipywidgets: pip install 'enmap_sharpener[explore]'\n"
+    assert run.stdout == "MissingExtra exploring needs ipywidgets: pip install '.[explore]' in the package's checkout\n"
 
 
 @pytest.mark.parametrize("path", [*sorted((ROOT / "nbs/explore").glob("*.ipynb")), ROOT / "nbs/13_exploration/02_widgets.ipynb"], ids=lambda p: p.stem)

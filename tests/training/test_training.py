@@ -1,6 +1,7 @@
 "supErMAPnet and its training: faults in the data, stops at any moment, losses that are not finite, other backends, precision."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,33 @@ def test_decay_is_that_of_the_thesis(made, tmp_path):
     train(made, tmp_path / "x.keras", replace(THESIS, epochs=5, batch_size=4, spectral_window=8, least_gain=-1e9), **SMALL)
     rates = pd.read_csv(tmp_path / "x.csv").learning_rate
     np.testing.assert_allclose(rates, 1e-4 * 0.1 ** (np.arange(1, 6) / 5), rtol=1e-4)
+
+
+def test_without_validation_tiles_nothing_is_called_validation(data, tmp_path, caplog):
+    "And beside the network lies only what is named after it, whatever dots are in its name."
+    from enmap_sharpener.training.hyperparameter_search import search_settings
+    shutil.rmtree(data / "b.zarr")
+    train(data, tmp_path / "out/mine.v2.keras", replace(SHORT, epochs=1), **SMALL)
+    assert "no tiles are for validation" in caplog.text
+    assert not [name for name in pd.read_csv(tmp_path / "out/mine.v2.csv") if name.startswith("val_")]
+    assert json.loads((tmp_path / "out/mine.v2.json").read_text())["judged_by"] == "training"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.v2", *(f"mine.v2.{ending}" for ending in ("csv", "json", "keras", "png"))]
+    search_settings(data, tmp_path / "search", replace(SHORT, epochs=1), grid={name: [value] for name, value in SMALL.items()}, trials=1)
+    assert json.loads((tmp_path / "search/best.json").read_text())["judged_by"] == "training"
+
+
+def test_with_validation_tiles_the_figures_say_so():
+    from enmap_sharpener.training.hyperparameter_search import epochs_figure
+    table = pd.DataFrame({"epoch": [1], "ssim": [0.8], "psnr": [30.0]})
+    of = lambda figure: [panel.get_ylabel() for panel in figure.axes]
+    assert of(epochs_figure({"a": table})) == ["SSIM, training tiles", "PSNR [dB], training tiles"]
+    assert of(epochs_figure({"a": table.assign(val_ssim=0.7, val_psnr=29.0)})) == ["SSIM, validation", "PSNR [dB], validation"]
+
+
+def test_a_name_that_is_no_network_is_refused_before_it_learns(made, tmp_path):
+    with pytest.raises(ModelError, match="ends in .keras; give --output .*mine.keras"):
+        train(made, tmp_path / "mine", SHORT, **SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_gpus_that_are_not_there(made, tmp_path, capfd):
