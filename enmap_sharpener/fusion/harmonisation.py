@@ -14,6 +14,7 @@ import numpy as np
 from ..core.grid import Axis, Grid, axes, inside, joined, widened
 from ..core.operators import Observation, linear_stencil, window_sum
 from ..core.parallel import in_threads
+from .denoising import TYPICAL_NOISE
 from .measurement import even_windows
 from .pair import Pair, Scratch, interpolate
 from .radiometry import fit_radiometry
@@ -133,8 +134,8 @@ class SwirGuide:
         return np.concatenate([self.mover(self.vnir(*wide))[inside((rows, cols), wide)], self.swir(rows, cols)], -1)
 
 # %% ../../nbs/05_fusion/08_harmonisation.ipynb #9b36c166
-TYPICAL_NOISE, LEAST_SIDE = 0.005, 15
-"""Relative noise where nothing can be measured, and EnMAP pixels a side that a tile must have for it."""
+LEAST_SIDE = 15
+"""EnMAP pixels a side that a tile must have for the guide's noise to be measured."""
 
 DOWN_NUGGET = 0.01     # of what is put back one scale down
 

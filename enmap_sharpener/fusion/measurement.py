@@ -91,7 +91,8 @@ def _tiles(pair, found, whole, samples, geometry, threads, tuning):
         coarse, fine = pair.coarse.part(rows, cols), pair.fine.part(*window)
         share = geometry.between(coarse, fine).degrade((t > 0).astype(np.float32)[..., None], axes=(0, 1))[..., 0]
         weight = np.maximum((share > tuning.usable_share) * whole.trust[rows, cols], LEAST_WEIGHT) * found.valid[rows, cols]
-        return AlignmentTile(coarse, fine, found.seen[rows, cols, pair.guide_bands.fine], ten, weight)
+        bands = pair.guide_bands.sharpest
+        return AlignmentTile(coarse, fine, found.seen[rows, cols, bands], ten[..., bands], weight)
 
     return in_threads(one, samples, threads)
 
@@ -187,7 +188,7 @@ class GuideModel:
     denoise10, denoise20 : callable
         Image to denoised image, for the 10 m and 20 m bands; not used without 20 m bands.
     sharpen, sharpen_swir : Sharpen20
-        For the red edge, and for B11 and B12 on moved 10 m bands.
+        For the red edge, and for B11 and B12 on moved 10 m bands; None where there are no such.
     mover : Mover
         From the geometry of the 10 m bands to that of B11 and B12.
     """
@@ -220,24 +221,42 @@ class GuideModel:
             return {}
         fine, coarse, bands, found = pair.fine.cols.step, pair.fine20.cols.step, pair.guide_bands.coarser, {}
         for detector, registered in self.whole.registered.items():
-            told, blur = registered.as_dict(coarse), self.sharpen.sigma * coarse
+            told, blur = registered.as_dict(coarse), self.sigma20 * coarse
             if detector == "SWIR":
                 told["between_detectors_m"] = [round(-s * fine, 2) + 0.0 for s in self.mover.shift]
                 blur = np.hypot(blur, np.sqrt(self.mover.blur) * fine)
             found[" ".join(np.array(bands.names)[bands.serving(detector)])] = {**told, "sigma_m": round(float(blur), 2)}
         return found
 
+    @property
+    def sigma20(self):
+        """Blur of the 20 m bands [20 m pixels]."""
+        return (self.sharpen or self.sharpen_swir).sigma
+
     def stack(self, ten, twenty, fine, fine20):
         """The same from arrays."""
         ten, twenty, bands = self.denoise10(ten), self.denoise20(twenty), self.whole.pair.guide_bands.coarser
-        return np.concatenate([ten, self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20),
-                               self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20)], -1)
+        parts = [ten]
+        if self.sharpen:
+            parts.append(self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20))
+        if self.sharpen_swir:
+            parts.append(self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20))
+        return np.concatenate(parts, -1)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #8eeb7cde
 SWIR_SYSTEMATIC = 0.008
 """Error of the SWIR's geometry that no number of pixels averages away [EnMAP pixels]: its guide is sharpened."""
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #65f4e496
+def _noise(pair, parts, tuning):
+    """`relative_noise` of sampled parts, from the gauges among the 20 m bands; without two of them, from all 20 m bands or the 10 m bands, whichever are more alike."""
+    coarser = pair.guide_bands.coarser
+    noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
+    if sum(band.gauge for band in coarser) > 1:
+        return noise
+    return min(noise, relative_noise([(p[0], np.ones(p[0].shape[:2])) for p in parts], slice(None), tuning))
+
+
 def model_guide(aligned, threads=1, tuning=DEFAULT):
     """`GuideModel` and the geometries (10 m bands, B11 and B12), from the sampled tiles of an `AlignedGuide`.
 
@@ -250,29 +269,58 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
     """
     pair, whole, geometry = aligned.pair, aligned.whole, aligned.geometry
     if pair.fine20 is None:
-        return GuideModel(whole), (geometry, geometry)
+        return GuideModel(whole), (geometry, _swir_alone(aligned, threads, tuning))
     parts, registered = _guide_tiles(pair, whole, aligned.samples), whole.registered
     coarser = pair.guide_bands.coarser
     red_edge, swir_bands = coarser.serving("VNIR"), coarser.serving("SWIR")
-    blur20 = measure_blur20([p[:4] for p in _few(parts)], coarser.gauges, threads, registered["VNIR"].shift)
-    rough = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
+    lies = {name: registered[name].shift for name in coarser.detectors}
+    blur20 = measure_blur20([p[:4] for p in _few(parts)], coarser.gauges, threads, next(iter(lies.values())))
+    rough = _noise(pair, parts, tuning)
     pixels = lambda i: np.concatenate([p[i].reshape(-1, p[i].shape[-1]) for p in parts])
     clean, noise = [np.asarray, np.asarray], rough
     if rough > tuning.noise_kept:
         clean = [Denoiser.fit([p[i] for p in parts], rough * pixels(i).mean(0)) for i in (0, 1)]
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
-        noise = relative_noise([(p[1], p[4]) for p in parts], coarser.gauges, tuning)
-    mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads,
-                                  registered["SWIR"].shift, tuning.blur_alike)
-    sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20, registered["VNIR"].shift)
-    swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20, registered["SWIR"].shift, tuning.guided_bands)
+        noise = _noise(pair, parts, tuning)
+    sharpen, swir, mover = None, None, Mover()
+    if "VNIR" in lies:
+        sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20, lies["VNIR"])
+    if "SWIR" in lies:
+        mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads, lies["SWIR"], tuning.blur_alike)
+        swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20, lies["SWIR"], tuning.guided_bands)
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
-    tile = lambda guide, channels: [
-        AlignmentTile(pair.coarse.part(r, c), p[2], aligned.found.seen[r, c][..., channels], guide(p), aligned.weight[r, c])
-        for (r, c), p in zip(aligned.samples, parts, strict=True)]
-    vnir = measure_geometry(tile(lambda p: p[0], pair.guide_bands.fine), geometry, threads=threads, tuning=tuning)
-    swir = measure_geometry(tile(lambda p: model.sharpen_swir(mover(p[0]), p[1][..., swir_bands], p[2], p[3]), pair.guide_bands.serving("SWIR")), vnir, SWIR_SYSTEMATIC, threads, tuning)
-    return model, (vnir, swir)
+    return model, _geometries(aligned, model, parts, threads, tuning)
+
+
+def _geometries(aligned, model, parts, threads, tuning):
+    """`Geometry` of EnMAP against the bands that serve its VNIR, and against those that serve its SWIR, sharpened; one where there are no such."""
+    bands, geometry = aligned.pair.guide_bands, aligned.geometry
+    lead, last, swir_bands = bands.sharpest, bands.serving("SWIR"), bands.coarser.serving("SWIR")
+    tile = lambda guide, channels: _of_samples(aligned, [(guide(p), p[2]) for p in parts], channels)
+    vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, threads=threads, tuning=tuning)
+    if not model.sharpen_swir:
+        return vnir, _swir_alone(aligned, threads, tuning, vnir)
+    sharp = lambda p: model.sharpen_swir(model.mover(p[0]), p[1][..., swir_bands], p[2], p[3])
+    if np.size(np.arange(len(bands))[last]) > np.size(np.arange(len(bands.coarser))[swir_bands]):      # some of them on the finest grid
+        sharp = lambda p: model.stack(*p[:4])[..., last]
+    return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, threads, tuning)
+
+
+def _of_samples(aligned, images, channels):
+    """`AlignmentTile`s of the samples, from (guide on the fine grid, fine grid) of each."""
+    return [AlignmentTile(aligned.pair.coarse.part(r, c), fine, aligned.found.seen[r, c][..., channels], image, aligned.weight[r, c])
+            for (r, c), (image, fine) in zip(aligned.samples, images, strict=True)]
+
+
+def _swir_alone(aligned, threads, tuning, start=None):
+    """`Geometry` of EnMAP against bands of the finest grid that serve its SWIR, from that of the VNIR, which it is where there are none."""
+    pair, start = aligned.pair, start or aligned.geometry
+    if "SWIR" not in pair.guide_bands.finest.detectors:
+        return start
+    bands = pair.guide_bands.finest.serving("SWIR")
+    windows = [pair.fine_window(*s, margin=12) for s in aligned.samples]
+    images = [(np.ascontiguousarray(aligned.whole(*w)[0][..., bands]), pair.fine.part(*w)) for w in windows]
+    return measure_geometry(_of_samples(aligned, images, bands), start, threads=threads, tuning=tuning)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #048f1cb6
 SMALLEST = 7

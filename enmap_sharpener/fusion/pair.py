@@ -132,15 +132,16 @@ class Pair:
     """
 
     dates, alone = None, True
+    _kept10, _kept20 = None, None      # of the bands that were read, those that are used; None for all
 
     def __init__(self, scene, guide, threads=1, like=None):
-        full, fine = Grid.of(scene.cube), Grid.of(guide.bands10)
+        full, fine, sensor = Grid.of(scene.cube), Grid.of(guide.bands10), guide.table.sensor
         if full.crs != fine.crs:
-            raise GridError(f"EnMAP is in {full.crs}, Sentinel-2 in {fine.crs}; both must be in one UTM zone: "
-                            "fetch Sentinel-2 on EnMAP's zone or warp it to that")
+            raise GridError(f"EnMAP is in {full.crs}, {sensor} in {fine.crs}; both must be in one UTM zone: "
+                            f"fetch {sensor} on EnMAP's zone or warp it to that")
         rows, cols = overlap(full.rows, fine.rows), overlap(full.cols, fine.cols)
         if rows is None or cols is None:
-            raise GridError(f"EnMAP and Sentinel-2 do not overlap: they are {_distance_km(full.bounds, fine.bounds):.1f} km apart; "
+            raise GridError(f"EnMAP and {sensor} do not overlap: they are {_distance_km(full.bounds, fine.bounds):.1f} km apart; "
                             "check that both show the same place")
         guide = reconciled(scene, guide)
         self.scene, self.guide, self.told = scene, guide, []
@@ -151,11 +152,11 @@ class Pair:
         self._coarse0 = rows[0].start, cols[0].start
         self.coarse, self.fine = full.part(rows[0], cols[0]), fine.part(rows[1], cols[1])
         self.covered = np.prod(self.coarse.shape) / np.prod(full.shape)
-        self._enmap = like._enmap if like and like.coarse == self.coarse else _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where Sentinel-2 covers it")
-        self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"Sentinel-2 in {guide.source}, where it covers EnMAP")
+        self._enmap = like._enmap if like and like.coarse == self.coarse else _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where {sensor} covers it")
+        self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"{sensor} in {guide.source}, where it covers EnMAP")
         if self.covered < WHOLE:
             self.tell(f"{guide.source}: covers {self.covered:.0%} of the EnMAP scene; only that part is sharpened")
-        self._scl, self.fine20, self.guide_bands = None, None, SENTINEL2.finest
+        self._scl, self.fine20, self.guide_bands = None, None, guide.table.finest
         if guide.scl is not None:
             self._scl_grid, self._scl = Grid.of(guide.scl), _spooled(guide.scl.expand_dims("band") * np.float32(SCALE), threads, "scene classification")
         if guide.bands20 is not None:
@@ -169,10 +170,10 @@ class Pair:
             grid = Grid(grid.crs, *(Axis(a.start - first * a.step, a.step, first + a.n + last) for a, (first, last) in zip(axes(grid), lacking, strict=True)))
             found = [(overlap(a, b)[0], a.n, *more) for a, b, more in zip(axes(grid), axes(self.fine), lacking, strict=True)]
             rows, cols = (slice(0 if first else part.start, n if last else part.stop) for part, n, first, last in found)
-            self.fine20, self.guide_bands = grid.part(rows, cols), SENTINEL2
-            self._twenty = _spooled(image[:, rows, cols], threads, f"20 m bands in {self.guide.source}")
+            self.fine20, self.guide_bands = grid.part(rows, cols), self.guide.table
+            self._twenty = _spooled(image[:, rows, cols], threads, f"{grid.cols.step:g} m bands in {self.guide.source}")
         else:
-            self.tell(f"{self.guide.source}: its 20 m bands do not cover its 10 m bands; they are left out")
+            self.tell(f"{self.guide.source}: its {grid.cols.step:g} m bands do not cover its {self.fine.cols.step:g} m bands; they are left out")
 
     def tell(self, line, level=logging.WARNING):
         """Log a line, and keep it for the report."""
@@ -196,6 +197,15 @@ class Pair:
         other.fine20, other.guide_bands = None, self.guide_bands.finest
         return other
 
+    def seeing(self, names):
+        """The pair with some of the guide's bands alone, one of the finest grid at least; the files are shared."""
+        other, kept = copy(self), lambda bands, had: np.array([i for i, name in zip(range(len(bands)) if had is None else had, bands.names, strict=True) if name in names], int)
+        other._kept10, other._kept20 = kept(self.guide_bands.finest, self._kept10), kept(self.guide_bands.coarser, self._kept20)
+        other.guide_bands = self.guide_bands.take(n for n in self.names if n in names)
+        if not other._kept20.size:
+            other.fine20 = None
+        return other
+
     def with_guide(self, guide, dates, ten=None, twenty=None, fine20=None, guide_bands=SENTINEL2.finest):
         """The pair with another guide on the same grid.
 
@@ -214,6 +224,7 @@ class Pair:
         other.guide, other.dates, other.told, other.alone = guide, dates, [], True
         if ten is not None:
             other._ten, other._twenty, other._scl, other.fine20, other.guide_bands = ten, twenty, None, fine20, guide_bands
+            other._kept10 = other._kept20 = None
         return other
 
     @staticmethod
@@ -230,12 +241,12 @@ class Pair:
         return self._read(self._enmap, rows, cols, bands)
 
     def ten(self, rows, cols):
-        """B02 B03 B04 B08 in a window of `fine`, shape (y, x, 4), NaN nodata."""
-        return self._read(self._ten, rows, cols)
+        """The bands of the finest grid in a window of `fine`, B02 B03 B04 B08 of Sentinel-2, shape (y, x, channel), NaN nodata."""
+        return self._read(self._ten, rows, cols, self._kept10)
 
     def twenty(self, rows, cols):
-        """The 20 m bands in a window of `fine20`, shape (y, x, 6), NaN nodata."""
-        return self._read(self._twenty, rows, cols)
+        """The bands of the coarser grid, 20 m of Sentinel-2, in a window of `fine20`, shape (y, x, channel), NaN nodata."""
+        return self._read(self._twenty, rows, cols, self._kept20)
 
     def classes(self, rows, cols):
         """Scene classification at the centres of the fine pixels of a window, uint8, shape (y, x); None where there is none."""

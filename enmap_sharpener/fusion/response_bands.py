@@ -73,31 +73,37 @@ class ResponseBands:
         return replace(self, valid=valid, seen=continued(self.seen, valid))
 
 # %% ../../nbs/05_fusion/06_response_bands.ipynb #63426afb
+def _seen(pair):
+    """The pair with the bands of the guide that EnMAP sees, and their responses, shape (channel, band); told which are left out."""
+    R, names = pair.guide_bands.responses(pair.bands.wavelength), pair.names
+    fine = [band.name for band in pair.guide_bands.finest if band.detector == "VNIR"]
+    lost = [n for n, r in zip(names, R, strict=True) if not r.any()]
+    if not lost:
+        return pair, R
+    if set(fine) <= set(lost):
+        raise BandError(f"{pair.scene.metadata.id}: no good bands where {pair.guide_bands.sensor} sees {', '.join(fine)}; one of these at least is needed")
+    pair.tell(f"{pair.guide.source}: EnMAP does not see its {', '.join(lost)}; left out")
+    return pair.seeing(set(names) - set(lost)), R[R.any(1)]
+
+
 def response_bands(pair, threads=1):
     """EnMAP as the guide's bands.
 
     Returns
     -------
     pair : Pair
-        The same; without its 20 m bands where the scene does not see all of them.
+        The same; without the bands of the guide that the scene does not see.
     found : ResponseBands
         On its coarse grid.
 
     Raises
     ------
     BandError
-        The scene does not see one of the 10 m bands.
+        The scene sees none of the guide's bands of the finest grid.
     NoValidPixels
         No pixel of the overlap holds data.
     """
-    R = pair.guide_bands.responses(pair.bands.wavelength)
-    fine = pair.guide_bands.finest
-    if not R[:len(fine)].any(1).all():
-        lost = [n for n, r in zip(fine.names, R, strict=False) if not r.any()]
-        raise BandError(f"{pair.scene.metadata.id}: no good bands where Sentinel-2 sees {', '.join(lost)}; the guide needs all four 10 m bands")
-    if not R.any(1).all():
-        pair.tell(f"{pair.guide.source}: EnMAP does not see all of its 20 m bands; they are left out")
-        pair, R = pair.without_twenty(), R[:len(fine)]
+    pair, R = _seen(pair)
     used = np.flatnonzero(R.any(0))
     seen, valid = np.zeros((*pair.coarse.shape, len(R)), np.float32), np.zeros(pair.coarse.shape, bool)
     missing = np.zeros(seen.shape, bool)
@@ -111,5 +117,5 @@ def response_bands(pair, threads=1):
 
     in_threads(one, even_windows(pair.coarse, 128), threads)
     if not valid.any():
-        raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where Sentinel-2 covers the scene")
+        raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where {pair.guide_bands.sensor} covers the scene")
     return pair, ResponseBands(continued(seen, valid), valid, valid, missing)

@@ -89,9 +89,9 @@ def _pair_below(model, window, y, seed):
     noisy = lambda v, denoise: v + rng.standard_normal(v.shape) * (denoise.noise if isinstance(denoise, Denoiser) else measured.model.noise * v.mean((0, 1)))
     if pair.fine20 is not None:
         half = Grid(grid.crs, *(_larger(a, pair.fine20.cols.step / pair.fine.cols.step) for a in axes(grid)))
-        seen = Observation.between(half, grid, measured.model.sharpen.sigma).degrade(np.ascontiguousarray(guide[..., pair.guide_bands.coarse]), axes=(0, 1))
+        seen = Observation.between(half, grid, measured.model.sigma20).degrade(np.ascontiguousarray(guide[..., pair.guide_bands.coarse]), axes=(0, 1))
         twenty = image(half, noisy(seen, measured.model.denoise20))
-    return Pair(scene, Sentinel2(image(grid, noisy(guide[..., pair.guide_bands.fine], measured.model.denoise10)), twenty, None, plain))
+    return Pair(scene, Sentinel2(image(grid, noisy(guide[..., pair.guide_bands.fine], measured.model.denoise10)), twenty, None, plain, described=pair.guide_bands))
 
 
 def _mover_below(measured):
@@ -104,13 +104,14 @@ def _guide_model(measured, pair, whole):
     """How the guide is made one scale down: as above, with what is known."""
     if pair.fine20 is None:
         return GuideModel(whole)
-    mover, sigma, bands = _mover_below(measured), measured.model.sharpen.sigma, pair.guide_bands.coarser
+    mover, sigma, bands = _mover_below(measured), measured.model.sigma20, pair.guide_bands.coarser
     full, full20 = (tuple(slice(0, n) for n in g.shape) for g in (pair.fine, pair.fine20))
     ten, twenty = np.nan_to_num(pair.ten(*full)), np.nan_to_num(pair.twenty(*full20))
     clean = [Denoiser.fit([image], d.noise) if isinstance(d, Denoiser) else np.asarray for image, d in ((ten, measured.model.denoise10), (twenty, measured.model.denoise20))]
     ten, twenty = clean[0](ten), clean[1](twenty)
     fit = lambda guide, name, **more: Sharpen20.fit([(guide, twenty[..., bands.serving(name)], pair.fine, pair.fine20)], sigma, **more)
-    return GuideModel(whole, measured.model.noise, *clean, fit(ten, "VNIR"), fit(mover(ten), "SWIR", guided=measured.tuning.guided_bands), mover)
+    vnir, swir = ("VNIR" in bands.detectors and fit(ten, "VNIR")) or None, ("SWIR" in bands.detectors and fit(mover(ten), "SWIR", guided=measured.tuning.guided_bands)) or None
+    return GuideModel(whole, measured.model.noise, *clean, vnir, swir, mover)
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #0de83f2f
 @dataclass(frozen=True)

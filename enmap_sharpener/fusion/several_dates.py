@@ -262,8 +262,8 @@ def _joining(used, reference):
     ten, twenties = scratch(reference.fine, len(reference.guide_bands.finest)), [d for d in used if d.pair.fine20 is not None]
     if not twenties:
         return _Joining(used, reference, sources, ten)
-    first = twenties[0].pair
-    alike = tuple(d for d in twenties if d.pair.fine20 == first.fine20)
+    first = max(twenties, key=lambda d: len(d.pair.guide_bands)).pair
+    alike = tuple(d for d in twenties if (d.pair.fine20, d.pair.names) == (first.fine20, first.names))
     return _Joining(used, reference, sources, ten, scratch(first.fine20, len(first.guide_bands.coarser)), alike)
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #a475ee10

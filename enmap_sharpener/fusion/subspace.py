@@ -324,7 +324,7 @@ LEAST_SIGNAL = 0.02
 """Least signal in what is left, as a share of its power."""
 
 NOISE_ALONE, NOISE_RATIO, LEAST_NOISE = 4.0, 1.5, 0.005
-"""The guide's relative noise in the regression: so many times that found one scale down, with the 10 m bands alone and with all; and the least in the SWIR."""
+"""The guide's relative noise in the regression: so many times that found one scale down, with the 10 m bands alone and with others; and the least in the SWIR."""
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #3748642a
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])     # noise to signal of the noise filters that components choose from
@@ -390,13 +390,15 @@ def _fit_spectra(measured, raw, threads):
     first = np.flatnonzero(is_vnir) if is_vnir.any() else np.arange(len(is_vnir))
     mean = np.average(found.seen.reshape(-1, len(pair.names)), axis=0, weights=found.valid.ravel())
     ratio = _noise_below(measured, first, guide, weight, vnir, mean[first_channels])
+    kept = (max(model.noise, NOISE_RATIO * ratio) * mean[first_channels]) ** 2, tuning.ridge_vnir
     if not both:
         noise = (NOISE_ALONE * ratio * mean) ** 2
-        plan = [(is_vnir, shared, found.seen, vnir, noise, tuning.ridge), (~is_vnir, shared, found.seen, vnir, noise, tuning.ridge)]
+        plan = [(is_vnir, shared, found.seen, vnir, *(kept if pair.fine20 else (noise, tuning.ridge))), (~is_vnir, shared, found.seen, vnir, noise, tuning.ridge)]
     else:
-        noise = (max(model.noise, LEAST_NOISE) * mean) ** 2
+        order = np.concatenate([np.arange(len(bands))[part] for part, _ in channels])
+        noise = (max(model.noise, LEAST_NOISE) * mean[order]) ** 2
         ten = SwirGuide(shared, *own, swir_mover(measured, shared, own[0], noise) if tuning.swir_shift else model.mover, pair)
-        plan = [(is_vnir, shared, found.seen[..., first_channels], vnir, (max(model.noise, NOISE_RATIO * ratio) * mean[first_channels]) ** 2, tuning.ridge_vnir),
+        plan = [(is_vnir, shared, found.seen[..., first_channels], vnir, *kept),
                 (~is_vnir, ten, None, swir, noise, tuning.ridge)]
     plan = [(np.flatnonzero(mask), *rest) for mask, *rest in plan if mask.any()]
     detectors = in_threads(lambda p: _fit_detector(measured, *p), plan, threads)

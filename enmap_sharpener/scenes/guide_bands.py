@@ -49,9 +49,12 @@ class GuideBands:
     ----------
     bands : tuple of GuideBand
         On one grid, or on two.
+    sensor : str
+        What messages call the guide.
     """
 
     bands: tuple[GuideBand, ...]
+    sensor: str = "Sentinel-2"
 
     def __post_init__(self):
         grids = [b.grid for b in self.bands]
@@ -82,7 +85,7 @@ class GuideBands:
 
     def take(self, names: Iterable[str]) -> "GuideBands":
         """The table of some bands, in the order of `names`."""
-        return GuideBands(tuple(self[n] for n in names))
+        return GuideBands(tuple(self[n] for n in names), self.sensor)
 
     def _on(self, finest: bool) -> list[bool]:
         return [(b.grid == self.bands[0].grid) == finest for b in self.bands]
@@ -90,12 +93,12 @@ class GuideBands:
     @property
     def finest(self) -> "GuideBands":
         """The table of the bands of the finest grid alone."""
-        return GuideBands(tuple(b for b, on in zip(self.bands, self._on(True), strict=True) if on))
+        return GuideBands(tuple(b for b, on in zip(self.bands, self._on(True), strict=True) if on), self.sensor)
 
     @property
     def coarser(self) -> "GuideBands":
         """The table of the bands of the coarser grid alone; positions in it count from the first of them."""
-        return GuideBands(tuple(b for b, on in zip(self.bands, self._on(False), strict=True) if on))
+        return GuideBands(tuple(b for b, on in zip(self.bands, self._on(False), strict=True) if on), self.sensor)
 
     @property
     def fine(self):
@@ -107,14 +110,20 @@ class GuideBands:
         """Positions of the bands of the coarser grid."""
         return _positions(self._on(False))
 
+    @property
+    def sharpest(self):
+        """Positions of the bands of the finest grid that serve the VNIR: where EnMAP lies is measured on them."""
+        return self.finest.serving("VNIR")
+
     def serving(self, detector: str):
         """Positions of the bands that serve a detector of EnMAP."""
         return _positions([b.detector == detector for b in self.bands])
 
     @property
     def gauges(self):
-        """Positions of the bands that noise and blur are measured on."""
-        return _positions([b.gauge for b in self.bands])
+        """Positions of the bands that noise and blur are measured on: the gauges, or all where these are fewer than two."""
+        known = [b.gauge for b in self.bands]
+        return _positions(known if sum(known) > 1 else [True] * len(known))
 
     @property
     def detectors(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ..core.files import file_name, make_folder
 from ..core.grid import Grid, windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 
-from .guide_bands import SENTINEL2
+from .guide_bands import SENTINEL2, GuideBands
 from .sentinel2_metadata import ProductMetadata, band_name, band_names, check_level, date_of, find_metadata, read_metadata
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #52546453
@@ -46,14 +46,14 @@ SCL_UNUSABLE = (*SCL_NOTHING, *SCL_HIDING)
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #b489e8bb
 @dataclass(frozen=True, eq=False)
 class Sentinel2:
-    """Sentinel-2 bands over a scene.
+    """Sentinel-2 bands over a scene, or those of another sensor that guides as they do.
 
     Attributes
     ----------
     bands10 : DataArray, shape (band, y, x)
-        B02 B03 B04 B08, named by the coordinate `band`: lazy float32 reflectance, NaN where there is none.
+        B02 B03 B04 B08, named by the coordinate `band`: lazy float32 reflectance, NaN where there is none. Of another sensor, its bands of the finest grid.
     bands20 : DataArray, shape (band, y, x), or None
-        B05 B06 B07 B8A B11 B12, the same on their own grid.
+        B05 B06 B07 B8A B11 B12, or some of them in this order, the same on their own grid. Of another sensor, its bands of the coarser grid.
     scl : DataArray of uint8, shape (y, x), or None
         Scene classification at 20 m, see `SCL_CLASSES`.
     source : Path
@@ -65,6 +65,8 @@ class Sentinel2:
     unnamed : tuple of str
         Which of 'bands10' and 'bands20' are stacks without names of bands: their `band` counts from 1, and only EnMAP can tell which is which, see
         `scenes.pairing.read_pair`.
+    described : GuideBands or None
+        The table of the bands of another sensor than Sentinel-2, both stacks in its order.
     """
 
     bands10: xr.DataArray
@@ -74,6 +76,17 @@ class Sentinel2:
     date: datetime | None = None
     found: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
+    described: GuideBands | None = None
+
+    @property
+    def table(self) -> GuideBands:
+        """The table of its bands, in the order of both stacks."""
+        if self.described is not None:
+            return self.described if self.bands20 is not None else self.described.finest
+        if self.bands20 is None:
+            return SENTINEL2.finest
+        names = [str(n) for n in self.bands20.band.values] if "band" in self.bands20.coords else []
+        return SENTINEL2.take((*BANDS_10M, *names)) if names and set(names) <= set(BANDS_20M) else SENTINEL2
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #03c005e9
 _REFLECTANCE, _PERCENT = 5, 110       # 99th percentile of a file's values up to which floats are reflectance, and any numbers percent
@@ -175,6 +188,8 @@ def _stack(path: str, wanted: tuple, product: ProductMetadata, offset: float | N
     if not any(names) and len(names) >= len(wanted):
         image, told = _File(path, list(range(1, len(names) + 1)), ("",) * len(names), product, offset).read()
         return image.assign_coords(band=list(range(1, len(names) + 1))), told, False
+    if wanted == BANDS_20M and not any(names.count(b) > 1 for b in wanted):
+        wanted = tuple(b for b in wanted if b in names) or wanted
     if wrong := [b for b in wanted if names.count(b) != 1]:
         raise BandError(f"{file_name(path)}: one each of {' '.join(wanted)} is wanted, but {' '.join(wrong)} cannot be told "
                         f"among its {len(names)} bands ({', '.join(given)}); name the bands in their descriptions.")
@@ -188,7 +203,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     Parameters
     ----------
     path : str or Path
-        A folder with `sentinel2_10m.tif` (and perhaps `sentinel2_20m.tif`, `scl_20m.tif`); a stack of B02 B03 B04 B08; or a folder, SAFE product,
+        A folder with `sentinel2_10m.tif` (and perhaps `sentinel2_20m.tif`, which may hold some of the 20 m bands, and `scl_20m.tif`); a stack of B02 B03 B04 B08; or a folder, SAFE product,
         ZIP or tar with one file a band, like `B02.tif`, `R10m/B02.jp2` or `T33UUU_20220724T101611_B02_10m.jp2`, at any depth to eight folders.
     offset : float, optional
         What to add to digital numbers, -1000 or 0, instead of what the metadata say.
@@ -229,7 +244,8 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
         paths = _band_files(files)
         _check_bands(paths, path)
         (bands10, found), named10, named20 = _singles(paths, BANDS_10M, product, offset), True, True
-        bands20, more = _singles(paths, BANDS_20M, product, offset) if set(BANDS_20M) <= set(paths) else (None, [])
+        held = tuple(b for b in BANDS_20M if b in paths)
+        bands20, more = _singles(paths, held, product, offset) if held else (None, [])
         classes = paths.get("SCL")
     scl = open_raster(classes)[0].drop_vars("band").rename("scl") if classes else None
     for other, what in ((bands20, "20 m bands"), (scl, "scene classification")):
@@ -263,7 +279,7 @@ def _check_bands(paths: dict, path: Path):
         raise BandError(f"{path}: lacks {' '.join(missing)} at 10 m; all of {' '.join(BANDS_10M)} are wanted.")
     lacking = [b for b in BANDS_20M if b not in paths]
     if 0 < len(lacking) < len(BANDS_20M):
-        _log.warning("%s: lacks %s, so no 20 m band is used", path.name, " ".join(lacking))
+        _log.info("%s: lacks %s; the other 20 m bands are used", path.name, " ".join(lacking))
 
 
 def _check_same_place(fine: xr.DataArray, coarse: xr.DataArray | None, what: str, path: Path):
@@ -304,7 +320,7 @@ def write_sentinel2(folder, bands10: xr.DataArray, bands20: xr.DataArray | None 
     folder : str or Path
         Made if needed; files of the same names are replaced.
     bands10, bands20 : DataArray, shape (band, y, x)
-        B02 B03 B04 B08, and B05 B06 B07 B8A B11 B12, named by the coordinate `band`: reflectance (NaN is nodata) or int16
+        B02 B03 B04 B08, and B05 B06 B07 B8A B11 B12 or some of them, named by the coordinate `band`: reflectance (NaN is nodata) or int16
         numbers. May be lazy and larger than memory.
     scl : DataArray of uint8, shape (y, x), optional
         Scene classification.

@@ -325,7 +325,7 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
     measured = measure_pair(pair, threads, tuning=tuning)
     pair = measured.pair
-    channels = channels_of(net, name, pair.names, "this scene, whose bands do not see all 20 m bands,")
+    channels = channels_of(net, name, pair.names, "what this scene sees of its guide")
     detectors = [(bands, see, see.inverse(*CONSISTENT[:2])) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
     guide, contract = _guide(pair, measured, channels, threads), net.contract
     base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads)

@@ -283,9 +283,25 @@ def test_two_files_of_one_band(tmp_path):
     refused(tmp_path, ProductError, "second file of B02")
 
 
-def test_incomplete_20_m_stack(folder):
-    save(folder / "sentinel2_20m.tif", np.ones((5, 36, 54)), descriptions=BANDS_20M[:5], transform=COARSE.rio.transform())
-    refused(folder, BandError, "sentinel2_20m.tif.*B12")
+@pytest.mark.parametrize("held", [("B8A", "B11", "B12"), ("B12",), ("B11", "B05"), BANDS_20M[:5]])
+def test_a_20_m_stack_may_hold_some_bands_in_any_order(folder, held):
+    save(folder / "sentinel2_20m.tif", to_int16(COARSE.sel(band=list(held)).values), descriptions=held, transform=COARSE.rio.transform(), nodata=-32768)
+    guide = read_sentinel2(folder)
+    ordered = [b for b in BANDS_20M if b in held]
+    assert [*guide.bands20.band.values] == ordered and guide.table.names == (*BANDS_10M, *ordered)
+    np.testing.assert_allclose(guide.bands20.values, COARSE.sel(band=ordered).values, atol=1e-6)
+
+
+def test_single_files_of_some_20_m_bands(tmp_path):
+    singles(tmp_path)
+    singles(tmp_path, bands=("B8A", "B11", "B12"), cube=COARSE)
+    assert read_sentinel2(tmp_path).table.names == (*BANDS_10M, "B8A", "B11", "B12")
+
+
+@pytest.mark.parametrize("names, told", [(("B02", "B03"), "B05 B06"), (("B11", "B12", "B11"), "B11")])
+def test_a_20_m_stack_without_20_m_bands_or_with_one_twice(folder, names, told):
+    save(folder / "sentinel2_20m.tif", np.ones((len(names), 36, 54)), descriptions=names, transform=COARSE.rio.transform())
+    refused(folder, BandError, f"sentinel2_20m.tif.*{told}")
 
 
 def test_nodata_everywhere(folder):
