@@ -24,7 +24,7 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 
 def sharpen(
     product: list[Path], /, *, output: Path, strip: Flag = False, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
-    bands: str | None = None,
+    bands: str | None = None, resolution: float | None = None,
     format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -57,13 +57,15 @@ def sharpen(
     strip
         Take all products in the folder PRODUCT, as tiles of one datatake.
     sentinel2
-        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
+        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; or a folder with guide.json, which describes any other guide; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
         another shows the ground, and the quality file tells which.
     sentinel2_offset
         What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are. By default the files are believed.
     model
         A trained network (.keras), for the method supermapnet; none by default.
+    resolution
+        Pixel size to which the bands of a finer guide, such as an orthophoto, are averaged first [m]; a whole multiple of its own, which is the default.
     bands
         Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
     format
@@ -86,7 +88,7 @@ def sharpen(
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
     output_files(output, overwrite, format)
     chosen_compression(chosen_format(output, format), compress)
-    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset)
+    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset, resolution)
     if as_product:
         product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from ..core.grid import Grid
 from .style import COLOURS, CYCLE, DASHES, TITLES, WATER_VAPOUR, as_cube, styled
-from ..scenes.guide_bands import SENTINEL2
 
 # %% ../../nbs/02_figures/02_spectra.ipynb #30cab1f8
 _DETECTOR_OVERLAP = (902, 994)      # nm, seen by both detectors
@@ -95,7 +94,7 @@ def spectra(points: Sequence[tuple[float, float]], before=None, after=None, trut
             _interval(axis, cubes["after"], as_cube(half), point)
         for i, (centre, width, value) in enumerate(guide_bars(guide, point)):
             axis.plot([centre - width / 2, centre + width / 2], [value, value], color=COLOURS["guide"], lw=3.5, solid_capstyle="butt",
-                      label=None if i else "Sentinel-2")
+                      label=None if i else guide.table.sensor)
         axis.set_title(names[number] if names else f"({point[0]:.0f}, {point[1]:.0f})")
         fit_limits(axis)
         mark_gaps(axis, text=False)
@@ -125,10 +124,11 @@ def _named(axes) -> tuple[list, list[str]]:
 
 
 def guide_bars(guide, point) -> list[tuple[float, float, float]]:
-    "Centre and width [nm] and value at a point of each Sentinel-2 band that is valid there."
+    "Centre and width [nm] and value at a point of each band of a guide that is valid there."
     stacks = [] if guide is None else [s for s in (guide.bands10, guide.bands20) if s is not None]
     values = [(str(n), v) for s in stacks for n, v in zip(s.band.values, spectrum_at(s, point))]
-    return [(SENTINEL2[n].centre, SENTINEL2[n].width, v) for n, v in values if n in SENTINEL2 and np.isfinite(v)]
+    table = None if guide is None else guide.table
+    return [(table[n].centre, table[n].width, v) for n, v in values if n in table and np.isfinite(v)]
 
 # %% ../../nbs/02_figures/02_spectra.ipynb #f6ad2bbc
 def _interval(axis, cube, half, point) -> None:

@@ -27,7 +27,7 @@ CHUNK = 32, 256, 256       # bands, rows, columns: 4 MB; a few bands of a region
 
 def _attributes(sharpened) -> dict:
     "What a file says of itself."
-    return {"Conventions": "CF-1.11", "title": f"EnMAP surface reflectance at {sharpened.grid.cols.step:g} m", "source": "EnMAP L2A and Sentinel-2 L2A",
+    return {"Conventions": "CF-1.11", "title": f"EnMAP surface reflectance at {sharpened.grid.cols.step:g} m", "source": f"EnMAP L2A and {sharpened.report.get('guide_sensor', 'Sentinel-2 L2A')}",
             "history": f"sharpened by {SOFTWARE}, method {sharpened.method}", "method": sharpened.method}
 
 

@@ -24,7 +24,8 @@ from .enmap import Scene, product_folder
 from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
 from .cubes import sample_cube
-from .sentinel2 import SCL_UNUSABLE, Sentinel2, read_sentinel2
+from .guides import DESCRIPTION, read_guide
+from .sentinel2 import SCL_UNUSABLE, Sentinel2
 from .sentinel2_metadata import band_name, is_sentinel2_name
 from ..core.raster import SCALE
 
@@ -127,7 +128,7 @@ _FACTOR = 3.0              # ratio of levels beyond which one of the sensors is 
 
 def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
     "What EnMAP says against the guide's numbers."
-    x, y = _samples(scene, guide.bands10, SENTINEL2.finest, guide.scl)
+    x, y = _samples(scene, guide.bands10, guide.table.finest, guide.scl)
     known = np.isfinite(x).all(0) if len(x) else np.zeros(1, bool)
     if len(x) < _FEWEST or not known.any():
         return [f"{guide.source}: {_UNCHECKED}"]
@@ -138,7 +139,7 @@ def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
     if not 1 / _FACTOR < ratio < _FACTOR and abs(offset) < _OFFSET[0] or ratio <= 0 or ratio > 10:
         return [f"{guide.source}: is {ratio:.3g} times as bright as EnMAP; one of the two is in another unit"]
     low, high = _OFFSET
-    if low < abs(offset) < high and 0.4 < gain < 2.5:
+    if low < abs(offset) < high and 0.4 < gain < 2.5 and guide.described is None:
         undone = "is still in it: --sentinel2-offset -1000 takes it off" if offset > 0 else "was taken off twice: --sentinel2-offset 0 leaves it in"
         return [f"{guide.source}: lies {abs(offset):.3f} {'above' if offset > 0 else 'below'} EnMAP in all bands; it seems that ESA's offset of 1000 {undone}"]
     return []
@@ -221,6 +222,8 @@ def _guides_in(folder: Path) -> list[Path]:
     "Sentinel-2 files in a folder: its folder `sentinel2`, or else products, or else the folder itself, with a stack of this package or files named by band."
     if (folder / "sentinel2").is_dir():
         return [folder / "sentinel2"]
+    if (folder / "guide" / DESCRIPTION).is_file():
+        return [folder / "guide"]
     entries = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")] if folder.is_dir() else []
     products = {p.name.split(".")[0]: p for p in entries if is_sentinel2_name(p.name) and (is_archive(p) or p.is_dir())}      # unpacked, and as it came, is one
     if products:
@@ -241,7 +244,7 @@ def partner_folder(product) -> Path:
 
 def has_guide(product) -> bool:
     "Whether Sentinel-2 files of a product are there, perhaps of more than one date, see `find_guide`."
-    if (partner_folder(product) / "sentinel2").is_dir():
+    if (partner_folder(product) / "sentinel2").is_dir() or (partner_folder(product) / "guide" / DESCRIPTION).is_file():
         return True
     try:
         return any(map(_guides_in, _places(Path(product))))
@@ -272,7 +275,7 @@ def find_guide(product) -> Path:
     Returns
     -------
     Path
-        The folder `sentinel2` in the product's own folder, however deep that lies, or in one around it up to what was given; where there is none, a SAFE
+        The folder `sentinel2` (or `guide`, with a `guide.json`) in the product's own folder, however deep that lies, or in one around it up to what was given; where there is none, a SAFE
         product (folder or ZIP) there, or that folder itself if it has the bands. Of an archive: in a folder of its name beside it, or beside it if there
         is no other archive of EnMAP.
 
@@ -325,15 +328,15 @@ def dates_beside(first: Path) -> list[Path]:
 _FURTHER = re.compile(r"sentinel2_([2-9]|[1-9]\d)")      # further dates, as `scrape-sentinel2 --dates` calls them
 
 
-def read_guides(paths, offset: float | None = None) -> Sentinel2 | list[Sentinel2]:
-    """Open one Sentinel-2 image, or several dates.
+def read_guides(paths, offset: float | None = None, resolution: float | None = None) -> Sentinel2 | list[Sentinel2]:
+    """Open one Sentinel-2 image or other guide, or several dates.
 
     Parameters
     ----------
     paths : str, Path, or list of them
-        Each as for `read_sentinel2`.
-    offset : float, optional
-        As for `read_sentinel2`, for all.
+        Each as for `read_guide`.
+    offset, resolution : float, optional
+        As for `read_guide`, for all.
 
     Returns
     -------
@@ -343,17 +346,17 @@ def read_guides(paths, offset: float | None = None) -> Sentinel2 | list[Sentinel
     Raises
     ------
     ProductError
-        One is named twice; others as for `read_sentinel2`.
+        One is named twice; others as for `read_guide`.
     """
     paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]
     same = [p.absolute().resolve() for p in paths]
     if twice := [p for p, s in zip(paths, same) if same.count(s) > 1]:
         raise ProductError(f"{twice[0]}: is given twice; give each date once")
-    guides = [read_sentinel2(p, offset) for p in paths]
+    guides = [read_guide(p, offset, resolution) for p in paths]
     return guides[0] if len(guides) == 1 else guides
 
 
-def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene, Sentinel2 | list[Sentinel2]]:
+def read_pair(enmap, sentinel2=None, offset: float | None = None, resolution: float | None = None) -> tuple[Scene, Sentinel2 | list[Sentinel2]]:
     """Open a scene and its guide, or its guides.
 
     Parameters
@@ -362,8 +365,8 @@ def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene
         As for `read_scene`: one product, or tiles of a strip.
     sentinel2 : str, Path, or list of them, optional
         As for `read_guides`; where `find_guides` finds them by default.
-    offset : float, optional
-        As for `read_sentinel2`.
+    offset, resolution : float, optional
+        As for `read_guide`.
 
     Returns
     -------
@@ -376,4 +379,4 @@ def read_pair(enmap, sentinel2=None, offset: float | None = None) -> tuple[Scene
         As for both; the partner is missing.
     """
     scene = read_scene(enmap)
-    return scene, read_guides(find_guides(enmap) if sentinel2 is None else sentinel2, offset)
+    return scene, read_guides(find_guides(enmap) if sentinel2 is None else sentinel2, offset, resolution)

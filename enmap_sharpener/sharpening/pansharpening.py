@@ -19,7 +19,6 @@ from ..fusion.guide import usable
 from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.pair import Pair, complete
 from ..fusion.same_ground import same_ground
-from ..scenes.guide_bands import SENTINEL2_10M
 from ..fusion.tuning import DEFAULT
 from .interpolation import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys
 
@@ -86,17 +85,14 @@ def seen(pair, low, rows, cols):
     return image[..., :-1], np.abs(image[..., -1] - 1) < 0.02
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #21d33abc
-GUIDE = len(SENTINEL2_10M)
-"""Bands of the guide, which come first in what `Moments` holds."""
-
-
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of the guide's bands, low-pass filtered, and EnMAP's good bands at `n` guided EnMAP pixels; float64, guide first."""
+    """Mean and covariance of the guide's bands, low-pass filtered, and EnMAP's good bands at `n` guided EnMAP pixels; float64, guide first, with `guide` bands."""
 
     n: int
     mean: np.ndarray
     cov: np.ndarray
+    guide: int = 4
 
     @classmethod
     def of(cls, pair, low, other, threads=1):
@@ -109,7 +105,7 @@ class Moments:
 
         n, total, squares = (sum(part) for part in zip(*in_threads(one, even_windows(pair.coarse, 128), threads), strict=True))
         mean = total / max(n, 1)
-        return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean))
+        return cls(n, mean, squares / max(n, 1) - np.outer(mean, mean), len(pair.guide_bands.finest))
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #9ba61a94
 def _solve(cov, right):
@@ -119,7 +115,7 @@ def _solve(cov, right):
 
 def hypersharpening(moments):
     """Weights of the guide's bands that synthesise EnMAP's, shape (band, 4); least squares, as mode 2 of the toolbox."""
-    return _solve(moments.cov[:GUIDE, :GUIDE], moments.cov[:GUIDE, GUIDE:]).T
+    return _solve(moments.cov[:moments.guide, :moments.guide], moments.cov[:moments.guide, moments.guide:]).T
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #b4f5b825
 def gram_schmidt(moments):
@@ -137,12 +133,13 @@ def gram_schmidt(moments):
         the intensity of each guide band, shape (band, 4); both zero where a band belongs to another guide band.
     """
     scale = np.sqrt(np.maximum(np.diag(moments.cov), 1e-12))
-    group = (moments.cov / np.outer(scale, scale))[GUIDE:, :GUIDE].argmax(1)
-    weights, intensity = np.zeros((2, len(group), GUIDE))
+    n = moments.guide
+    group = (moments.cov / np.outer(scale, scale))[n:, :n].argmax(1)
+    weights, intensity = np.zeros((2, len(group), n))
     for j in np.unique(group):
         bands = np.flatnonzero(group == j)
-        own = moments.cov[np.ix_(bands + GUIDE, bands + GUIDE)]
-        alpha = _solve(own, moments.cov[bands + GUIDE, j])
+        own = moments.cov[np.ix_(bands + n, bands + n)]
+        alpha = _solve(own, moments.cov[bands + n, j])
         weights[bands, j] = own @ alpha / max(alpha @ own @ alpha, 1e-12)
         intensity[bands, j] = alpha
     return weights, intensity
@@ -190,14 +187,19 @@ class PeerModel:
         guided = (seen(self.pair, self.low, *near)[1] & ~self.other[near])[np.ix_(*index)]
         return (guided & usable(self.pair, self.pair.ten(rows, cols), rows, cols)).astype(np.float32)
 
+    @property
+    def _n(self):
+        """Bands of the guide, which come first in `mean`."""
+        return self.weights.shape[1]
+
     def _coarse(self, near, raw):
         """Z of a coarse window, shape (4, y, x), about its mean; 0 far from where it is known."""
         if self.intensity is None:
             image, known = seen(self.pair, self.low, *near)
-            image = image - self.mean[:GUIDE]
+            image = image - self.mean[:self._n]
         else:
             y, known = complete(raw)
-            image = (y - self.mean[GUIDE:]) @ self.intensity
+            image = (y - self.mean[self._n:]) @ self.intensity
         return continued_bands(np.moveaxis(np.where(known[..., None], image, np.float32(np.nan)), -1, 0))
 
     def block(self, rows, cols, target, out):
@@ -205,7 +207,7 @@ class PeerModel:
         near = widened(joined(self.up.inputs(rows, cols), self.pair.under(rows, cols)[0]), 2, self.pair.coarse)
         raw = self.pair.enmap(*near)
         up = self.up.part(rows, cols, *near)
-        guide = np.moveaxis(np.nan_to_num(self.pair.ten(rows, cols)) - self.mean[:GUIDE], -1, 0)
+        guide = np.moveaxis(np.nan_to_num(self.pair.ten(rows, cols)) - self.mean[:self._n], -1, 0)
         smooth = up.degrade(self._coarse(near, raw))
         detail = self.trust(rows, cols) * (guide - smooth)
         raw = np.moveaxis(raw, -1, 0)
@@ -213,7 +215,7 @@ class PeerModel:
         for bands in (wanted[i:i + 16] for i in range(0, len(wanted), 16)):
             x, injected = up.degrade(y[bands]), np.tensordot(self.weights[bands], detail, 1)
             if self.modulated:
-                made = self.mean[GUIDE:][bands, None, None] + np.tensordot(self.weights[bands], smooth, 1)
+                made = self.mean[self._n:][bands, None, None] + np.tensordot(self.weights[bands], smooth, 1)
                 injected *= np.where(made > SCALE, x / np.maximum(made, np.float32(SCALE)), 0)
             out[target[bands]] = np.rint(np.clip(1 / SCALE * (x + injected), NODATA + 1, -NODATA - 1))
         self.pair.mask_missing(out, target, rows, cols, near, raw)
@@ -281,10 +283,10 @@ def fit_peer(method, pair, threads=1, tuning=DEFAULT):
     moments = Moments.of(pair, low, ground.other, threads)
     if moments.n < 10:
         if ground.verdict is not False:
-            _log.warning("%d EnMAP pixels see good Sentinel-2; EnMAP is interpolated", moments.n)
+            _log.warning("%d EnMAP pixels see good %s; EnMAP is interpolated", moments.n, pair.guide_bands.sensor)
         return InterpolationModel(pair, up, report=ground.report())
     weights, intensity = gram_schmidt(moments) if method == "gsa" else (hypersharpening(moments), None)
-    report = {"guide_bands": list(SENTINEL2_10M.names), "guided_pixels": moments.n, **ground.report()}
+    report = {"guide_bands": list(pair.guide_bands.finest.names), "guided_pixels": moments.n, **ground.report()}
     single = lambda x: None if x is None else x.astype(np.float32)
     return PeerModel(pair, low, up, single(moments.mean), single(weights), single(intensity), method == "sfim", ground.other, report)
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['QUALITY_CLASSES', 'CLOUDY', 'QUALITY_COLOURS', 'QUALITY_BANDS', 'ERROR_BAND', 'SOURCE_COLOURS', 'QualityBand',
-           'source_band', 'measured_pixels', 'quality_layer']
+           'source_band', 'told_of', 'measured_pixels', 'quality_layer']
 
 # %% ../../nbs/09_sharpening/04_quality.ipynb #c9c9a0a7
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -85,6 +85,14 @@ def source_band(names):
     classes = {0: "none", **{i: f"image {i}: {name}" for i, name in enumerate(names, 1)}}
     return QualityBand("source", "which Sentinel-2 image", "number of the Sentinel-2 image that gives most of a pixel, as they were given; 0 where none does",
                        classes=classes, colours={0: "000000", **{i: SOURCE_COLOURS[(i - 1) % len(SOURCE_COLOURS)] for i in range(1, len(names) + 1)}})
+
+
+def told_of(sensor, bands):
+    """Quality bands whose words name the sensor that guided, where that is not Sentinel-2; the same otherwise."""
+    if sensor == "Sentinel-2":
+        return bands
+    say = lambda text: text.replace("Sentinel-2", sensor)
+    return tuple(replace(b, title=say(b.title), meaning=say(b.meaning), classes={k: say(v) for k, v in b.classes.items()}) for b in bands)
 
 
 def measured_pixels(cube):

@@ -31,7 +31,7 @@ from ..scenes.strips import one_scene
 from .agreement import Agreement
 from .methods import NETWORKS, open_method
 from .network import open_network
-from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band
+from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band, told_of
 from ..core.parallel import read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
@@ -76,7 +76,7 @@ def _acquired(pair):
     """When the two images were taken, and the days between; None where it is not known."""
     start, date, days = pair.scene.metadata.start, pair.guide.date, days_apart(pair.scene, pair.guide)
     text = lambda time: time and time.isoformat(timespec="seconds")
-    return {"enmap": text(start), "sentinel2": text(date), "days_apart": None if days is None else round(days, 3)}
+    return {"enmap": text(start), "sentinel2" if pair.guide.described is None else "guide": text(date), "days_apart": None if days is None else round(days, 3)}
 
 
 def _tiles(scene):
@@ -111,11 +111,13 @@ class Sharpened:
         self._dates = model.pair.dates
         if self._dates:
             self.quality_bands += (source_band(self._dates.names),)
+        sensor = model.pair.guide_bands.sensor
+        self.quality_bands = told_of(sensor, self.quality_bands)
         self._model, self._target, self._threads, self._tuning = model, target, threads, tuning
         self._cloudy = model.pair.cloud_mask()
         self._kinds, self._lock = np.zeros(len(QUALITY_CLASSES), int), threading.Lock()
         self._agreement = Agreement(model.pair, model.observations, target)
-        self.report = {"method": method, "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report, **_tiles(model.pair.scene),
+        self.report = {"method": method, **({} if sensor == "Sentinel-2" else {"guide_sensor": sensor}), "covered": round(float(model.pair.covered), 4), "acquired": _acquired(model.pair), **model.report, **_tiles(model.pair.scene),
                        **({"dates": self._dates.report} if self._dates else {}), "assumptions": model.pair.assumptions}
 
     def cube(self, rows, cols):

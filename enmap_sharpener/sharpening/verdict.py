@@ -36,7 +36,8 @@ def verdict(report: dict) -> list[str]:
     ['95.3 % sharpened, 4.7 % EnMAP only']
     """
     parts = ((_classes, "pixels"), (_alignment, "alignment"), (_blur, "alignment"), (_ground, "same_ground"), (agreed, "agreement"))
-    return [line for say, key in parts if report.get(key) and (line := say(report[key]))]
+    lines = [line for say, key in parts if report.get(key) and (line := say(report[key]))]
+    return [line.replace("Sentinel-2", report["guide_sensor"]) for line in lines] if report.get("guide_sensor") else lines
 
 
 def _classes(pixels: dict) -> str:
