@@ -23,7 +23,6 @@ from enmap_sharpener.core.files import write_text
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.operators import Observation
 from enmap_sharpener.evaluation.metrics import ergas, psnr, sam
-from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.scenes.enmap import Scene, read_enmap
 from enmap_sharpener.scenes.guide_sensors import GUIDE_SENSORS
 from enmap_sharpener.scenes.guides import read_guide

@@ -86,6 +86,19 @@ LACKING = 2
 """Pixels by which the 20 m bands may end before the 10 m bands on each side: what each loses at its rim when it is warped."""
 
 
+RATIOS = 1.4, 15.5
+"""Pixels of the guide in one of EnMAP's along a side: fewer show nothing finer, more are beyond what EnMAP's spectra can be told for."""
+
+
+def _check_ratio(ratio, pixel, guide):
+    """GridError unless the guide's pixels are finer than EnMAP's, and not too fine."""
+    if ratio < RATIOS[0]:
+        raise GridError(f"{guide.source}: has pixels of {pixel:g} m, EnMAP of {ratio * pixel:g} m; a guide must be finer by {RATIOS[0]:g} times at least")
+    if ratio > RATIOS[1]:
+        k = int(np.ceil(ratio / 10))
+        raise GridError(f"{guide.source}: has pixels of {pixel:g} m, EnMAP of {ratio * pixel:g} m; average them to {k * pixel:g} m, say (--resolution {k * pixel:g}, or resolution in guide.json)")
+
+
 def _lacking(coarse, fine):
     """How many pixels more an axis would need before and after to cover another."""
     first, last = (coarse.index(edge) + 0.5 for edge in (fine.start, fine.start + fine.n * fine.step))
@@ -139,6 +152,7 @@ class Pair:
         if full.crs != fine.crs:
             raise GridError(f"EnMAP is in {full.crs}, {sensor} in {fine.crs}; both must be in one UTM zone: "
                             f"fetch {sensor} on EnMAP's zone or warp it to that")
+        _check_ratio(full.cols.step / fine.cols.step, fine.cols.step, guide)
         rows, cols = overlap(full.rows, fine.rows), overlap(full.cols, fine.cols)
         if rows is None or cols is None:
             raise GridError(f"EnMAP and {sensor} do not overlap: they are {_distance_km(full.bounds, fine.bounds):.1f} km apart; "

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from enmap_sharpener.core.errors import BandError
+from enmap_sharpener.core.errors import BandError, GridError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.fusion.denoising import TYPICAL_NOISE, relative_noise
 from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.fusion.response_bands import response_bands
@@ -85,3 +86,13 @@ def test_a_scene_that_sees_no_band_of_the_finest_grid(simulated):
 
 def test_noise_of_one_band_is_the_usual():
     assert relative_noise([(np.ones((20, 20, 1), "f4"), np.ones((20, 20), "f4"))], slice(0, 1)) == TYPICAL_NOISE
+
+
+@pytest.mark.parametrize("by, text", [(1 / 2.9, "finer by 1.4 times"), (6, "average them to")])
+def test_pixels_that_are_not_finer_or_far_too_fine(simulated, by, text):
+    scene, guide, _ = simulated
+    own = Grid.of(guide.bands10)
+    grid = Grid(own.crs, *(Axis(a.start, a.step / by, max(int(a.n * by), 8)) for a in (own.rows, own.cols)))
+    image = grid.georeference(np.ones((4, *grid.shape), "f4"), coords={"band": ["B02", "B03", "B04", "B08"]})
+    with pytest.raises(GridError, match=text):
+        Pair(scene, replace(guide, bands10=image, bands20=None, scl=None))
