@@ -11,12 +11,13 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.windows import Window
 
+from enmap_sharpener.core.files import write_text
 from enmap_sharpener.evaluation.scores import score as evaluate
 from enmap_sharpener.fusion.tuning import DEFAULT
 from enmap_sharpener.reconstruction.output import write_scene
@@ -72,13 +73,12 @@ def produce(case, output, method="subspace", tuning=DEFAULT):
 
 
 def run(case, method):
-    """Sharpen a case and score it; the scores, those of its quarters, agreement with the input, and seconds."""
+    """Sharpen a case and score it; the scores, those of its quarters, and agreement with the input."""
     with tempfile.TemporaryDirectory() as place:
-        output, start = Path(place) / "output.tif", time.perf_counter()
+        output = Path(place) / "output.tif"
         sharpened = produce(case, output, method)
-        seconds = time.perf_counter() - start
         parts = [score(folder, output) for folder in quarters(case / "truth.tif", Path(place) / "parts")]
-        return score(case, output), parts, sharpened.report.get("agreement", {}), seconds
+        return score(case, output), parts, sharpened.report.get("agreement", {})
 
 
 def best(peers):
@@ -91,26 +91,66 @@ def triple(found):
     return f"{found['psnr']:.2f} / {found['sam_land']:.3f} / {found['ergas']:.3f}"
 
 
+GROUPS = {"Potsdam": ("potsdam_train", "potsdam_validation"), "another day": ("potsdam_train_mismatch", "potsdam_validation_mismatch"),
+          "changed, cloudy": ("potsdam_hard",), "San Francisco": ("sanfrancisco",)}
+NAMES = {"SFIMHS": "SFIM", "GLPHS": "MTF-GLP", "bilinear": "bilinear interpolation", "cubic": "cubic interpolation"}
+
+
+def by_method(peers, own):
+    """Lines of a table with a row for each method: means over the cases of each group."""
+    groups = {group: names for group, names in GROUPS.items() if set(names) <= set(own)}
+    if not groups:
+        return
+    yield f"| PSNR / SAM / ERGAS | {' | '.join(groups)} |"
+    yield "|---" * (len(groups) + 1) + "|"
+    rows = {NAMES.get(name, name): {case: found[name] for case, found in peers.items() if name in found} for name in dict.fromkeys(n for found in peers.values() for n in found)}
+    for name, found in {**rows, "**this package**": own}.items():
+        cells = [triple({metric: np.mean([found[case][metric] for case in names]) for metric in METRICS}) if set(names) <= set(found) else "–" for names in groups.values()]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def by_case(peers, results):
+    """Lines of a table with a row for each case."""
+    yield "| case | best peer in each: PSNR / SAM / ERGAS | this package | its SAM by quarter | agreement | missing |"
+    yield "|---|---|---|---|---|---|"
+    for name, (found, parts, agreement) in results.items():
+        sam = [part["sam_land"] for part in parts]
+        agrees = f"{agreement['rmse']:.5f} (worst band {agreement['worst_band_rmse']:.5f})" if agreement else "–"
+        yield (f"| {name} | {triple(best(peers[name])) if name in peers else '–'} | {triple(found)} | {min(sam):.2f} – {max(sam):.2f} | {agrees} "
+               f"| {found['missing']:g} |")
+
+
+PAGE = """# Against other methods, case by case
+
+{by_method}
+
+{by_case}
+
+Agreement is the RMSE [reflectance] of the degraded result against the input. The areas are a few thousand pixels each: the SAM of the four quarters of each case says how far one number can be believed,
+and nothing global is claimed. What the peers reach is in `benchmarks/peers.json`. `python benchmarks/cases.py --output benchmarks/cases.md` makes this page.
+"""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="names; all by default")
     parser.add_argument("--method", choices=list(METHODS), default="subspace")
     parser.add_argument("--cases", dest="folders", type=Path, nargs="+", help="folders of cases, instead of the usual ones")
+    parser.add_argument("--output", type=Path, help="also write the page")
     options = parser.parse_args()
     peers, cases = json.loads((Path(__file__).parent / "peers.json").read_text()), find_cases(options.folders or places(SHARED))
     if not cases:
         sys.exit(f"{', '.join(map(str, options.folders))}: no case there; wanted folders with an EnMAP product, Sentinel-2 files and truth.tif, as build_cases.py makes them")
     if unknown := set(options.cases) - set(cases):
         sys.exit(f"{', '.join(sorted(unknown))}: not known; choose from {', '.join(cases)}")
-
-    print("| case | best peer in each: PSNR / SAM / ERGAS | this package | its SAM by quarter | agreement | missing | time |")
-    print("|---|---|---|---|---|---|---|")
+    results = {}
     for name in options.cases or sorted(cases, key=lambda name: name not in peers):
-        found, parts, agreement, seconds = run(cases[name], options.method)
-        sam = [part["sam_land"] for part in parts]
-        agrees = f"{agreement['rmse']:.5f} (worst band {agreement['worst_band_rmse']:.5f})" if agreement else "–"
-        print(f"| {name} | {triple(best(peers[name])) if name in peers else '–'} | {triple(found)} | {min(sam):.2f} – {max(sam):.2f} | {agrees} "
-              f"| {found['missing']:g} | {seconds:.1f} s |", flush=True)
+        results[name] = run(cases[name], options.method)
+        print(*list(by_case(peers, {name: results[name]}))[2 * (len(results) > 1):], sep="\n", flush=True)
+    methods = list(by_method(peers, {name: found for name, (found, *_) in results.items()}))
+    print("", *methods, sep="\n")
+    if options.output:
+        write_text(options.output, PAGE.format(by_method="\n".join(methods), by_case="\n".join(by_case(peers, results))))
 
 
 if __name__ == "__main__":
