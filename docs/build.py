@@ -207,6 +207,7 @@ def linked(text: str) -> str:
     text = re.sub(r"\]\((LICENSE|CHANGELOG\.md|CONTRIBUTING\.md)\)", lambda m: f"](/{m[1].lower()})", text)
     text = text.replace("](SECURITY.md)", f"]({settings()['git_url']}/blob/main/SECURITY.md)")
     text = text.replace("](/license)", "](/license.md)").replace("](output/models/", "](/models/")
+    text = text.replace("](output/figures/gallery/gallery.md)", "](/gallery.md)").replace("](benchmarks/cases.md)", "](/benchmarks.md#case-by-case)")
     return re.sub(r"((?:^(?: {4}.*)?\n)*^ {4}.*\n)", _fenced, text, flags=re.MULTILINE)
 
 
@@ -229,8 +230,10 @@ def gather(target: Path) -> None:
     files |= {name.lower(): linked((ROOT / name).read_text(encoding="utf-8")) for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
     files["license.md"] = f"# Licence\n\n```text\n{(ROOT / 'LICENSE').read_text(encoding='utf-8')}\n```\n"
     files |= {f"models/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "output/models").glob("*.md")}
+    figures = ROOT / "output/figures"
+    files["gallery.md"] = re.sub(r"\]\((\w+\.png)\)", r"](/figures/gallery/\1)", (figures / "gallery/gallery.md").read_text(encoding="utf-8"))
     data = {name: text.encode() for name, text in files.items()}
-    data |= {f"figures/{path.name}": path.read_bytes() for path in (ROOT / "output/figures").glob("*.png")}
+    data |= {f"figures/{path.relative_to(figures).as_posix()}": path.read_bytes() for path in figures.rglob("*.png")}
     docs = ROOT / "docs"
     data |= {path.relative_to(docs).as_posix(): path.read_bytes() for path in docs.rglob("*") if path.suffix == ".md"}
     for name, content in data.items():

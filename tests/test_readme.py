@@ -27,9 +27,9 @@ def test_link(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("picture", sorted((ROOT / "output/figures").glob("*.*")), ids=lambda p: p.name)
+@pytest.mark.parametrize("picture", sorted((ROOT / "output/figures").rglob("*.png")), ids=lambda p: p.name)
 def test_pictures_are_small(picture):
-    assert picture.stat().st_size < 300_000
+    assert picture.stat().st_size < 450_000
 
 
 @pytest.mark.parametrize("command", [a or b for a, b in COMMANDS])
