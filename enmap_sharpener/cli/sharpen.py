@@ -24,8 +24,9 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 
 def sharpen(
     product: list[Path], /, *, output: Path, strip: Flag = False, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
-    bands: str | None = None, resolution: float | None = None,
-    format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, overwrite: Flag = False,
+    bands: str | None = None,
+    format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, like: Path | None = None,
+    grid: tuple[str, float] | None = None, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Sharpen an EnMAP scene with Sentinel-2 bands.
@@ -57,15 +58,13 @@ def sharpen(
     strip
         Take all products in the folder PRODUCT, as tiles of one datatake.
     sentinel2
-        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; or a folder with guide.json, which describes any other guide; by default
+        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
         another shows the ground, and the quality file tells which.
     sentinel2_offset
         What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are. By default the files are believed.
     model
         A trained network (.keras), for the method supermapnet; none by default.
-    resolution
-        Pixel size to which the bands of a finer guide, such as an orthophoto, are averaged first [m]; a whole multiple of its own, which is the default.
     bands
         Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
     format
@@ -76,6 +75,10 @@ def sharpen(
         Do not estimate errors; it takes up to a quarter of the time.
     as_product
         A folder that also gets the result as an EnMAP L2A product (ten files, with the quality layers on the new grid), for EnMAP-Box's import, hypercoast, SNAP and this package; none by default.
+    like
+        A raster on whose grid the result is wanted: it is warped at the end, reflectance by cubic convolution, quality by nearest neighbour. By default it lies on Sentinel-2's own pixels, which loses nothing.
+    grid
+        The same, with a coordinate system and a pixel size in its units, as in --grid EPSG:3035 10.
     overwrite
         Replace an output that exists.
     """
@@ -88,17 +91,31 @@ def sharpen(
     threads = limits.threads(BACKEND_GB + MAPS_GB if model else 0)
     output_files(output, overwrite, format)
     chosen_compression(chosen_format(output, format), compress)
-    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset, resolution)
+    wanted = _wanted(like, grid)
+    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset)
+    onto = wanted(scene)
     if as_product:
         product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
     began = time.monotonic()
     with session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress)
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress, grid=onto)
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
+def _wanted(like: Path | None, grid: tuple[str, float] | None):
+    "What gives the grid of the result of a scene: a function of it, which returns None for the guide's own."
+    from enmap_sharpener.core.grid import Grid
+    from enmap_sharpener.sharpening.regridding import check_meets, grid_of_file, grid_over
+    if like and grid:
+        raise UsageError("--like and --grid both name a grid; leave one out")
+    if grid:
+        return lambda scene: grid_over(Grid.of(scene.cube), *grid)
+    target = like and grid_of_file(like)
+    return lambda scene: target and (check_meets(target, Grid.of(scene.cube), str(like)) or target)
+
+
 def _tiles(product: list[Path], strip: bool) -> Path | list[Path]:
     "What is to be read: one product, or the tiles of a strip."
     from enmap_sharpener.core.errors import ProductError
@@ -111,7 +128,7 @@ def _tiles(product: list[Path], strip: bool) -> Path | list[Path]:
         raise ProductError(f"{product[0]}: holds no EnMAP product; give the folder that the tiles of a datatake lie in")
     return found
 
-
+# %% ../../nbs/15_cli/02_sharpen.ipynb #c0ffee01
 def _check_method(method: str, model: Path | None) -> None:
     "UsageError unless there is such a method, and a network where it needs one and only there."
     if method not in method_names():
@@ -122,11 +139,13 @@ def _check_method(method: str, model: Path | None) -> None:
         raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
-def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, **options):
+def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, grid=None, **options):
     "Sharpen and write; the files and the plan with its report."
     from enmap_sharpener.reconstruction.output import write_scene
     from enmap_sharpener.sharpening.sharpening import sharpen
+    from enmap_sharpener.sharpening.regridding import Regridded
     sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model, uncertainty=uncertainty)
+    sharpened = sharpened if grid is None else Regridded(sharpened, grid)
     return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
 
 
@@ -145,7 +164,8 @@ def _summary(files: dict, sharpened, seconds: float) -> str:
     "What was written, and what it is worth, for a person. All numbers are in the STAC item."
     from enmap_sharpener.sharpening.verdict import verdict
     rows, cols = sharpened.grid.shape
-    first = f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.transform.a:g} m, {stored_bytes(files['data']) / 1e6:.0f} MB, in {duration(seconds)}"
+    where = f" in {sharpened.report['warped']['to']['crs']}, warped from {sharpened.report['warped']['from']['crs']}" if "warped" in sharpened.report else ""
+    first = f"{files['data']}: {len(sharpened.bands)} bands, {rows} x {cols} pixels of {sharpened.grid.metres:.4g} m{where}, {stored_bytes(files['data']) / 1e6:.0f} MB, in {duration(seconds)}"
     others = ", ".join(file.name for role, file in files.items() if role != "data")
     assumed = [f"assumed: {line}" for line in sharpened.report["assumptions"]]
     return "\n  ".join([first, *verdict(sharpened.report), *assumed, f"see also {others}"])

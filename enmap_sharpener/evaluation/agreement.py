@@ -80,6 +80,8 @@ def observation_inside(coarse: Grid, fine: Grid, geometry: Mapping) -> tuple[Obs
         There are none.
     """
     shift, sigma = geometry.get("shift", (0.0, 0.0)), geometry.get("sigma", NOMINAL_SIGMA)
+    if fine.crs != coarse.crs:
+        raise GridError(f"the output is in {fine.crs}, the EnMAP scene in {coarse.crs}: it was warped; judge what was sharpened without --like and --grid")
     window = []
     for axis, other, by in ((coarse.rows, fine.rows, shift[0]), (coarse.cols, fine.cols, shift[1])):
         at = other.index(axis.centres + by * axis.step)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'DASHES', 'TITLES', 'CYCLE', 'COMPOSITES', 'WATER_VAPOUR', 'styled', 'composite_bands', 'same_bands',
-           'as_cube', 'ground_extent', 'read_view', 'stretch', 'paint', 'draw_panel', 'aspect', 'resolution_label',
-           'busy_window', 'write_figure']
+           'as_cube', 'ground_extent', 'read_view', 'stretch', 'paint', 'draw_panel', 'aspect', 'in_metres',
+           'resolution_label', 'busy_window', 'write_figure']
 
 # %% ../../nbs/02_figures/00_style.ipynb #b9165097
 import threading
@@ -235,9 +235,14 @@ def aspect(cube: xr.DataArray) -> float:
     return float(np.clip(ratio, 0.25, 3))
 
 
+def in_metres(cube: xr.DataArray) -> bool:
+    "Whether a cube lies in metres, so that a bar can tell the scale."
+    return cube.rio.crs is not None and cube.rio.crs.is_projected
+
+
 def resolution_label(cube: xr.DataArray) -> str:
     "Pixel size for a title."
-    return f", {Grid.of(cube).cols.step:g} m" if cube.rio.crs else ""
+    return f", {Grid.of(cube).metres:.3g} m" if cube.rio.crs else ""
 
 # %% ../../nbs/02_figures/00_style.ipynb #b0bf141e
 def busy_window(image: np.ndarray, extent, share: float) -> tuple[float, float, float, float]:

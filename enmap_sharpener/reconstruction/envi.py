@@ -25,7 +25,7 @@ def _map_info(grid) -> str:
     code, place = grid.crs.to_epsg() or 0, f"1, 1, {west:.12g}, {north:.12g}, {size}"
     if 32601 <= code <= 32660 or 32701 <= code <= 32760:
         return f"{{UTM, {place}, {code % 100}, {'North' if code < 32700 else 'South'}, WGS-84, units=Meters}}"
-    return f"{{Arbitrary, {place}, units=Meters}}"
+    return f"{{Geographic Lat/Lon, {place}, WGS-84, units=Degrees}}" if grid.crs.is_geographic else f"{{Arbitrary, {place}, units=Meters}}"
 
 
 def envi_header(sharpened) -> str:

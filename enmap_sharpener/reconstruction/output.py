@@ -17,7 +17,9 @@ from ..core.errors import OutputError
 from ..core.files import check_space, staging, stored_bytes, whole_files
 from ..core.raster import opened
 from ..figures.qgis import write_classes, write_composite
+from ..core.grid import Grid
 from ..figures.quicklook import before_after
+from ..figures.style import composite_bands, same_bands
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .product import product_folder, write_product
 from .stac import stac_item
@@ -25,6 +27,7 @@ from .uncertainty import error_files, write_errors
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
 from ..scenes.strips import one_scene
+from ..scenes.warping import warped
 from ..sharpening.quality import CLOUDY
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #846e9999
@@ -67,10 +70,21 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
         return files
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #5bffbc87
+def _as_seen(scene, after):
+    "What EnMAP saw in the bands of the picture, in the coordinate system of the result."
+    own, grid = Grid.of(scene.cube), Grid.of(after)
+    if own.crs == grid.crs:
+        return scene
+    k = max(1, round(own.metres / grid.metres))
+    part = scene.cube[sorted(set(same_bands(after, composite_bands(after)[0], scene.cube)))]
+    image = warped(part, Grid(grid.crs, grid.rows.coarser(k), grid.cols.coarser(k)), np.nan)
+    return image.assign_coords(wavelength=("band", part.wavelength.values))
+
+
 def _draw(scene, staged: dict, form: str, quality_bands) -> None:
     "Before and after, as PNG, and the styles for QGIS."
     cube = read_cube(staged["data"])
-    before_after(scene, cube).savefig(staged["picture"], format="png", dpi=120)
+    before_after(_as_seen(scene, cube), cube).savefig(staged["picture"], format="png", dpi=120)
     if "style" in staged:
         with opened(staged["quality"]) as file:
             cloudy = file.read(1) == CLOUDY

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BandError, OutputError
-from ..core.grid import Grid
+from ..core.grid import Grid, axes
 from ..scenes.cubes import read_cube
 from ..scenes.enmap import write_enmap
 from ..scenes.strips import IDENTIFIER
+from ..scenes.warping import places
 
 # %% ../../nbs/10_reconstruction/01_product.ipynb #94ee414b
 def product_folder(folder, scene, bands, overwrite: bool = False) -> Path:
@@ -60,14 +61,21 @@ class _OnGrid:
     "A quality layer (y, x) or (band, y, x) as it is on a finer grid; windows are read when they are asked for."
 
     def __init__(self, layer, grid: Grid):
-        own = Grid.of(layer)
-        self.layer, self.rows, self.cols = layer, own.rows.nearest(grid.rows), own.cols.nearest(grid.cols)
+        self.layer, self.own, self.grid = layer, Grid.of(layer), grid
+
+    def _under(self, rows: slice, cols: slice) -> list:
+        "Rows and columns of the layer under the pixels of a window, which index it together."
+        part = self.grid.part(rows, cols)
+        if self.own.crs == self.grid.crs:
+            return np.ix_(self.own.rows.nearest(part.rows), self.own.cols.nearest(part.cols))
+        at = np.nan_to_num(places(self.own, part), nan=-1, posinf=-1, neginf=-1)
+        return [np.clip(np.floor(i + 0.5 + 1e-6).astype(int), 0, a.n - 1) for i, a in zip(at, axes(self.own), strict=True)]
 
     def __getitem__(self, key) -> np.ndarray:
-        rows, cols = self.rows[key[-2]], self.cols[key[-1]]
+        rows, cols = self._under(*key[-2:])
         window = tuple(slice(int(i.min()), int(i.max()) + 1) for i in (rows, cols))
         values = np.asarray(self.layer[(..., *window)])
-        return values[(..., *np.ix_(rows - window[0].start, cols - window[1].start))]
+        return values[..., rows - window[0].start, cols - window[1].start]
 
 
 def write_product(folder, cube, scene, bands, overwrite: bool = False) -> Path:

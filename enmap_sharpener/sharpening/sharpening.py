@@ -152,6 +152,10 @@ class Sharpened:
         """How many blocks `blocks(size)` gives."""
         return len(self.windows(size))
 
+    def _tiles(self):
+        """How many tiles the method will work in."""
+        return sum(self._model.tiles(*window, self._target) for window in self.windows())
+
     def follow(self, progress):
         """Let `progress(done, total)` hear of each tile where the method works in tiles, some dozens of which make a block, and may take minutes.
 
@@ -162,7 +166,7 @@ class Sharpened:
         """
         if progress is None or not hasattr(self._model, "tiles"):
             return progress
-        total, done = sum(self._model.tiles(*window, self._target) for window in self.windows()), count(1)
+        total, done = self._tiles(), count(1)
         self._model.heard.append(lambda: progress(min(next(done), total), total))
         return None
 
