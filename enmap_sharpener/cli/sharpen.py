@@ -24,7 +24,7 @@ _METHOD = Parameter(help=f"{next(iter(METHODS))}; {' or '.join(NETWORKS)}, with 
 
 def sharpen(
     product: list[Path], /, *, output: Path, strip: Flag = False, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
-    bands: str | None = None,
+    bands: str | None = None, resolution: float | None = None,
     format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, like: Path | None = None,
     grid: tuple[str, float] | None = None, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
@@ -58,13 +58,15 @@ def sharpen(
     strip
         Take all products in the folder PRODUCT, as tiles of one datatake.
     sentinel2
-        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; by default
+        A SAFE product (folder or ZIP), a folder with one file for each band or with sentinel2_10m.tif (and sentinel2_20m.tif, scl_20m.tif), or a stack; or a folder with guide.json, which describes any other guide; by default
         `sentinel2` in the product's folder, where `scrape-sentinel2` and `simulate` put it. Several are joined: where one date is cloudy or covers nothing,
         another shows the ground, and the quality file tells which.
     sentinel2_offset
         What to add to Sentinel-2's numbers, instead of what its files say: -1000 takes ESA's offset off (since January 2022), 0 leaves them as they are. By default the files are believed.
     model
         A trained network (.keras), for the method supermapnet; none by default.
+    resolution
+        Pixel size to which the bands of a finer guide, such as an orthophoto, are averaged first [m]; a whole multiple of its own, which is the default.
     bands
         Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
     format
@@ -92,7 +94,7 @@ def sharpen(
     output_files(output, overwrite, format)
     chosen_compression(chosen_format(output, format), compress)
     wanted = _wanted(like, grid)
-    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset)
+    scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset, resolution)
     onto = wanted(scene)
     if as_product:
         product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)

@@ -74,6 +74,11 @@ def _guides(guide) -> list:
     return list(guide) if isinstance(guide, (list, tuple)) else [guide]
 
 
+def _of_esa(guide) -> bool:
+    "Whether Sentinel-2 is among the guides."
+    return any(g.described is None for g in _guides(guide))
+
+
 PROVIDERS = [
     {"name": "DLR", "description": "EnMAP", "roles": ["producer", "licensor"], "url": "https://www.enmap.org"},
     {"name": "ESA", "description": "Copernicus Sentinel-2", "roles": ["producer", "licensor"], "url": "https://dataspace.copernicus.eu"},
@@ -90,15 +95,16 @@ def _properties(sharpened, scene, guide, cloud_cover) -> dict:
     "What the item says of the whole scene."
     listed = lambda names: " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])  # noqa: E731
     names, tiles = listed([g.source.name for g in _guides(guide)]), listed([p.metadata.id for p in scene.tiles or (scene,)])
+    sensor = _guides(guide)[0].table.sensor
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = lambda time: time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else None  # noqa: E731
     numbers = {"view:sun_elevation": meta.sun_elevation, "view:sun_azimuth": meta.sun_azimuth % 360, "view:off_nadir": abs(meta.off_nadir_across)}
     return {
         "start_datetime": text(meta.start), "end_datetime": text(meta.stop or meta.start), "created": now,
-        "title": f"EnMAP {'strip' if scene.tiles else 'scene'} {meta.id} at the resolution of Sentinel-2", "gsd": round(sharpened.grid.metres, 3),
-        "license": "other", "providers": PROVIDERS, **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
+        "title": f"EnMAP {'strip' if scene.tiles else 'scene'} {meta.id} at the resolution of {sensor}", "gsd": round(sharpened.grid.metres, 3),
+        "license": "other", "providers": [p for p in PROVIDERS if p["name"] != "ESA" or _of_esa(guide)], **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
         "platform": "enmap", "constellation": "enmap", "instruments": ["hsi"], **_projection(sharpened.grid),
-        "processing:lineage": f"EnMAP {meta.level} {tiles} sharpened with the Sentinel-2 bands in {names}, method {sharpened.method}",
+        "processing:lineage": f"EnMAP {meta.level} {tiles} sharpened with the {sensor} bands in {names}, method {sharpened.method}",
         "processing:software": dict([SOFTWARE.split()]), "processing:datetime": now,
         **{key: round(value, 4) for key, value in numbers.items() if np.isfinite(value)},
         **({"sci:citation": meta.citation} if meta.citation else {}),
@@ -178,7 +184,8 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
     for source, title in _sources(scene, guide):
         item.add_link(pystac.Link("derived_from", source if "://" in source else os.path.relpath(source, files["data"].parent), title=title))
     for title, address in LICENCES.items():
-        item.add_link(pystac.Link("license", address, title=title))
+        if "Sentinel" not in title or _of_esa(guide):
+            item.add_link(pystac.Link("license", address, title=title))
     return item
 
 
@@ -189,7 +196,7 @@ def _sources(scene, guide) -> list[tuple[str, str]]:
     "Address or place of all sources, and their identifiers: EnMAP's item in DLR's catalogue, unless the scene is simulated; Sentinel-2 products, as far as their names are known."
     known = lambda meta: IDENTIFIER.fullmatch(meta.id) and not meta.citation.startswith("Simulated")  # noqa: E731
     enmap = [(_ENMAP_ITEMS + p.metadata.id if known(p.metadata) else str(p.source), p.metadata.id) for p in scene.tiles or (scene,)]
-    return [*enmap, *((str(g.source), _product(Path(g.source))) for g in _guides(guide))]
+    return [*enmap, *((str(g.source), _product(Path(g.source)) if g.described is None else f"{g.table.sensor}: {Path(g.source).name}") for g in _guides(guide))]
 
 
 def _product(place: Path) -> str:
