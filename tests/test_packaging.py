@@ -147,6 +147,7 @@ LACKING = {
                    "reconstruct --predictions-dir {0} --meta-path {0} --output-dir {0}/out"),
     "cpu": ("train --train-data-dir {0} --output {0}/net.keras", "search --train-data-dir {0} --output-dir {0}/out",
             "sharpen {1} --method supermapnet --model {0}/net.keras --output {0}/net.tif", "insights --model {0}/net.keras --scene {1} --output {0}/out"),
+    "view": ("view {0}/sharpened.tif",),
     "batch": ("batch --list", "batch sharpen --scenes {1} --output {0}/out"),
 }
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "training": ["train", "search"],
     "insights": ["insights"],
     "evaluation": ["evaluate", "indices"],
+    "view": ["view"],
     "batch": ["batch"],
 }
 

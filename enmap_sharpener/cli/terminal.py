@@ -222,7 +222,7 @@ def _ranges(numbers) -> str:
 
 # %% ../../nbs/15_cli/00_terminal.ipynb #b9bc7653
 _SCRAPING = ("dotenv", "odc", "planetary_computer", "pystac_client", "requests", "sentinelhub", "shapely", "tenacity")
-_BROUGHT = {"scrape": _SCRAPING, "simulate": ("prosail",), "preprocess": (*_SCRAPING, "zarr"), "batch": ("papermill", "distributed", "ipykernel", "psutil", "cryptography")}
+_BROUGHT = {"view": ("bokeh",), "scrape": _SCRAPING, "simulate": ("prosail",), "preprocess": (*_SCRAPING, "zarr"), "batch": ("papermill", "distributed", "ipykernel", "psutil", "cryptography")}
 
 
 def need_extra(command: str, extra: str) -> None:
