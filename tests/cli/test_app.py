@@ -41,3 +41,12 @@ def test_a_fault_says_where_to_report_it(capfd):
     assert status_of(app, []) == 1
     told = capfd.readouterr().err
     assert told == f"enmap-sharpener: unexpected ZeroDivisionError: division by zero; run again with --verbose and report what it prints at {issue_tracker()}\n"
+
+
+def test_what_gdal_keeps_is_bounded(tmp_path):
+    "A share of the machine's memory is the default; a command may take a quarter of a gigabyte, or what the user says."
+    code = "import os, sys; from enmap_sharpener.cli.app import main; main(['simulate', '--size', '20', '--output', sys.argv[1], '--no-truth', '--quiet']); print(os.environ['GDAL_CACHEMAX'])"
+    for asked, expected in (({}, "256"), ({"GDAL_CACHEMAX": "64"}, "64")):
+        environment = {k: v for k, v in os.environ.items() if k != "GDAL_CACHEMAX"} | asked
+        told = subprocess.run([sys.executable, "-c", code, tmp_path / f"out{expected}"], env=environment, capture_output=True, text=True, check=True)
+        assert told.stdout.strip() == expected
