@@ -1,11 +1,11 @@
-# `make demo` shows the package at work, `make test` checks it (`make test-slow` the rest), `make docs` makes its site. Each makes what it needs in .venv, once.
+# `make demo` shows the package at work, `make test` checks it (`make test-slow` the rest), `make docs` makes its site, `make bench` measures it. Each makes what it needs in .venv, once.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 PROJECT := settings.ini setup.py pyproject.toml
 
-.PHONY: demo test test-slow readme docs clean
+.PHONY: demo test test-slow bench readme docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python tests/notebooks.py --which slow
 	$(BIN)/pytest -n 2 -m slow
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run_all.py
 
 readme: $(VENV)/.installed-dev
 	$(BIN)/python tests/readme.py

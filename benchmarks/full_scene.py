@@ -1,13 +1,14 @@
-"""A whole scene: wall time, peak memory and size of the output, for each method through the same writer.
+"""A whole scene: wall time, processor time, peak memory and size of the output, for each method through the same writer; and what judging a result takes.
 
     python benchmarks/full_scene.py                     # 500 and 1000 EnMAP pixels a side: 1500 and 3000 at 10 m, 224 bands
-    python benchmarks/full_scene.py --sizes 200 --repeats 1
+    python benchmarks/full_scene.py --sizes 200 --repeats 1 --output benchmarks/full_scene.md
 
 Scenes are simulated once and kept in --workdir. Every run is a process of its own, the command that a user types;
 methods take turns, so that a busy machine is unfair to none. Peak memory is the largest resident set of that process.
 """
 import argparse
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -16,13 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from enmap_sharpener.core.files import write_text
+
 COMMAND = [sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())"]
 
 
 def execute(*arguments):
     """Run the command; wall time [s], processor time [s], peak memory [GB]."""
     start = time.perf_counter()
-    child = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=Path(__file__).parents[1])
+    child = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"failed: {' '.join(map(str, arguments))}")
@@ -41,42 +44,78 @@ def scene(workdir, size):
     return enmap, enmap / "sentinel2"
 
 
-def measure(enmap, guide, method, extra):
-    """Sharpen once; wall time [s], processor time [s], peak memory [GB], size of the GeoTIFF [GB]."""
-    with tempfile.TemporaryDirectory(dir=enmap.parent) as place:
-        output = Path(place) / "out.tif"
-        used = execute("sharpen", enmap, "--sentinel2", guide, "--output", output, "--method", method, *extra)
-        return *used, output.stat().st_size / 1e9
+RUNS = {
+    "cubic": ("--method", "cubic"),
+    "subspace, no errors": ("--no-uncertainty",),
+    "subspace": (),
+}
+JUDGED = "evaluate --scene"
+
+
+def measure(enmap, guide, name, extra, kept):
+    """Sharpen once, or judge `kept`; wall time [s], processor time [s], peak memory [GB], size of the GeoTIFF [GB]."""
+    if name == JUDGED:
+        return *execute("evaluate", kept, "--scene", enmap), 0.0
+    output = kept if name == "subspace" else kept.with_name("other.tif")
+    used = execute("sharpen", enmap, "--sentinel2", guide, "--output", output, "--overwrite", *RUNS[name], *extra)
+    return *used, output.stat().st_size / 1e9
+
+
+def lines(found, size):
+    """Lines of the table: medians, the largest memory, and the ratio of processor times to the first run's."""
+    middle = lambda runs, i: statistics.median(run[i] for run in runs)
+    first = middle(next(iter(found.values())), 1)
+    for name, runs in found.items():
+        written = f"{runs[0][3]:.2f}" if runs[0][3] else "–"
+        walls = ", ".join(f"{run[0]:.0f}" for run in runs)
+        yield f"| {size} | {name} | {middle(runs, 0):.0f} ({walls}) | {middle(runs, 1):.0f} | {middle(runs, 1) / first:.2f} | {max(run[2] for run in runs):.2f} | {written} |"
+
+
+HEAD = ("| size [EnMAP pixels] | run | wall, median (each) [s] | CPU [s] | of the first | peak memory [GB] | output [GB] |", "|---|---|---|---|---|---|---|")
+
+PAGE = """# A whole scene
+
+Simulated scenes, seen whole by both sensors; {machine}. Runs take turns, so that a busy machine is unfair to none. `python benchmarks/full_scene.py --output benchmarks/full_scene.md` makes this page.
+
+{table}
+"""
+
+
+def machine():
+    """Processors and memory, in words."""
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores ({names[0] if names else platform.processor()}), {pages / 1e9:.0f} GB of memory"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1000], help="EnMAP pixels a side")
-    parser.add_argument("--methods", nargs="+", default=["cubic", "subspace"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workdir", type=Path, default=Path("data/full_scene"), help="kept, for the next time")
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="the rest goes to the command, such as --cpus 0")
+    parser.add_argument("--workdir", type=Path, default=Path("data/full_scene"), help="scenes are kept there, for the next time")
+    parser.add_argument("--output", type=Path, help="also write the page")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="the rest goes to sharpen, such as --cpus 0")
     options = parser.parse_args()
     workdir = options.workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(workdir).free / 1e9
-    needed = sum(12 * (size / 1000) ** 2 for size in options.sizes)
+    needed = sum(16 * (size / 1000) ** 2 for size in options.sizes)
     if free < needed:
         sys.exit(f"{workdir}: {free:.0f} GB are free, {needed:.0f} GB wanted; choose another --workdir")
-
-    print(f"{'size':>5} {'method':10} {'wall [s]':>9} {'(every run)':24} {'ratio':>6} {'CPU [s]':>8} {'peak [GB]':>10} {'output [GB]':>12}")
+    table = list(HEAD)
+    print(*HEAD, sep="\n", flush=True)
     for size in options.sizes:
         enmap, guide = scene(workdir, size)
-        runs = {method: [] for method in options.methods}
-        for _ in range(options.repeats):
-            for method in options.methods:
-                runs[method].append(measure(enmap, guide, method, options.options))
-        walls = {method: statistics.median(run[0] for run in found) for method, found in runs.items()}
-        for method, found in runs.items():
-            every = ", ".join(f"{run[0]:.1f}" for run in found)
-            ratio, cpu = walls[method] / walls[options.methods[0]], statistics.median(run[1] for run in found)
-            memory, output = max(run[2] for run in found), found[0][3]
-            print(f"{size:5} {method:10} {walls[method]:9.1f} {every:24} {ratio:6.2f} {cpu:8.1f} {memory:10.2f} {output:12.2f}", flush=True)
+        found = {name: [] for name in (*RUNS, JUDGED)}
+        with tempfile.TemporaryDirectory(dir=workdir) as place:
+            for _ in range(options.repeats):
+                for name, runs in found.items():
+                    runs.append(measure(enmap, guide, name, options.options, Path(place) / "kept.tif"))
+        new = list(lines(found, size))
+        print(*new, sep="\n", flush=True)
+        table += new
+    if options.output:
+        write_text(options.output, PAGE.format(machine=machine(), table="\n".join(table)))
 
 
 if __name__ == "__main__":
