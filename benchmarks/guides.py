@@ -68,6 +68,7 @@ KINDS = {
     "Landsat 8, pan-sharpened, 15 m": Kind("landsat8", 2, 15, OLI),
     "Landsat 9, pan 15 m and 30 m": Kind("landsat9", 2, 15, ("B8",), OLI, 2),
     "ALI, nine bands at a third": Kind("ali", 3, 10, ALI),
+    "ALI, four of its bands at a third": Kind("ali", 3, 10, ("MS-1", "MS-2", "MS-3", "MS-4p")),
     "ALI, pan 10 m and nine bands 30 m": Kind("ali", 3, 10, ("pan",), ALI, 3),
     "SuperDove, 3 m": Kind("superdove", 10, 3, tuple(b[0] for b in GUIDE_SENSORS["superdove"].bands)),
     "orthophoto, averaged to a fifth": Kind("orthophoto", 5, 3, ("red", "green", "blue", "nir"), averaged=2),
@@ -76,7 +77,7 @@ SOURCES = {"potsdam_train": "cases", "jasper_m": "cases_more", "sanfrancisco": "
 
 
 def box(wavelength, low, high):
-    """Weights of a box between two wavelengths; none where fewer than one band in four nanometres... lies in it."""
+    """Weights of a box between two wavelengths [nm]; none where no band lies in it."""
     inside = (wavelength >= low - 3) & (wavelength <= high + 3)
     return inside / inside.sum() if inside.any() else None
 
@@ -157,10 +158,10 @@ def truths(names):
             good = np.flatnonzero(scene.bands.good & np.isfinite(truth).all((1, 2)) & (truth.min((1, 2)) > -3))
             yield name, truth[good], scene.bands.take(good), scene
     if "simulated" in names:
-        scene, _, truth = simulate_pair(size=80, seed=7, clouds=0)
-        values = truth.values
-        rows, cols = (np.flatnonzero(np.isfinite(values[0]).mean(a) > 0.99) for a in (1, 0))
-        values = values[:, rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1]
+        scene, _, truth = simulate_pair(size=70, seed=7, clouds=0)
+        values, (y, x) = truth.values, (n // 2 for n in truth.shape[1:])
+        half = next(n for n in range(min(y, x), 0, -1) if np.isfinite(values[20, y - n:y + n, x - n:x + n]).all())      # the scene lies askew
+        values = values[:, y - half:y + half, x - half:x + half]
         good = np.flatnonzero(scene.bands.good & np.isfinite(values).all((1, 2)))
         yield "simulated", values[good], scene.bands.take(good), scene
 

@@ -291,7 +291,7 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
     model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
     return model, _geometries(aligned, model, parts, threads, tuning)
 
-
+# %% ../../nbs/05_fusion/07_measurement.ipynb #eede83ba
 def _geometries(aligned, model, parts, threads, tuning):
     """`Geometry` of EnMAP against the bands that serve its VNIR, and against those that serve its SWIR, sharpened; one where there are no such."""
     bands, geometry = aligned.pair.guide_bands, aligned.geometry

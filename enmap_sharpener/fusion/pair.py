@@ -21,7 +21,6 @@ from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
 from ..core.raster import NODATA, SCALE
 from ..core.parallel import in_threads
-from ..scenes.guide_bands import SENTINEL2
 from ..scenes.pairing import reconciled
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #4326de1f
@@ -220,7 +219,7 @@ class Pair:
             other.fine20 = None
         return other
 
-    def with_guide(self, guide, dates, ten=None, twenty=None, fine20=None, guide_bands=SENTINEL2.finest):
+    def with_guide(self, guide, dates, ten=None, twenty=None, fine20=None, guide_bands=None):
         """The pair with another guide on the same grid.
 
         Parameters
@@ -232,12 +231,12 @@ class Pair:
         ten, twenty : Scratch
             Its bands, int16, shapes (y, x, band) on `fine` and `fine20`; those of the pair by default.
         fine20, guide_bands
-            Grid of the 20 m bands (or None), and the table of all bands.
+            Grid of the 20 m bands (or None), and the table of all bands; that of the finest grid by default.
         """
         other = copy(self)
         other.guide, other.dates, other.told, other.alone = guide, dates, [], True
         if ten is not None:
-            other._ten, other._twenty, other._scl, other.fine20, other.guide_bands = ten, twenty, None, fine20, guide_bands
+            other._ten, other._twenty, other._scl, other.fine20, other.guide_bands = ten, twenty, None, fine20, guide_bands or self.guide_bands.finest
             other._kept10 = other._kept20 = None
         return other
 

@@ -47,6 +47,10 @@ LEAST = 12
 """Pixels a side that a window must have to be looked at one scale down [EnMAP pixels]: with fewer, four are left."""
 
 
+MOST = 4.0
+"""Ratio of the pixels beyond which EnMAP is made coarser by no more: of a window too little would be left."""
+
+
 def _larger(axis, by):
     """The axis of pixels `by` times as large."""
     return Axis(axis.start, by * axis.step, int(axis.n / by + 1e-6))
@@ -80,7 +84,7 @@ def _degraded_guide(model, window):
 def _pair_below(model, window, y, seed):
     """The `Pair` of a window one scale down; its 20 m bands are degraded by the blur that they have, to pixels as much larger as theirs are."""
     pair, measured = model.pair, model.measured
-    grid, by = pair.coarse.part(*window), pair.coarse.cols.step / pair.fine.cols.step
+    grid, by = pair.coarse.part(*window), min(pair.coarse.cols.step / pair.fine.cols.step, MOST)
     low, plain = Grid(grid.crs, *(_larger(a, by) for a in axes(grid))), Path("one scale down")
     image = lambda g, v: g.georeference(np.ascontiguousarray(np.moveaxis(v, -1, 0), np.float32))
     cube = image(low, _degraded_enmap(model, y, grid, low, seed))

@@ -408,7 +408,7 @@ def _fit_spectra(measured, raw, threads):
               "bands_20m": model.registration(), **({"swir_guide_shift_m": [round(-s * pair.fine.cols.step, 2) + 0.0 for s in ten.mover.shift]} if both else {}), **measured.ground.report()}
     return SubspaceModel(pair, found, model.whole, detectors, report, measured, raw)
 
-
+# %% ../../nbs/05_fusion/09_subspace.ipynb #255ad438
 def _noise_below(measured, bands, guide, weight, geometry, mean):
     """`guide_noise` of the first detector, on the samples."""
     pair, samples, tuning = measured.pair, measured.samples, measured.tuning

@@ -74,9 +74,9 @@ def _guides(guide) -> list:
     return list(guide) if isinstance(guide, (list, tuple)) else [guide]
 
 
-def _of_esa(guide) -> bool:
-    "Whether Sentinel-2 is among the guides."
-    return any(g.described is None for g in _guides(guide))
+def _sensor(sharpened) -> str:
+    "Which sensor guided."
+    return sharpened.report.get("guide_sensor", "Sentinel-2")
 
 
 PROVIDERS = [
@@ -95,14 +95,14 @@ def _properties(sharpened, scene, guide, cloud_cover) -> dict:
     "What the item says of the whole scene."
     listed = lambda names: " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])  # noqa: E731
     names, tiles = listed([g.source.name for g in _guides(guide)]), listed([p.metadata.id for p in scene.tiles or (scene,)])
-    sensor = _guides(guide)[0].table.sensor
+    sensor = _sensor(sharpened)
     meta, now = scene.metadata, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     text = lambda time: time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if time else None  # noqa: E731
     numbers = {"view:sun_elevation": meta.sun_elevation, "view:sun_azimuth": meta.sun_azimuth % 360, "view:off_nadir": abs(meta.off_nadir_across)}
     return {
         "start_datetime": text(meta.start), "end_datetime": text(meta.stop or meta.start), "created": now,
         "title": f"EnMAP {'strip' if scene.tiles else 'scene'} {meta.id} at the resolution of {sensor}", "gsd": round(sharpened.grid.metres, 3),
-        "license": "other", "providers": [p for p in PROVIDERS if p["name"] != "ESA" or _of_esa(guide)], **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
+        "license": "other", "providers": [p for p in PROVIDERS if p["name"] != "ESA" or sensor == "Sentinel-2"], **({} if cloud_cover is None else {"eo:cloud_cover": round(cloud_cover, 2)}),
         "platform": "enmap", "constellation": "enmap", "instruments": ["hsi"], **_projection(sharpened.grid),
         "processing:lineage": f"EnMAP {meta.level} {tiles} sharpened with the {sensor} bands in {names}, method {sharpened.method}",
         "processing:software": dict([SOFTWARE.split()]), "processing:datetime": now,
@@ -111,7 +111,7 @@ def _properties(sharpened, scene, guide, cloud_cover) -> dict:
         **{f"enmap_sharpener:{key}": json_values(value) for key, value in sharpened.report.items()},
     }
 
-
+# %% ../../nbs/10_reconstruction/00_stac.ipynb #04819b8a
 def _earlier(items: list) -> list:
     "The same bands as the earlier version of the extension eo has them."
     return [{key.removeprefix("eo:"): value for key, value in item.items()} for item in items]
@@ -181,10 +181,10 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
     item = pystac.Item(files["data"].stem, {"type": "Polygon", "coordinates": [ring]}, [min(lon), min(lat), max(lon), max(lat)],
                        scene.metadata.start, _properties(sharpened, scene, guide, cloud_cover), assets=_assets(sharpened, files, written or {}, media_type),
                        stac_extensions=_EXTENSIONS)
-    for source, title in _sources(scene, guide):
+    for source, title in _sources(scene, guide, _sensor(sharpened)):
         item.add_link(pystac.Link("derived_from", source if "://" in source else os.path.relpath(source, files["data"].parent), title=title))
     for title, address in LICENCES.items():
-        if "Sentinel" not in title or _of_esa(guide):
+        if "Sentinel" not in title or _sensor(sharpened) == "Sentinel-2":
             item.add_link(pystac.Link("license", address, title=title))
     return item
 
@@ -192,11 +192,11 @@ def stac_item(sharpened, files: dict, scene, guide, *, written=None, media_type=
 _ENMAP_ITEMS = "https://geoservice.dlr.de/eoc/ogc/stac/v1/collections/ENMAP_HSI_L2A/items/"
 
 
-def _sources(scene, guide) -> list[tuple[str, str]]:
+def _sources(scene, guide, sensor: str = "Sentinel-2") -> list[tuple[str, str]]:
     "Address or place of all sources, and their identifiers: EnMAP's item in DLR's catalogue, unless the scene is simulated; Sentinel-2 products, as far as their names are known."
     known = lambda meta: IDENTIFIER.fullmatch(meta.id) and not meta.citation.startswith("Simulated")  # noqa: E731
     enmap = [(_ENMAP_ITEMS + p.metadata.id if known(p.metadata) else str(p.source), p.metadata.id) for p in scene.tiles or (scene,)]
-    return [*enmap, *((str(g.source), _product(Path(g.source)) if g.described is None else f"{g.table.sensor}: {Path(g.source).name}") for g in _guides(guide))]
+    return [*enmap, *((str(g.source), _product(Path(g.source)) if sensor == "Sentinel-2" else f"{sensor}: {Path(g.source).name}") for g in _guides(guide))]
 
 
 def _product(place: Path) -> str:

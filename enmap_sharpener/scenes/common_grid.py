@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core.errors import GridError
+from ..core.errors import BandError, GridError
 from ..core.grid import Axis, Grid, axes, overlap
 from .enmap import Scene
 from .sentinel2 import Sentinel2
@@ -33,10 +33,15 @@ def common_grid(scene: Scene, guides: list[Sentinel2]) -> Grid:
     ------
     GridError
         Coordinate systems, or pixels, differ.
+    BandError
+        So do their bands of the finest pixels: those of two sensors are not joined.
     """
     coarse, first, ends = Grid.of(scene.cube), Grid.of(guides[0].bands10), []
     for guide in guides:
-        grid = Grid.of(guide.bands10)
+        grid, own, other = Grid.of(guide.bands10), guide.table.finest, guides[0].table.finest
+        if (own.sensor, own.names) != (other.sensor, other.names):
+            raise BandError(f"{guide.source}: is {own.sensor} with {' '.join(own.names)}, {guides[0].source} {other.sensor} with {' '.join(other.names)}; "
+                            "several dates must be of one sensor, with the same bands")
         offsets = [a.whole_pixels(b) for a, b in zip(axes(first), axes(grid), strict=True)]
         if grid.crs != first.crs:
             raise GridError(f"{guide.source}: is in {grid.crs}, {guides[0].source} in {first.crs}; several dates must be in one UTM zone: fetch the tiles of one zone")

@@ -75,7 +75,7 @@ class _Description:
             raise self.wrong(f"{key}{where} is {name!r}, which is no file of its folder; name one that lies there")
         return place
 
-
+# %% ../../nbs/01_scenes/05_guides.ipynb #6d0616ba
 def _described(folder: Path) -> _Description:
     "The description of a folder; ProductError if it is none."
     read_bytes(folder / DESCRIPTION, LONGEST)
@@ -101,7 +101,7 @@ class _Place:
     file: Path
     index: int
 
-
+# %% ../../nbs/01_scenes/05_guides.ipynb #9e015d6d
 _RASTERS = re.compile(r"\.(tiff?|jp2|vrt|bsq|bil|bip|dat|img)$", re.IGNORECASE)
 
 
@@ -326,7 +326,7 @@ def _read_described(folder: Path) -> Sentinel2:
     resolution = found.number(found.given, "resolution")
     return guide if resolution is None else averaged(guide, resolution)
 
-
+# %% ../../nbs/01_scenes/05_guides.ipynb #a96cfde5
 USUAL_WIDTH = 40.0
 """Width of a band whose tags tell its centre alone [nm]."""
 
@@ -377,9 +377,10 @@ def read_guide(path, offset: float | None = None, resolution: float | None = Non
         Bands are there twice or cannot be told, grids differ, or all is nodata.
     """
     path = Path(path)
-    path = folder = path.parent if path.name == DESCRIPTION else path
-    if (folder / DESCRIPTION).is_file():
-        guide = _read_described(folder)
+    if path.name == DESCRIPTION or _RASTERS.search(path.name) and path.is_file() and (path.parent / DESCRIPTION).is_file():      # a raster that is described beside it
+        path = path.parent
+    if (path / DESCRIPTION).is_file():
+        guide = _read_described(path)
     else:
         guide = _read_tagged(path) or read_sentinel2(path, offset)
     return guide if resolution is None else averaged(guide, resolution)

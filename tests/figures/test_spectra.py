@@ -8,6 +8,7 @@ from cubes import random_cube as cube
 
 from enmap_sharpener.figures import spectra as curves
 from enmap_sharpener.figures.spectra import band_curve, spectra
+from enmap_sharpener.scenes.guide_bands import SENTINEL2
 
 
 def test_spectra_of_two_detectors_guide_and_points_outside():
@@ -16,7 +17,7 @@ def test_spectra_of_two_detectors_guide_and_points_outside():
     c[3] = np.nan
     names = ("B02", "B03", "B04", "B08")
     s2 = cube(4).drop_vars(("wavelength", "band")).assign_coords(band=list(names))
-    guide = SimpleNamespace(bands10=s2, bands20=None)
+    guide = SimpleNamespace(bands10=s2, bands20=None, table=SENTINEL2.finest)
     figure = spectra([(366055, 5805945), (0, 0), (366100, 5805900)], c, c + 0.01, c, guide, names=["field", "outside", "wood"])
     assert drawn(figure)
     said = texts(figure)
