@@ -158,7 +158,8 @@ def _standard_errors(misfit, t, step=0.01, block=6):
                 g = gradient[y:y + block, x:x + block].sum((0, 1))
                 scatter += np.outer(g, g)
     inverse = np.linalg.pinv(H + 1e-9 * np.eye(4))
-    return np.sqrt(np.diag(inverse @ scatter @ inverse))
+    variance = np.diag(inverse @ scatter @ inverse)
+    return np.sqrt(np.where(variance >= 0, variance, np.inf))      # of a guide without detail nothing is known, and rounding may leave less than nothing
 
 
 def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFAULT):

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['KRIGING', 'ALREADY', 'usable', 'WholeGuide']
 
-# %% ../../nbs/05_fusion/04_guide.ipynb #63e3adec
+# %% ../../nbs/05_fusion/04_guide.ipynb #8c9f02d5
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from ..core.grid import inside, widened
+from ..core.grid import axes, inside, widened
+from ..core.kernels import compiled
 from ..core.operators import Observation, local_mean
 from .pair import Pair, interpolate
 from .tuning import DEFAULT, Tuning
@@ -28,6 +29,34 @@ def usable(pair, ten, rows, cols):
         good &= ~binary_dilation(np.isin(classes, SCL_UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
+# %% ../../nbs/05_fusion/04_guide.ipynb #fa5c45bd
+ALIKE, LEAST_ALIKE = (0.1, 0.004), 1e-4
+"""Difference of pixels of the guide that look alike, as a share of their level and [reflectance], and the weight of those that do not."""
+
+REACH = 1.2
+"""How far trust is carried [EnMAP pixels]."""
+
+
+@compiled()
+def _carry(trust, seen, image, cy, cx, out):
+    """Trust of the coarse pixels around, weighted by distance and likeness, where any of them is below one; `cy`, `cx` are coarse positions of the fine pixels."""
+    for y in range(cy.size):
+        i0, i1 = max(int(np.ceil(cy[y] - REACH)), 0), min(int(np.floor(cy[y] + REACH)) + 1, trust.shape[0])
+        for x in range(cx.size):
+            j0, j1 = max(int(np.ceil(cx[x] - REACH)), 0), min(int(np.floor(cx[x] + REACH)) + 1, trust.shape[1])
+            total = weight = 0.0
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    away = 0.0
+                    for b in range(image.shape[2]):
+                        away += ((image[y, x, b] - seen[i, j, b]) / (ALIKE[0] * abs(seen[i, j, b]) + ALIKE[1])) ** 2
+                    near = (1 - abs(i - cy[y]) / REACH) * (1 - abs(j - cx[x]) / REACH)
+                    w = near * (np.exp(-0.5 * away / image.shape[2]) + LEAST_ALIKE)
+                    total += w * trust[i, j]
+                    weight += w
+            if weight > 0:
+                out[y, x] = total / weight
+
 # %% ../../nbs/05_fusion/04_guide.ipynb #ff6776e6
 FAINT = 1e-4
 """Weight with which pixels that are trusted less than `Tuning.trust_teaches` teach the local level of what is filled, for where there are no others."""
@@ -35,7 +64,7 @@ FAINT = 1e-4
 FILL10, FILL20 = 4.0, 2.0
 """Windows from which the local level of what is filled is learnt [pixels of the 10 m bands, of the 20 m bands]."""
 
-# %% ../../nbs/05_fusion/04_guide.ipynb #3c257697
+# %% ../../nbs/05_fusion/04_guide.ipynb #fe6bfcb8
 KRIGING = 1.5e-3, 4.0
 """Nugget, and length [EnMAP pixels], of the kriging that brings what EnMAP sees to the fine grid: all but exact, and smooth, since nothing finer is known."""
 
@@ -63,6 +92,8 @@ class WholeGuide:
         What teaches the level of what is filled.
     registered : dict
         Where the 20 m bands lie: EnMAP's detector to the `Registration` of those that serve it; where there is none they lie where they say.
+    degraded : ndarray, optional
+        The 10 m bands as EnMAP would see them, shape (y, x, band): the edges of trust are those that they show. Without it trust is interpolated linearly.
     """
 
     pair: Pair
@@ -73,14 +104,24 @@ class WholeGuide:
     trust: np.ndarray
     tuning: Tuning = DEFAULT
     registered: dict = field(default_factory=dict)
+    degraded: np.ndarray = None
 
     margin = 20
+
+    def trust_between(self, rows, cols, ten=None):
+        """Trust of the coarse pixels brought to a window of the fine grid, float32, shape (y, x), whatever is masked there; `ten` as in `trust_at`."""
+        coarse, fine = self.pair.coarse, self.pair.fine.part(rows, cols)
+        t = interpolate(self.trust, coarse, fine)
+        if t.min() >= 1 or self.degraded is None:
+            return t
+        ten = np.nan_to_num(self.pair.ten(rows, cols) if ten is None else ten)
+        _carry(self.trust, self.degraded, np.ascontiguousarray(ten, np.float32), *(a.index(b.centres) for a, b in zip(axes(coarse), axes(fine), strict=True)), t)
+        return t
 
     def trust_at(self, rows, cols, ten=None):
         """Trust on a window of the fine grid, float32, shape (y, x): zero where the guide is masked; `ten` are the 10 m bands there, where they are at hand."""
         ten = self.pair.ten(rows, cols) if ten is None else ten
-        t = interpolate(self.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))[..., 0]
-        return t * usable(self.pair, ten, rows, cols)
+        return self.trust_between(rows, cols, ten) * usable(self.pair, ten, rows, cols)
 
     @cached_property
     def _mean(self):
@@ -134,4 +175,3 @@ class WholeGuide:
                 t20 = down.degrade(np.ascontiguousarray(t)[..., None], axes=(0, 1))[..., 0] * measured
                 image[..., bands] = self._fill(image[..., bands], t20, down.degrade(np.ascontiguousarray(own[..., bands]), axes=(0, 1)), FILL20, self.tuning.trust_teaches)
         return image[inside(pair.twenty_window(*window), (rows, cols))]
-

@@ -171,7 +171,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         gain, offset = channels, 0 * channels      # EnMAP's own level, where nothing is trusted that could tell another
         if (use * trust).any():
             gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
-        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning, whole.registered)
+        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning, whole.registered, np.ascontiguousarray(degraded[..., pair.guide_bands.fine]))
     return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground, twenty, degraded
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85

@@ -20,7 +20,7 @@ from .guide import WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
 from .measurement import Measured, ResponseBands, measure_pair
-from .pair import Pair, Scratch, complete, interpolate
+from .pair import Pair, Scratch, complete
 from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .spectra import Solved, band_noise, spectral_basis
@@ -307,7 +307,7 @@ class SubspaceModel:
 
     def _trusted(self, d, predicted, c, fine, wide):
         """Prediction (changed in place) where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""
-        share = share_of_guide(interpolate(self.whole.trust, self.pair.coarse, self.pair.fine.part(*fine)), d.tuning)
+        share = share_of_guide(self.whole.trust_between(*fine), d.tuning)
         if share.min() < 1:
             own = d.own.part(*fine, *wide)
             _blend(predicted, share, own.cols(c, 1), own.rows.start, own.rows.weights.astype(np.float32))

@@ -20,7 +20,7 @@ from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
 from ..fusion.measurement import Measured, measure_pair
-from ..fusion.pair import Pair, Scratch, complete, interpolate
+from ..fusion.pair import Pair, Scratch, complete
 from ..fusion.radiometry import share_of_guide
 from ..fusion.response_bands import even_windows
 from ..fusion.subspace import CONSISTENT
@@ -233,8 +233,7 @@ class NetworkModel:
 
     def _share(self, rows, cols):
         """Of what the network adds, as much as the guide is trusted, shape (y, x, 1)."""
-        trust = interpolate(self.measured.model.whole.trust[..., None], self.pair.coarse, self.pair.fine.part(rows, cols))
-        return share_of_guide(trust, self.measured.tuning)
+        return share_of_guide(self.measured.model.whole.trust_between(rows, cols)[..., None], self.measured.tuning)
 
     def _note(self, added):
         """Keep account of what the network added."""

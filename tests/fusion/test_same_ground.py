@@ -3,7 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
+from enmap_sharpener.core.grid import Grid
+from enmap_sharpener.fusion.measurement import align_guide
+from enmap_sharpener.fusion.pair import Pair, interpolate
 from enmap_sharpener.fusion.same_ground import UNCHECKED, same_ground
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2
@@ -81,6 +85,72 @@ def test_where_it_is_wrong_nothing_is_lost_against_enmap_alone(pair):
         true = truth.sel(x=cube.x, y=cube.y, method="nearest").values
         error[name] = float(np.sqrt(np.nanmean((cube.values[good] - true[good]) ** 2)))
     assert error["wrong"] <= error["cubic"]
+
+
+@pytest.mark.parametrize("size", [40, pytest.param(100, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)])
+def test_at_every_size(size):
+    "Another place, the same turned, nothing and noise are never trusted, the right ground is, whatever the size of the scene."
+    scene, guide, _ = simulate_pair(size=size, seed=5)
+    elsewhere = simulate_pair(size=size, seed=6)[1]
+    middle = (slice(size // 8, -size // 8),) * 2
+    trust = lambda g: align_guide(Pair(scene, g)).whole.trust[middle].mean()
+    assert trust(guide) > 0.9
+    assert trust(replace(elsewhere, scl=guide.scl)) == 0
+    for what in ("turned", "saturated", "noise"):
+        assert trust(altered(guide, WRONG[what])) == 0
+
+
+def test_a_guide_without_detail_has_no_sharp_geometry():
+    "Its standard errors are infinite, and nothing is computed that has no value."
+    scene, guide, _ = simulate_pair(size=24, seed=5)
+    with np.errstate(all="raise", under="ignore"):
+        geometry = align_guide(Pair(scene, altered(guide, WRONG["saturated"]))).geometry
+    assert not geometry.measured and geometry.shift == (0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def patched(pair):
+    "The guide with patches of other ground, off the edges of EnMAP's pixels; and where, on the grid of its 10 m bands."
+    where = np.zeros(pair[1].bands10.shape[1:], bool)
+    places = [(30, 44, 16, 12), (70, 20, 14, 18), (92, 96, 12, 16), (40, 100, 18, 14)]
+    def patches(values):
+        k = values.shape[1] / where.shape[0]
+        out = values.copy()
+        for y, x, h, w in (np.round(np.array(p) * k).astype(int) for p in places):
+            out[:, y:y + h, x:x + w] = values[:, ::-1, ::-1][:, y:y + h, x:x + w]
+        return out
+    for y, x, h, w in places:
+        where[y:y + h, x:x + w] = True
+    return altered(pair[1], patches), where
+
+
+def test_changed_ground_is_no_worse_than_enmap_alone(pair, patched):
+    "Over the patches, and over what is distrusted; and the ground around them keeps its detail."
+    (scene, _), (guide, where), truth = pair, patched, simulate_pair(size=48, seed=3)[2]
+    plan, good = sharpen(scene, guide), np.flatnonzero(scene.bands.good)
+    cube, grid = plan.to_dataarray(), Grid.of(guide.bands10)
+    true = truth.sel(x=cube.x, y=cube.y, method="nearest").values[good]
+    rows, cols = (np.round(a.index(b.centres)).astype(int) for a, b in zip((grid.rows, grid.cols), (plan.grid.rows, plan.grid.cols), strict=True))
+    changed, trust = where[rows][:, cols], plan.quality_dataarray().values[1]
+    alone = sharpen(scene, guide, "cubic").to_dataarray().values[good]
+    rms = lambda image, at: float(np.sqrt(np.nanmean((image - true)[:, at] ** 2)))
+    for at in (changed, (trust < 50) & binary_dilation(changed, iterations=6)):
+        assert at.sum() > 200 and rms(cube.values[good], at) <= rms(alone, at)
+    around = binary_dilation(changed, iterations=6) & ~changed
+    assert rms(cube.values[good], around) < 0.7 * rms(alone, around)
+
+
+def test_trust_keeps_to_edges_that_the_guide_shows(pair, patched):
+    "Linear interpolation between EnMAP's pixels trusts more of what has changed, and less of what has not."
+    aligned = align_guide(Pair(pair[0], patched[0]))
+    fine, coarse, grid = aligned.pair.fine, aligned.pair.coarse, Grid.of(patched[0].bands10)
+    rows, cols = (np.round(a.index(b.centres)).astype(int) for a, b in zip((grid.rows, grid.cols), (fine.rows, fine.cols), strict=True))
+    changed, window = patched[1][rows][:, cols], tuple(slice(0, n) for n in fine.shape)
+    trust, linear = aligned.whole.trust_between(*window), interpolate(aligned.whole.trust, coarse, fine)
+    around = binary_dilation(changed, iterations=4) & ~changed
+    assert trust[changed].mean() < linear[changed].mean() and trust[around].mean() > linear[around].mean() + 0.05
+    part = slice(31, 77), slice(18, 63)
+    np.testing.assert_array_equal(aligned.whole.trust_between(*part), trust[part])
 
 
 @pytest.mark.parametrize("name, change", {
