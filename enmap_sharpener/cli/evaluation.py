@@ -114,7 +114,7 @@ def _scores(found: dict) -> str:
 def indices(file: Path, /, *, scene: Path, reference: Path, output: Path, limits: Limits = LIMITS, session: Session = SESSION) -> None:
     """Compare vegetation indices of EnMAP, of its sharpened scene, and of a reference.
 
-    NDVI, GNDVI and NDII, from Sentinel-2's broad bands made of whatever bands each has, on the coarser grid of output and reference. Writes maps (NAME.tif, NAME.png) and the errors against the reference (indices.csv).
+    NDVI, GNDVI and NDII, from Sentinel-2's broad bands made of whatever bands each has, on the coarser grid of output and reference. Writes maps (NAME.tif, NAME.png) and the errors against the reference (indices.csv). Where the output states how sure its values are, half widths of the sharpened indices are written too, and how many reference values lie inside.
 
     Examples:
 
