@@ -273,7 +273,7 @@ def _covered(table: pd.DataFrame, maps: xr.Dataset, widths: xr.Dataset) -> pd.Da
             table.loc[(name, "sharpened"), f"inside{level}"] = 100 * (away <= half)[held].mean() if held.any() else np.nan
     return table
 
-# %% ../../nbs/11_evaluation/10_vegetation.ipynb #8b25b628
+# %% ../../nbs/11_evaluation/10_vegetation.ipynb #82b235b2
 _SOURCES = {"EnMAP": "EnMAP, interpolated", "sharpened": "Sharpened", "reference": "Reference"}
 
 
@@ -294,7 +294,7 @@ def _draw_widths(figure, axis, name, widths, extent):
         shown = draw_panel(axis, picture, extent, title=f"Half width, {half.level.item()} %", cmap="magma", vmin=0, vmax=max(np.nanpercentile(half, 98), 1e-6))
         figure.colorbar(shown, ax=axis, label=f"± {name}", extend="max", shrink=0.9)
 
-# %% ../../nbs/11_evaluation/10_vegetation.ipynb #334ab550
+# %% ../../nbs/11_evaluation/10_vegetation.ipynb #ebb5ede2
 @styled
 def index_figure(maps: xr.Dataset, name: str, widths: xr.Dataset | None = None) -> Figure:
     """An index of the three sources, and what the two differ from the reference.
