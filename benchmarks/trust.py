@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from cases import SHARED, find_cases
+from cases import SHARED, find_cases, places
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 from uncertainty import FROM, observed, read_truth, site
@@ -149,7 +149,7 @@ def changed_ground(name, scene, guide, truth, grid, seed, tuning):
 
 def changed_table(shared, tuning):
     """The lines of the table of changed ground."""
-    folders = find_cases(shared)
+    folders = find_cases(places(shared))
     for name in FROM:
         scene = read_enmap(next(folders[name].glob("ENMAP*")))
         truth, grid = read_truth(folders[name], np.flatnonzero(scene.bands.good))

@@ -77,7 +77,7 @@ class FineGuide:
         level = degraded * fitted.field[..., None] * fitted.gain
         power = window_sum(level**2 * weight[..., None], GAIN_WINDOW)
         cross = window_sum(level * (seen - fitted.offset) * weight[..., None], GAIN_WINDOW)
-        small = GAIN_RIDGE * power.mean((0, 1))
+        small = GAIN_RIDGE * power.mean((0, 1)) + np.float32(1e-12)      # a guide without detail, or without any light, has no gain of its own
         factor = fitted.field[..., None] * fitted.gain * (cross + small) / (power + small)
         return cls(pair, raw, channels, seen, found.valid[..., None], factor.astype(np.float32), fitted.offset, see, see.inverse(NUGGET, reach=REACH))
 

@@ -143,3 +143,21 @@ def test_any_ratio_of_the_grids(ratio):
 def test_evidence_of_a_large_scene_comes_from_a_fixed_number_of_windows():
     few, many = [(slice(0, 30), slice(0, 40))], [(slice(i, i + 48), slice(0, 48)) for i in range(0, 288, 48)]
     assert evidence_windows(few) == few and len(evidence_windows(many)) == 3 and evidence_windows(many)[0] == many[0]
+
+
+def test_ground_without_any_detail_has_a_guide_and_an_error_one_scale_down():
+    "Where EnMAP and the guide are the same everywhere the guide's gain is that of the whole: nothing over nothing is no gain."
+    scene, guide, _ = simulate_pair(size=30, seed=3)
+    spectrum = np.nan_to_num(scene.cube.values[:, 10:20, 10:20].mean((1, 2)))
+    even = lambda image, values: image.copy(data=np.float32(values)[:, None, None] + np.zeros(image.shape, np.float32))
+    near = lambda nm: [spectrum[np.abs(scene.bands.wavelength - w).argmin()] for w in nm]
+    scene = replace(scene, cube=even(scene.cube, spectrum), quality={})
+    guide = replace(guide, bands10=even(guide.bands10, near((492, 560, 665, 833))), bands20=even(guide.bands20, near((704, 740, 783, 865, 1610, 2190))), scl=None)
+    with np.errstate(invalid="raise", divide="raise"):
+        model = fit_subspace(Pair(scene, guide))
+        below = one_scale_down(model, model.measured.samples[0])
+    assert np.isfinite(below.error).all() and np.abs(below.error).max() < 0.01
+    plan = sharpen(scene, guide)
+    cube, quality = whole(plan)
+    held = np.isfinite(cube).all(0) if plan.bands.good.all() else np.isfinite(cube[plan.bands.good]).all(0)
+    assert held.any() and (quality[2][held] > 0).all() and np.isfinite(plan.errors.half68).all()
