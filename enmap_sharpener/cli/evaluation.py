@@ -18,7 +18,7 @@ from ..sharpening.verdict import judged
 def evaluate(
     file: Path | None = None, /, *, truth: Path | None = None, scene: Annotated[list[Path] | None, Several] = None,
     methods: Annotated[list[str] | None, Several] = None, case: Annotated[list[Path] | None, Several] = None,
-    sentinel2: Path | None = None, sentinel2_offset: Offset = None, output: Path = Path("output/evaluation"), model: Path | None = None,
+    sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, output: Path = Path("output/evaluation"), model: Path | None = None,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Judge a sharpened scene, or any methods on any cases.
@@ -50,7 +50,7 @@ def evaluate(
     case
         Folders with an EnMAP product (packed or not), Sentinel-2 files and perhaps truth.tif, or folders of such; with --sentinel2 also a product itself. None by default.
     sentinel2
-        Sentinel-2 files of the one case, as for `sharpen`; by default those that lie in it.
+        Sentinel-2 files of the one case, of one date or several, as for `sharpen`; by default those that lie in it.
     sentinel2_offset
         What to add to Sentinel-2's numbers of all cases, as for `sharpen`; by default the files are believed.
     output

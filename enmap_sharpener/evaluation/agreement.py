@@ -23,6 +23,7 @@ from .coverage import coverage
 from .scores import FEW, WIDE, in_scoring_threads, score
 from ..scenes.cubes import check_units, cube_values, equal_bands, read_cube
 from ..scenes.strips import read_scene
+from ..scenes.warping import in_metres
 
 # %% ../../nbs/11_evaluation/02_agreement.ipynb #a61d72ee
 _log = logging.getLogger(__name__)
@@ -221,6 +222,6 @@ def evaluate_file(output: str | os.PathLike, truth: str | os.PathLike | None = N
         if (held := coverage(output, truth)) is not None:
             result["coverage"] = held
     if scene is not None:
-        seen = read_scene(scene).cube
+        seen = in_metres(read_scene(scene)).cube
         result["agreement"] = agreement_by_band(cube, seen, read_geometry(output), threads=threads, progress=progress)
     return result

@@ -70,7 +70,7 @@ class _Task:
     def sources(self) -> str:
         "Digest of all that decides what the output will be."
         place = self.case.folder.absolute()
-        files = {f.absolute() for source in (self.case.product, self.case.sentinel2) for f in source_files(source)} - {self.case.truth and self.case.truth.absolute()}
+        files = {f.absolute() for source in (self.case.product, self.case.sentinel2, *self.case.others) for f in source_files(source)} - {self.case.truth and self.case.truth.absolute()}
         asked = () if self.case.offset is None else (self.case.offset,)
         model = digest([self.model], self.model.parent) if self.model and self.method in NETWORKS else None
         return digest(files, place, self.method, model, __version__, *asked)
@@ -145,8 +145,14 @@ def _ratio(scene, cube) -> float:
     return Grid.of(scene.cube).cols.step / Grid.of(cube).cols.step
 
 
+def _first(guide):
+    "The guide, the first of several dates."
+    return guide[0] if isinstance(guide, list) else guide
+
+
 def _clear(guide):
     "The 10 m bands, NaN where the scene classification finds clouds or shadows."
+    guide = _first(guide)
     return guide.bands10 if guide.scl is None else guide.bands10.where(~sentinel2_mask(guide, Grid.of(guide.bands10)))
 
 # %% ../../nbs/11_evaluation/09_benchmark.ipynb #025e723e
@@ -264,9 +270,9 @@ class _Sources:
 
     @cached_property
     def pair(self):
-        scene, guide = read_pair(self.case.product, self.case.sentinel2, self.case.offset)
-        return scene, reconciled(scene, guide)
+        scene, guide = read_pair(self.case.product, [self.case.sentinel2, *self.case.others], self.case.offset)
+        return scene, [reconciled(scene, g) for g in guide] if isinstance(guide, list) else reconciled(scene, guide)
 
     @cached_property
     def parts(self):
-        return find_strata(read_cube(self.case.truth), self.pair[1].scl) if self.case.truth else None
+        return find_strata(read_cube(self.case.truth), _first(self.pair[1]).scl) if self.case.truth else None

@@ -7,6 +7,7 @@ __all__ = ['Case', 'find_cases']
 
 # %% ../../nbs/11_evaluation/08_cases.ipynb #234d4d4b
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Case:
         Raster of the true reflectance.
     offset : float, optional
         What is added to Sentinel-2's numbers, see `read_sentinel2`.
+    others : tuple of Path
+        Further Sentinel-2 images, which are joined with the first.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Case:
     sentinel2: Path
     truth: Path | None
     offset: float | None = None
+    others: tuple[Path, ...] = ()
 
 
 def _products(place: Path) -> list[Path]:
@@ -75,16 +79,16 @@ def _truth(place: Path, product: Path) -> Path | None:
     return around / "truth.tif" if isinstance(told, dict) and told.get("scene") == product.name else None
 
 
-def _case(place: Path, sentinel2: Path | None = None, offset: float | None = None) -> Case | None:
+def _case(place: Path, sentinel2: list[Path] = (), offset: float | None = None) -> Case | None:
     "The case that a folder or an archive is; None where it is none. ProductError if only the Sentinel-2 files are missing."
     products = _products(place)
     if len(products) != 1:
         return None
     [product] = products
-    guide = sentinel2 or _guide(place, product)
+    guide, *others = sentinel2 or [_guide(place, product)]
     if product != place and product.is_dir() and product_folder(product) != product and product in guide.parents:
         return None       # a folder around a case, which has product and partner
-    return Case(scene_name(place), place if place.is_dir() else place.parent, product, guide, _truth(place, product), offset)
+    return Case(scene_name(place), place if place.is_dir() else place.parent, product, guide, _truth(place, product), offset, tuple(others))
 
 # %% ../../nbs/11_evaluation/08_cases.ipynb #45508e31
 def _cases(folder: Path, offset: float | None) -> list[Case]:
@@ -109,8 +113,8 @@ def find_cases(folders: Iterable, sentinel2=None, offset: float | None = None) -
     ----------
     folders : iterable of path
         Each a case, a folder of cases, or an EnMAP product in any of its forms.
-    sentinel2 : path, optional
-        The Sentinel-2 files of the one case, where they do not lie in it.
+    sentinel2 : path, or list of paths, optional
+        The Sentinel-2 files of the one case, where they do not lie in it; of several dates, they are joined.
     offset : float, optional
         As for `read_sentinel2`, of all of them.
 
@@ -126,12 +130,13 @@ def find_cases(folders: Iterable, sentinel2=None, offset: float | None = None) -
         Two cases have one name, or Sentinel-2 files are named for more than one.
     """
     found, folders = [], list(map(Path, folders))
+    named = [Path(p) for p in ([sentinel2] if isinstance(sentinel2, str | os.PathLike) else sentinel2 or [])]
     for folder in folders:
         if not (folder.is_dir() or folder.is_file() and _products(folder)):
             raise ProductError(f"{folder}: is no folder and no archive with an EnMAP product; a case is one of them, with Sentinel-2 files")
-        own = _case(folder, sentinel2 and Path(sentinel2), offset)
-        if sentinel2 is not None and (own is None or len(folders) > 1):
-            raise RequestError(f"{sentinel2}: is named as the Sentinel-2 files of {len(folders) if own else len(_products(folder))} cases; name it with one")
+        own = _case(folder, named, offset)
+        if named and (own is None or len(folders) > 1):
+            raise RequestError(f"{named[0]}: is named as the Sentinel-2 files of {len(folders) if own else len(_products(folder))} cases; name it with one")
         found += [own] if own else _cases(folder, offset)
     names = [c.name for c in found]
     if twice := [n for n in names if names.count(n) > 1]:

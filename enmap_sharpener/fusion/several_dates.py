@@ -29,7 +29,7 @@ from .sharpen20 import Mover
 from .tuning import DEFAULT
 from ..scenes.common_grid import common_grid, on_grid
 from ..scenes.sentinel2 import write_sentinel2
-from ..scenes.warping import in_crs_of
+from ..scenes.warping import in_crs_of, in_metres
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #d7bff26e
 _log = logging.getLogger(__name__)
@@ -103,7 +103,10 @@ POWER = 4
 
 
 def chosen(dates):
-    """The dates that serve, and the reference among them; the others are moved onto it."""
+    """The dates that serve, and the reference among them; the others are moved onto it.
+
+    A poor date is left out where it alone shows the ground, too: EnMAP alone is nearer the truth there (a date whose pixels are multiplied by 0.4 to 1.6 at random: 0.031 against 0.055 of reflectance, RMSE).
+    """
     best = min(dates, key=lambda d: d.unexplained)
     for d in dates:
         if d.unexplained > max(POOR * best.unexplained, GOOD):
@@ -369,7 +372,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     scene : Scene
         The EnMAP scene.
     guide : Sentinel2 or list of Sentinel2
-        One, or several dates or parts, see `join_dates`; in another coordinate system than EnMAP they are warped, see `in_crs_of`.
+        One, or several dates or parts, see `join_dates`; in another coordinate system than EnMAP they are warped, see `in_crs_of`. EnMAP in geographic coordinates is brought to their UTM zone, see `in_metres`.
     threads, tuning
         See `join_dates`.
 
@@ -385,6 +388,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     guides = list(guide) if isinstance(guide, list | tuple) else [guide]
     if not guides:
         raise EnmapError(f"{scene.metadata.id}: no Sentinel-2 image was given; give one, or a list of several")
+    scene = in_metres(scene, guides[0])
     return Pair(scene, in_crs_of(scene, guides[0]), threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #ac7d517c

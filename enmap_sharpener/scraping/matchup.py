@@ -28,7 +28,7 @@ from ..core.grid import Axis, Grid
 from ..core.files import discard, make_folder, read_facts, read_json, write_json
 from ..core.raster import NODATA, create_raster, open_raster, opened, read_through
 from ..scenes.enmap import Scene, read_enmap
-from ..scenes.pairing import partner_folder
+from ..scenes.pairing import dates_beside, partner_folder
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, write_sentinel2
 
 # %% ../../nbs/04_scraping/11_matchup.ipynb #7d6b632d
@@ -224,7 +224,7 @@ _FETCHED = ("sentinel2_10m.tif", "sentinel2_20m.tif", "scl_20m.tif", "partner.js
 
 
 def partner_damage(scene_folder) -> str:
-    """What is wrong with the partner that was fetched for a scene: every file is read to its end.
+    """What is wrong with the partner that was fetched for a scene, of all dates: every file is read to its end.
 
     Parameters
     ----------
@@ -236,9 +236,12 @@ def partner_damage(scene_folder) -> str:
     str
         A line; empty where nothing is wrong, or there is no partner that was fetched.
     """
-    folder = partner_folder(scene_folder) / "sentinel2"
-    if not (folder / "partner.json").exists():
-        return ""
+    fetched = [folder for folder in dates_beside(partner_folder(scene_folder) / "sentinel2") if (folder / "partner.json").exists()]
+    return next(filter(None, map(_damage, fetched)), "")
+
+
+def _damage(folder: Path) -> str:
+    "What is wrong with one date of a partner, a line; empty where nothing is."
     try:
         told = read_facts(folder / "partner.json").get("grid")
         if not isinstance(told, dict) or not {"crs", "bounds"} <= set(told):

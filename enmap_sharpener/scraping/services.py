@@ -22,7 +22,7 @@ from .matchup import chosen_by_hand, fetch_partner, partner_damage, target_grid
 from .several_dates import fetch_dates, forget_dates
 from .bulk import DownloadReport, alone_in
 from ..scenes.finding import find_products, scene_name
-from ..scenes.pairing import has_guide, partner_folder
+from ..scenes.pairing import dates_beside, has_guide, partner_folder
 from ..core.files import concerns_all, make_folder, read_json, write_text
 from ..core.parallel import in_threads
 from .dlr_items import Skipped, to_number
@@ -213,10 +213,11 @@ def fetch_partners(enmap_dir, provider, *, days: float = 15, margin: float = 300
             left = None if max_units is None else max_units - (provider.spent - before)
             try:
                 common = dict(days=days, margin=margin, max_units=left, overwrite=overwrite or place in damage, tell=tell)
-                done.append(fetch_dates(place, provider, dates, **common) if dates > 1 else
+                several = max(dates, len(dates_beside(partner_folder(place) / "sentinel2"))) if place in damage else dates
+                done.append(fetch_dates(place, provider, several, **common) if several > 1 else
                             fetch_partner(place, provider, day=day or (chosen_by_hand(place) if place in damage else None), **common))
                 failed = 0
-                if dates == 1:
+                if several == 1:
                     forget_dates(place)
                 if each:
                     each(done[-1])

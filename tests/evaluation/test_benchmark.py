@@ -24,6 +24,7 @@ from enmap_sharpener.evaluation.tables import (
 )
 from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
+from enmap_sharpener.simulation.scene import simulate
 
 
 @pytest.fixture(scope="session")
@@ -321,3 +322,13 @@ def test_the_partner_of_a_case_is_named(cases, tmp_path, capfd):
 def test_an_offset_is_another_input(cases, tmp_path):
     results = [run_benchmark(find_cases([cases / "case_1"], offset=offset), ["gsa"], tmp_path / "out", threads=1) for offset in (None, 0, -1000, -1000, None)]
     assert [len(r.already) for r in results] == [0, 0, 0, 1, 0]
+
+
+def test_a_case_with_several_dates(tmp_path):
+    made = simulate(tmp_path / "a", size=20, seed=6)
+    again = Path(shutil.copytree(made.sentinel2, tmp_path / "second"))
+    [case] = find_cases([made.enmap], sentinel2=[made.sentinel2, again])
+    assert (case.sentinel2, case.others) == (made.sentinel2, (again,))
+    report = module.run_benchmark([case], ["cubic"], tmp_path / "out")
+    assert not report.failed and len(report.done) == 1
+    assert find_cases([made.enmap], sentinel2=again)[0].others == ()

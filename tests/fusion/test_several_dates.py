@@ -135,6 +135,7 @@ def test_noise_falls(pair):
 
 
 def test_a_poor_date_is_left_out_and_said(pair):
+    """Also where it alone shows the ground: EnMAP alone, class 2, is nearer the truth there."""
     scene, guide = pair
     rng = np.random.default_rng(1)
     poor = named(guide, "poor", bands10=guide.bands10 * rng.uniform(0.4, 1.6, guide.bands10.shape).astype(np.float32), bands20=None, scl=None)
@@ -143,6 +144,8 @@ def test_a_poor_date_is_left_out_and_said(pair):
     assert len(told) == 1 and told[0].startswith("poor: leaves ") and "good" in told[0]
     assert plan.report["dates"]["1 poor"]["share"] == 0 and 1 not in plan.quality_dataarray().values[-1]
     np.testing.assert_array_equal(plan.to_dataarray(), alone.to_dataarray())
+    np.testing.assert_array_equal(plan.quality_dataarray()[0], alone.quality_dataarray()[0])
+    assert (plan.quality_dataarray()[0] == 2).mean() > 0.1
 
 
 def test_what_shows_nothing_of_the_scene_is_left_out(pair):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.warp import transform_bounds
 
-from enmap_sharpener.core.grid import Grid
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes import warping
 from enmap_sharpener.scenes.warping import in_crs_of
 from enmap_sharpener.sharpening.sharpening import sharpen
@@ -62,3 +63,20 @@ def test_windows_do_not_matter(pair, monkeypatch):
     once = in_crs_of(scene, away).bands10.values
     monkeypatch.setattr(warping, "CHUNK", 37)
     np.testing.assert_allclose(in_crs_of(scene, away).bands10.values, once, atol=1e-5)
+
+
+def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pair):
+    scene, guide = pair
+    west, south, east, north = transform_bounds(Grid.of(scene.cube).crs, "EPSG:4326", *Grid.of(scene.cube).bounds)
+    degrees = Grid(CRS.from_epsg(4326), Axis(-north, 0.00027, int((north - south) / 0.00027)), Axis(west, 0.00027, int((east - west) / 0.00027)))
+    layer = lambda v, k, nothing: warping.warped(v if v.ndim == 3 else v.expand_dims("band").assign_coords(band=[k]), degrees, nothing)
+    quality = {k: layer(v, k, 255) if v.ndim == 3 else layer(v, k, 0)[0].drop_vars("band") for k, v in scene.quality.items()}
+    delivered = replace(scene, cube=layer(scene.cube, "", np.nan).assign_coords(scene.bands.coords), quality=quality, source=Path("degrees"))
+    plan, direct = sharpen(delivered, guide), sharpen(scene, guide)
+    assert plan.grid.crs == direct.grid.crs and plan.grid.cols.step == 10
+    assert any("degrees: is in geographic coordinates; it is warped to 30 m pixels of EPSG:" in line for line in plan.report["assumptions"])
+    a, b = plan.to_dataarray(), direct.to_dataarray()
+    a = a.interp(x=b.x, y=b.y, method="nearest")
+    assert np.isfinite(a.values[50]).sum() > 0.8 * np.isfinite(b.values[50]).sum()
+    assert np.sqrt(np.nanmean((a.values - b.values) ** 2)) < 0.02
+    assert warping.in_metres(scene, guide) is scene and Grid.of(warping.in_metres(delivered).cube).crs == direct.grid.crs
