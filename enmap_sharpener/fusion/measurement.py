@@ -236,12 +236,9 @@ class GuideModel:
     def stack(self, ten, twenty, fine, fine20):
         """The same from arrays."""
         ten, twenty, bands = self.denoise10(ten), self.denoise20(twenty), self.whole.pair.guide_bands.coarser
-        parts = [ten]
-        if self.sharpen:
-            parts.append(self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20))
-        if self.sharpen_swir:
-            parts.append(self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20))
-        return np.concatenate(parts, -1)
+        vnir = [self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20)] if self.sharpen else []
+        swir = [self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20)] if self.sharpen_swir else []
+        return np.concatenate([ten, *vnir, *swir], -1)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #8eeb7cde
 SWIR_SYSTEMATIC = 0.008
