@@ -222,6 +222,8 @@ def main():
         cases.append(looked_at(*ground))
         print(ground[0], flush=True, file=sys.stderr)
     text = page(cases)
+    if options.output and options.output.is_file():      # what was measured by hand stays
+        text += "".join(options.output.read_text().partition("\n## Single bands")[1:])
     options.output.write_text(text) if options.output else print(text)
 
 
