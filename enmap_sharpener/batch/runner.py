@@ -30,7 +30,7 @@ from ..scenes.finding import Row
 from ..core.ledger import Ledger
 from ..core.files import sweep_unfinished, write_json, write_text
 from .tasks import Task, TaskOutcome, is_done, read_record, run_task
-from .clusters import local_workers, pending_jobs, refusals
+from .clusters import hopeless, local_workers, pending_jobs, refusals
 
 # %% ../../nbs/14_batch/03_runner.ipynb #dde66c27
 _log = logging.getLogger(__name__)
@@ -170,13 +170,17 @@ class _Watch:
     "Looks how it goes with the jobs that are to be workers, and tells when that changes."
 
     def __init__(self, tell):
-        self.tell, self.refused, self.pending = tell, 0, 0
+        self.tell, self.refused, self.pending, self.asked = tell, 0, 0, 0.0
 
     def look(self, client: Client):
-        "JobError where there will be no worker, since Slurm took no job."
+        "JobError where there will be no worker, since Slurm took no job, or none that will ever begin."
         refused, pending = refusals(client), pending_jobs(client)
         if refused and not pending and not client.nthreads() and len(refused) >= len(client.cluster.worker_spec):
             raise JobError(f"Slurm takes no job: {refused[0]}; mend the file of --cluster (queue, account, cores, memory, walltime)")
+        if pending and not client.nthreads() and time.monotonic() > self.asked + _ASK:
+            self.asked = time.monotonic() if self.pending else time.monotonic() - _ASK + 2 * _SOON      # soon after they are sent, then seldom
+            if self.pending and (reason := hopeless(client)):
+                raise JobError(f"Slurm will begin no job: {reason}; mend the file of --cluster (queue, account, cores, memory, walltime)")
         if len(refused) > self.refused:
             self.tell(f"Slurm does not take {len(refused)} of the jobs: {refused[-1]}; the others go on")
         if pending != self.pending:
@@ -184,6 +188,7 @@ class _Watch:
         self.refused, self.pending = len(refused), pending
 
 
+_ASK = 30                  # s between two questions why jobs wait
 _SOON, _LATER = 1, 10      # s between two looks at the jobs, while there is no worker and afterwards
 
 

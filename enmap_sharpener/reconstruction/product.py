@@ -43,13 +43,16 @@ def product_folder(folder, scene, bands, overwrite: bool = False) -> Path:
     OutputError
         The scene has no full identifier, lies there itself, or a product is there and `overwrite` is false.
     BandError
-        One of the detectors has no band.
+        One of the detectors has no band, or only one that is the last.
     """
     target = Path(folder) / scene.metadata.id
     if not IDENTIFIER.fullmatch(scene.metadata.id):
         raise OutputError(f"{folder}: no product can be named after {scene.metadata.id[:80]!r}; wanted a scene with its full identifier, ENMAP01-____L2A-DT...")
     if bands.vnir.all() or not bands.vnir.any():
         raise BandError(f"{folder}: an EnMAP product has bands of both detectors, and {'SWIR' if bands.vnir.all() else 'VNIR'} is missing; choose more bands, or leave the product out")
+    vnir = bands.vnir[np.argsort(bands.wavelength, kind="stable")]
+    if vnir[-1] or vnir[:-1].all():       # where detectors overlap is read by EnMAP-Box from the band that follows the first one of the SWIR, and the last one of the VNIR
+        raise BandError(f"{folder}: an EnMAP product has two bands of the SWIR or more, the last of all among them, as EnMAP-Box imports no other; choose more bands, or leave the product out")
     if os.path.realpath(target) in [os.path.realpath(place) for product in scene.tiles or (scene,) for place in (product.source, product.source.parent)]:
         raise OutputError(f"{target}: is the scene itself; choose another folder for the product")
     if os.path.lexists(target) and not overwrite:

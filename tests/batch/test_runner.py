@@ -180,8 +180,8 @@ def slurm(place, monkeypatch):
     (place / "slurm.yaml").write_text("cores: 7\nmemory: 2 GB\ninterface: lo\ngpu: true\nqueue: long\n")
     write_scenes(place / "data", a=1, b=2)
 
-    def run(sbatch, workers=1):
-        for name, text in {"sbatch": sbatch, "scancel": "kill -- -$1"}.items():
+    def run(sbatch, workers=1, squeue="true"):
+        for name, text in {"sbatch": sbatch, "scancel": "kill -- -$1", "squeue": squeue}.items():
             (place / "bin" / name).write_text(f"#!/bin/bash\ncd {place}\n{text}\n")
             (place / "bin" / name).chmod(0o755)
         told = []
@@ -191,7 +191,7 @@ def slurm(place, monkeypatch):
 
 @pytest.mark.slow
 def test_slurm(slurm, place):
-    report, told = slurm(SUBMIT.format(wait=4))
+    report, told = slurm(SUBMIT.format(wait=4), squeue="echo Priority")
     assert states(report) == {"a": "done", "b": "done"} and set(job_results("runs/times").threads) == {7}
     assert told.index("1 job pending") < told.index("no job is pending any more") < len(told) - 2
     assert "#SBATCH -o runs/slurm-logs/enmap-sharpener-%J.out" in (place / "job.sh").read_text() and (place / "runs/slurm-logs").is_dir()
@@ -203,6 +203,14 @@ def test_a_queue_that_refuses_the_job_ends_the_batch(slurm, place, capfd):
     with pytest.raises(JobError, match="^Slurm takes no job: invalid partition specified: long; Batch job submission failed: Invalid partition name specified; mend the file"):
         slurm(REFUSE, workers=3)
     assert time.monotonic() - began < 60 and "Traceback" not in "".join(capfd.readouterr())      # it waited for ever
+
+
+@pytest.mark.parametrize("reason", ["AccountNotAllowed", "Job's account not known, so it can't use this partition (long allows good)", "PartitionTimeLimit", "InvalidQOS"])
+def test_jobs_that_will_never_begin_end_the_batch(slurm, reason):
+    "Slurm 22.05 accepts a job of an account that the partition does not allow, and lets it wait."
+    with pytest.raises(JobError, match="^Slurm will begin no job: .*; mend the file of --cluster") as refused:
+        slurm(SUBMIT.format(wait=600), squeue=f'echo "{reason}"')
+    assert reason in str(refused.value)
 
 
 def test_where_there_is_no_slurm(slurm, place, monkeypatch):

@@ -67,6 +67,7 @@ def test_enmap_box_imports_it(made):
     assert wavelength == sorted(wavelength) and len(wavelength) == len(column("FWHMOfBand")) == len(column("GainOfBand")) == len(column("OffsetOfBand")) == 224
     vnir, swir = ([int(n) for n in root.findtext(f"specific/{d}ProductQuality/expectedChannelsList").split(",")] for d in ("vnir", "swir"))
     assert sorted(vnir + swir) == list(range(1, 225))
+    assert wavelength[swir[0]] > wavelength[vnir[0]] and wavelength[vnir[-1]] > 0     # it takes the numbers, which count from 1, for places, which count from 0
     statistics = root.findall("product/bandStatistics/bandID")
     assert len(statistics) == 224 and all(e.find("mean") is not None and e.find("stdDeviation") is not None for e in statistics)
     smile = [float(e.text) for e in root.findall("product/smileCorrection/VNIR/bandID/wavelength")]
@@ -91,6 +92,9 @@ def test_what_is_refused_leaves_nothing(sources, tmp_path):
     with pytest.raises(BandError, match="SWIR is missing"):
         write(sources, tmp_path, "600-700nm")
     scene, guide = sources
+    last = len(scene.bands)
+    with pytest.raises(BandError, match="two bands of the SWIR or more"):      # at which EnMAP-Box's importer ends with an IndexError
+        write(sources, tmp_path, f"1-10,{last}")
     with pytest.raises(OutputError, match="is the scene itself"):
         es.write_scene(es.sharpen(scene, guide, "cubic"), tmp_path / "out.tif", scene=scene, guide=guide, product=scene.source.parent, overwrite=True)
     assert not list(tmp_path.iterdir())
