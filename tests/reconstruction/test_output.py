@@ -103,6 +103,21 @@ def test_stac_item_is_valid_and_complete(written):
     JsonSchemaSTACValidator().validate_core(text, pystac.STACObjectType.ITEM, text["stac_version"])
 
 
+EO_NAMES = {"pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12"}
+
+
+def test_the_item_keeps_to_the_schemas_of_eo_and_file(tmp_path):
+    "What eo v2.0.0 and file v2.1.0 ask of an item; their schemas are no part of pystac."
+    item = json.loads(save(tmp_path, FakeSharpened(bands=120))["stac"].read_text())
+    assert {f"https://stac-extensions.github.io/{name}/schema.json" for name in ("eo/v2.0.0", "file/v2.1.0")} <= set(item["stac_extensions"])
+    fields = [item["properties"], *item["assets"].values(), *(band for asset in item["assets"].values() for band in asset.get("bands", []))]
+    assert {key for field in fields for key in field if key.startswith("eo:")} <= {"eo:cloud_cover", "eo:common_name", "eo:center_wavelength", "eo:full_width_half_max", "eo:bands"}
+    assert {field["eo:common_name"] for field in fields if "eo:common_name" in field} <= EO_NAMES and 0 <= item["properties"]["eo:cloud_cover"] <= 100
+    assert all(field[key] > 0 for field in fields for key in ("eo:center_wavelength", "eo:full_width_half_max") if key in field)
+    for asset in item["assets"].values():
+        assert {key for key in asset if key.startswith("file:")} <= {"file:checksum", "file:size"} and set(asset.get("file:checksum", "")) <= set("0123456789abcdef")
+
+
 def test_a_cog_is_called_one_and_names_are_given_once(tmp_path):
     fake = FakeSharpened(bands=120)
     data = json.loads(save(tmp_path, fake, form="cog")["stac"].read_text())["assets"]["data"]
