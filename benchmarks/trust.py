@@ -153,7 +153,7 @@ def changed_table(shared, tuning):
     for name in FROM:
         scene = read_enmap(next(folders[name].glob("ENMAP*")))
         truth, grid = read_truth(folders[name], np.flatnonzero(scene.bands.good))
-        for ratio, seed in ((3, 11), (3, 12)):
+        for ratio, seed in ((3, 12), (3, 13)):
             line = changed_ground(f"{site(name)}, seed {seed}", *observed(scene, truth, grid, ratio, seed, False), np.nan_to_num(truth), grid, seed, tuning)
             print(line, file=sys.stderr, flush=True)
             yield line
