@@ -18,6 +18,9 @@ project, author, release = cfg["lib_name"], cfg["author"], cfg["version"]
 project_copyright = cfg["copyright"]
 root_doc = "index"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx_design", "mathml"]
+if find_spec("sphinx_copybutton"):
+    extensions.append("sphinx_copybutton")
+    copybutton_prompt_text = "$ "
 exclude_patterns = ["readme/*", "contributing/*"]    # parts that pages include
 
 nb_execution_mode = "off"       # notebooks are shown as they were committed
@@ -41,6 +44,7 @@ html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_baseurl = cfg["doc_host"] + cfg["doc_baseurl"] + "/"
+html_search_scorer = str(here / "_static/scorer.js")    # guides before names
 html_static_path = [str(here / "_static")]
 html_css_files = ["site.css"]
 html_favicon = html_logo = str(here / "_static/favicon.svg")
