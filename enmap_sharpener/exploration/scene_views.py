@@ -171,7 +171,7 @@ def _positions(cube: xr.DataArray, wanted) -> list[int]:
 
 
 def channels(cube: xr.DataArray, show: str, nm: float, box: tuple, shape: tuple) -> np.ndarray:
-    "What is shown of a cube in a box (west, south, east, north), (channel, *shape): three channels, or one; NaN where there is nothing."
+    "What is shown of a cube in a box (west, south, east, north), (channel, row, column): three channels, or one; NaN where there is nothing."
     bands = _positions(cube, COMPOSITES.get(show) or INDEX_BANDS.get(show) or [nm])
     west, south, east, north = box
     if _outside(Grid.of(cube).bounds, box):
