@@ -114,7 +114,7 @@ def common_bands(output: xr.DataArray, cube: xr.DataArray) -> list[tuple[int, in
         raise BandError("no band of the output has the wavelength of one of the scene; check that they belong together")
     return pairs
 
-
+# %% ../../nbs/11_evaluation/02_agreement.ipynb #c0ffee03
 def agreement_by_band(output: xr.DataArray, cube: xr.DataArray, geometry: Mapping[str, Mapping] | None = None, *,
                       threads: int | None = None, progress=None) -> pd.DataFrame:
     """How far the output, degraded, is from the EnMAP scene that it was made from, band by band.

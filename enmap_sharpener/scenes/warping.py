@@ -123,7 +123,7 @@ def utm_zone(grid: Grid) -> CRS:
     zone = int(((west + east) / 2 + 180) // 6) % 60 + 1
     return CRS.from_epsg((32600 if south + north >= 0 else 32700) + zone)
 
-
+# %% ../../nbs/01_scenes/09_warping.ipynb #c0ffee02
 def _target(scene: Scene, guide: Sentinel2) -> Grid:
     "The grid that a guide is warped to; GridError where they do not meet, or EnMAP's coordinate system is not metric."
     coarse, own = Grid.of(scene.cube), Grid.of(guide.bands10)

@@ -226,22 +226,18 @@ _FETCHED = ("sentinel2_10m.tif", "sentinel2_20m.tif", "scl_20m.tif", "partner.js
 def partner_damage(scene_folder) -> str:
     """What is wrong with the partner that was fetched for a scene, of all dates: every file is read to its end.
 
-    Parameters
-    ----------
-    scene_folder : str or Path
-        As for `fetch_partner`.
-
     Returns
     -------
     str
         A line; empty where nothing is wrong, or there is no partner that was fetched.
     """
-    fetched = [folder for folder in dates_beside(partner_folder(scene_folder) / "sentinel2") if (folder / "partner.json").exists()]
-    return next(filter(None, map(_damage, fetched)), "")
+    return next(filter(None, map(_damage, dates_beside(partner_folder(scene_folder) / "sentinel2"))), "")
 
 
 def _damage(folder: Path) -> str:
-    "What is wrong with one date of a partner, a line; empty where nothing is."
+    "What is wrong with one date of a partner, a line; empty where nothing is, or it was not fetched."
+    if not (folder / "partner.json").exists():
+        return ""
     try:
         told = read_facts(folder / "partner.json").get("grid")
         if not isinstance(told, dict) or not {"crs", "bounds"} <= set(told):
