@@ -165,7 +165,7 @@ def _run(client: Client, tasks: list[Task], tell, progress=None) -> list[TaskOut
         raise
     return outcomes
 
-
+# %% ../../nbs/14_batch/03_runner.ipynb #a1223021
 class _Watch:
     "Looks how it goes with the jobs that are to be workers, and tells when that changes."
 

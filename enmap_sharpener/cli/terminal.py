@@ -110,7 +110,7 @@ class _Lines(logging.StreamHandler):
 GDAL_CACHE = "256"
 """Blocks of files that GDAL keeps in a command [MB]: more gains nothing, as the package keeps those that it reads again itself."""
 
-
+# %% ../../nbs/15_cli/00_terminal.ipynb #e162edaf
 @Parameter(name="*")
 @dataclass
 class Session:
