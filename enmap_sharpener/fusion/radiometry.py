@@ -127,7 +127,7 @@ def _squares(seen, degraded, field, gain, offset, mad, least, floor, out):
             for b in range(seen.shape[2]):
                 s = max(least[b], floor * abs(seen[y, x, b]))
                 e = seen[y, x, b] - degraded[y, x, b] * field[y, x] * gain[b] - offset[b]
-                total += e**2 / (mad[b] ** 2 + s**2)
+                total += e**2 / (mad[b] ** 2 + s**2 + np.float32(1e-12))     # bands of zeros leave nothing
             out[y, x] = total / seen.shape[2]
 
 

@@ -133,6 +133,8 @@ def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
     if len(x) < _FEWEST or not known.any():
         return [f"{guide.source}: {_UNCHECKED}"]
     x, y = (np.quantile(v[:, known], _QUANTILES, axis=0).ravel() for v in (x, y))
+    if np.ptp(x) == 0:
+        return [f"{scene.source}: is {x[0]:.3g} in every pixel of all bands that Sentinel-2 has too; is it damaged, or was its nodata lost?"]
     if np.ptp(y) == 0:
         return []
     ratio, (gain, offset) = np.median(y) / max(np.median(x), 1e-6), np.polyfit(x, y, 1)

@@ -570,3 +570,17 @@ def test_too_small_to_measure_on_is_refused_and_interpolation_is_not(shape):
     with pytest.raises(GridError, match=f"{shape[0]} x {shape[1]} EnMAP pixels"):
         sharpen(scene, guide, threads=1)
     assert np.isfinite(sharpen(scene, guide, "cubic", threads=1).to_dataarray().values[scene.bands.good]).all()
+
+
+@pytest.mark.parametrize("method", ["subspace", "gsa", "cubic"])
+@pytest.mark.parametrize("last", [95, 224])
+def test_bands_of_zeros_are_zeros_and_said(method, last):
+    "A detector that was lost, or a scene whose nodata was: no fault, and a line that asks whether it is damaged."
+    scene, guide, _ = simulate_pair(30, seed=1)
+    zeros = np.where(np.arange(224)[:, None, None] < last, 0 * scene.cube.values, scene.cube.values)
+    found = sharpen(replace(scene, cube=scene.cube.copy(data=zeros)), guide, method)
+    assert any(" is 0 in every pixel of all bands that Sentinel-2 has too" in line for line in found.report["assumptions"]) or last == 95
+    x = found.to_dataarray().values
+    assert np.isfinite(x).any() and found.report["agreement"]["rmse"] < 0.03
+    if last == 224:
+        assert np.nanmax(np.abs(x)) == 0
