@@ -5,7 +5,6 @@ import matplotlib as mpl
 import numpy as np
 import rasterio
 import xarray as xr
-from matplotlib._pylab_helpers import Gcf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rasterio.transform import from_origin
@@ -82,7 +81,7 @@ def drawn(figure) -> bytes:
     assert isinstance(figure, Figure)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=50)
-    assert not Gcf.get_all_fig_managers()
+    assert figure.canvas.manager is None
     return file.getvalue()
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.warp import transform
-from test_cases import scorer
 
 from enmap_sharpener.core.errors import ProductError
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.evaluation.scores import score
 from enmap_sharpener.reconstruction.output import write_scene
+from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.metadata import parse_metadata, parse_xml
 from enmap_sharpener.scenes.pairing import read_pair
@@ -28,7 +28,7 @@ def sharpened(shared, tmp_path):
         scene, guide = read_pair(product, shared / "data/field" / sentinel2 if sentinel2 else case)
         plan = sharpen(scene, guide)
         files = write_scene(plan, tmp_path / "out.tif", scene=scene, guide=guide)
-        return scorer(shared / "tools/score.py").score(case, files["data"]), plan.report, json.loads(files["stac"].read_text()), files
+        return score(read_cube(files["data"]), read_cube(case / "truth.tif"))[0], plan.report, json.loads(files["stac"].read_text()), files
     return call
 
 

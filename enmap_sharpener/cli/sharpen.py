@@ -26,7 +26,7 @@ def sharpen(
     product: list[Path], /, *, output: Path, strip: Flag = False, sentinel2: Annotated[list[Path] | None, Several] = None, sentinel2_offset: Offset = None, method: Annotated[str, _METHOD] = "subspace", model: Path | None = None,
     bands: str | None = None, resolution: float | None = None,
     format: Format | None = None, compress: Compression | None = None, as_product: Annotated[Path | None, Parameter(name="--product")] = None, no_uncertainty: Flag = False, like: Path | None = None,
-    grid: tuple[str, float] | None = None, overwrite: Flag = False,
+    grid: Annotated[tuple[str, float] | None, Parameter(negative="")] = None, overwrite: Flag = False,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Sharpen an EnMAP scene with Sentinel-2 bands.
@@ -66,7 +66,7 @@ def sharpen(
     model
         A trained network (.keras), for the method supermapnet; none by default.
     resolution
-        Pixel size to which the bands of a finer guide, such as an orthophoto, are averaged first [m]; a whole multiple of its own, which is the default.
+        Pixel size to which the bands of a finer guide, such as an orthophoto, are averaged first [m], a whole multiple of its own; by default they are not.
     bands
         Bands to write, by number or wavelength, such as "1-10,44", "450-700nm" or "650nm"; all by default.
     format
@@ -80,7 +80,7 @@ def sharpen(
     like
         A raster on whose grid the result is wanted: it is warped at the end, reflectance by cubic convolution, quality by nearest neighbour. By default it lies on Sentinel-2's own pixels, which loses nothing.
     grid
-        The same, with a coordinate system and a pixel size in its units, as in --grid EPSG:3035 10.
+        The same, with a coordinate system and a pixel size [in its units], as in --grid EPSG:3035 10; none by default.
     overwrite
         Replace an output that exists.
     """
