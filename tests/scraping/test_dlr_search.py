@@ -507,7 +507,8 @@ def test_no_more_is_asked_for_than_is_wanted(thousands, settings, searches, orde
         if settings == {"heeds_time": False} and order == 7:        # what came first was in order
             return
         assert [s.id for s in result.found] == wanted[5:105]
-        assert len(dlr.searches) <= (32 if settings == {"heeds_time": False} and order == -1 else searches)
+        most = 32 if settings == {"heeds_time": False} and order == -1 else searches
+        assert len(dlr.searches) <= most + 1      # a kept connection that was just closed is asked once more
 
 
 def test_scenes_that_will_not_do_are_made_up_for(thousands):
