@@ -257,7 +257,7 @@ def index_half_widths(output: xr.DataArray, half: dict, grid: Grid | None = None
     for name, index in _indices(values).items():
         a, b = (place[n] for n in INDICES[name])
         scale = np.where(np.isfinite(index), 2 / np.maximum(values[a] + values[b], _DARK) ** 2, np.float32(np.nan))
-        image = np.stack([scale * np.hypot(values[b] * w[a], values[a] * w[b]) for w in widths.values()]).astype("f4")
+        image = np.stack([scale * (np.abs(values[b]) * w[a] + np.abs(values[a]) * w[b]) for w in widths.values()]).astype("f4")
         found[name] = grid.georeference(image, dims=("level", "y", "x"), coords={"level": list(widths)})
     return xr.Dataset(found)
 
