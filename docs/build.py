@@ -207,7 +207,7 @@ def linked(text: str) -> str:
     text = re.sub(r"\]\((LICENSE|CHANGELOG\.md|CONTRIBUTING\.md)\)", lambda m: f"](/{m[1].lower()})", text)
     text = text.replace("](SECURITY.md)", f"]({settings()['git_url']}/blob/main/SECURITY.md)")
     text = text.replace("](/license)", "](/license.md)").replace("](output/models/", "](/models/")
-    text = text.replace("](output/figures/gallery/gallery.md)", "](/gallery.md)").replace("](benchmarks/cases.md)", "](/benchmarks.md#case-by-case)")
+    text = text.replace("](output/figures/gallery/gallery.md)", "](/gallery.md)").replace("](benchmarks/cases.md)", "](/benchmarks.md#case-by-case)").replace("](benchmarks/full_scene.md)", "](/benchmarks.md#a-whole-scene)")
     return re.sub(r"((?:^(?: {4}.*)?\n)*^ {4}.*\n)", _fenced, text, flags=re.MULTILINE)
 
 
