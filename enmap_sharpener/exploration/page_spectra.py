@@ -17,10 +17,9 @@ from rasterio.features import geometry_mask
 
 from ..core.errors import EnmapError, GridError
 from ..core.grid import Grid
-from ..core.operators import Observation
-from .page_layers import Layer, Shown, near_pixels
+from .page_layers import Layer, Shown
+from .scene_views import cubic_between
 from ..reconstruction.uncertainty import ErrorsOnDisk
-from ..sharpening.interpolation import cubic_stencil
 
 # %% ../../nbs/13_exploration/04_page_spectra.ipynb #6ad12a01
 LEVEL = 68      # %, of the intervals around spectra
@@ -152,11 +151,9 @@ def _between_pixels(cube, point) -> np.ndarray:
     "A cube at a point between its pixels by cubic convolution, (band,)."
     coarse = Grid.of(cube)
     one = [type(a)(v - a.step / 6, a.step / 3, 1) for a, v in ((coarse.rows, -point[1]), (coarse.cols, point[0]))]
-    near = [near_pixels(a, o) for a, o in zip((coarse.rows, coarse.cols), one)]
-    around = coarse.part(*near)
-    if min(around.shape) < 4:
+    near, spread = cubic_between(coarse, Grid(coarse.crs, *one))
+    if min(s.stop - s.start for s in near) < 4:
         return np.full(cube.sizes["band"], np.nan)
-    spread = Observation(cubic_stencil(around.rows, one[0]), cubic_stencil(around.cols, one[1]))
     return spread.degrade(np.ascontiguousarray(cube[:, near[0], near[1]].values, np.float32))[:, 0, 0].astype(float)
 
 

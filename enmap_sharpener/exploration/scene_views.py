@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INDEX_BANDS', 'ONE_WAVELENGTH', 'SHOWN', 'Sources', 'open_sources', 'View', 'channels', 'picture', 'pixel_at',
-           'caption', 'interpolated', 'spectrum_figure', 'png_bytes', 'snapshot', 'sharpen_window']
+           'caption', 'cubic_between', 'interpolated', 'spectrum_figure', 'png_bytes', 'snapshot', 'sharpen_window']
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #aadf292a
 import io
@@ -259,15 +259,23 @@ def caption(sources: Sources, view: View) -> str:
     return f"{name}: {values}; {width:.3g} × {height:.3g} km"
 
 # %% ../../nbs/13_exploration/00_scene_views.ipynb #49ee6ece
+def _near(many, few) -> slice:
+    "The pixels of an axis that cubic interpolation at those of another needs; with the limits of the axis."
+    first, last = np.floor(many.index(few.centres[[0, -1]])).astype(int)
+    return slice(int(np.clip(first - 1, 0, many.n - 1)), int(np.clip(last + 3, 1, many.n)))
+
+
+def cubic_between(coarse: Grid, fine: Grid) -> tuple[tuple[slice, slice], Observation]:
+    "The window of `coarse` that cubic convolution at the pixels of `fine` needs, and the interpolation from there."
+    near = _near(coarse.rows, fine.rows), _near(coarse.cols, fine.cols)
+    around = coarse.part(*near)
+    return near, Observation(cubic_stencil(around.rows, fine.rows), cubic_stencil(around.cols, fine.cols))
+
+
 def interpolated(sources: Sources, row: int, col: int) -> np.ndarray:
     "EnMAP at the middle of a pixel of `Sources.grid`, by cubic convolution, shape (band,) [reflectance]."
     coarse, fine = Grid.of(sources.scene.cube), sources.grid.part(slice(row, row + 1), slice(col, col + 1))
-    near = []
-    for many, one in ((coarse.rows, fine.rows), (coarse.cols, fine.cols)):
-        at = int(np.floor(many.index(one.centres)[0]))
-        near.append(slice(max(at - 1, 0), min(at + 3, many.n)))
-    around = coarse.part(*near)
-    spread = Observation(cubic_stencil(around.rows, fine.rows), cubic_stencil(around.cols, fine.cols))
+    near, spread = cubic_between(coarse, fine)
     return spread.degrade(np.ascontiguousarray(sources.scene.cube[:, near[0], near[1]].values, np.float32))[:, 0, 0]
 
 
