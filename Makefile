@@ -13,11 +13,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python tests/notebooks.py --which quick
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --reruns 1 -m "not slow"
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python tests/notebooks.py --which slow
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 --reruns 1 -m slow
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run_all.py

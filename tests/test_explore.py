@@ -85,9 +85,11 @@ def opened(browser, lab):
 
 
 def pixels(page, n):
-    "The n-th picture among the controls, as it is on the screen."
+    "The n-th picture among the controls, as it is on the screen; one that is exchanged while it is decoded is taken anew."
     image = page.locator("img.widget-image").nth(n)
-    return image.evaluate("""async image => { await image.decode(); const c = document.createElement('canvas');
+    return image.evaluate("""async image => { const decoded = left => image.decode().catch(e => {
+            if (!left) throw e; return new Promise(go => setTimeout(go, 100)).then(() => decoded(left - 1)); });
+        await decoded(100); const c = document.createElement('canvas');
         [c.width, c.height] = [image.naturalWidth, image.naturalHeight]; c.getContext('2d').drawImage(image, 0, 0); return c.toDataURL(); }""")
 
 
