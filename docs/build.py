@@ -91,6 +91,7 @@ def page(path: Path):
             cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
         if "export" in found:
             names = _defined(cell.source)
+            cell.outputs = []       # the sentence below a constant is no result
             cell.metadata = {"tags": ["hide-input"], "mystnb": {"code_prompt_show": names, "code_prompt_hide": names}}
         cells.append(cell)
     notebook.cells, notebook.metadata["language_info"] = cells, {"name": "python"}

@@ -176,7 +176,7 @@ def test_a_notebook_becomes_a_page(tmp_path):
         nbformat.v4.new_markdown_cell("# Name\n\n> One sentence."),
         nbformat.v4.new_code_cell("#| default_exp room.name"),
         nbformat.v4.new_code_cell("#| export\nimport numpy as np"),
-        nbformat.v4.new_code_cell("#| export\nA, B = 1, 2\n\n\ndef f():\n    pass\n\n\nclass G:\n    '#| hide'"),
+        nbformat.v4.new_code_cell("#| export\nA, B = 1, 2\n\n\ndef f():\n    pass\n\n\nclass G:\n    '#| hide'", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "'said of B'"})]),
         nbformat.v4.new_code_cell("#| hide\nsecret"),
         nbformat.v4.new_code_cell("f()", outputs=[nbformat.v4.new_output("stream", text="out")])])
     nbformat.write(new, tmp_path / "00_name.ipynb")
@@ -184,7 +184,7 @@ def test_a_notebook_becomes_a_page(tmp_path):
     head, imports, code, shown = page(tmp_path / "00_name.ipynb").cells
     assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/room/name.md)" in head.source
     assert imports.source == "import numpy as np" and imports.metadata.mystnb.code_prompt_show == "imports"
-    assert code.metadata.tags == ["hide-input"] and code.metadata.mystnb.code_prompt_show == "A, B, f, G"
+    assert code.metadata.tags == ["hide-input"] and code.metadata.mystnb.code_prompt_show == "A, B, f, G" and not code.outputs
     assert shown.source == "f()" and shown.outputs[0].text == "out" and "tags" not in shown.metadata
 
 

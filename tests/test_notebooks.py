@@ -11,6 +11,8 @@ from readme import ROOT
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 EXPORTED = re.compile(r"^#\|\s*exporti?\b", re.MULTILINE)
 LONGER = 46    # exported cells of more than 40 lines of code; may only fall
+OBJECT = re.compile(r"<[A-Za-z_][\w.]*(?:[ :][^<>]*)?>|\bText\(\d|\bat 0x[0-9a-f]+")    # as Python shows what has nothing to say
+NOISE = re.compile(r"absl::InitializeLog|WARNING:tensorflow|oneDNN|\b\w*Warning: ")
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|var)/\w|[A-Z]:\\\\Users")
 
 
@@ -60,6 +62,44 @@ def test_outputs_name_no_machine(notebook):
 def test_outputs_are_no_errors(notebook):
     for cell in notebook.cells:
         assert all(output.output_type != "error" for output in cell.get("outputs", []))
+
+
+def _strays(notebook):
+    "Outputs that nobody meant: what a drawing function returns, addresses of objects, the noise of libraries, a picture that is there already."
+    seen = set()
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            text = output.get("text", "") + data.get("text/plain", "")
+            pictures = [value for kind, value in data.items() if kind.startswith("image/")]
+            if output.output_type in ("execute_result", "display_data") and not pictures and "text/html" not in data and OBJECT.search(text) or NOISE.search(text):
+                yield number, text[:80]
+            yield from ((number, "a picture that is there twice") for value in pictures if value in seen)
+            seen.update(pictures)
+
+
+def test_outputs_are_meant(notebook):
+    assert not list(_strays(notebook)), "end the cell with a semicolon or assign, and run it again"
+
+
+@pytest.mark.parametrize("output", [
+    nbformat.v4.new_output("execute_result", {"text/plain": "[Text(0.5, 1.0, 'error'), [], []]"}),
+    nbformat.v4.new_output("execute_result", {"text/plain": "<Axes: title={'center': 'after'}>"}),
+    nbformat.v4.new_output("execute_result", {"text/plain": "[<matplotlib.lines.Line2D at 0x7f00>]"}),
+    nbformat.v4.new_output("execute_result", {"text/plain": "<contextlib.nullcontext>"}),
+    nbformat.v4.new_output("execute_result", {"text/plain": "(array([1.]), <BarContainer object of 1 artists>)"}),
+    nbformat.v4.new_output("stream", name="stderr", text="WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"),
+    nbformat.v4.new_output("stream", name="stderr", text="WARNING:tensorflow:5 out of the last 9 calls triggered tf.function retracing."),
+    nbformat.v4.new_output("stream", name="stderr", text="scene.py:3: RuntimeWarning: divide by zero"),
+])
+def test_strays_are_seen(output):
+    assert list(_strays(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=[output])])))
+
+
+def test_pictures_that_are_there_twice_are_seen():
+    picture = lambda kind, data: nbformat.v4.new_output(kind, {"image/png": data, "text/plain": "<Figure size 640x480 with 1 Axes>"})
+    found = lambda *outputs: list(_strays(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", outputs=list(outputs))])))
+    assert found(picture("execute_result", "AAAA"), picture("display_data", "AAAA")) and not found(picture("execute_result", "AAAA"), picture("display_data", "BBBB"))
 
 
 def test_title(notebook):

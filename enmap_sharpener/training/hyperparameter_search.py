@@ -12,13 +12,14 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ..core.errors import ModelError, ProductError
 from ..model.supermapnet import load_model, save_model
 from ..core.files import make_folder, read_bytes, read_facts, write_table
+from ..figures.style import styled, write_figure
 from .training import train
 
 # %% ../../nbs/08_training/01_hyperparameter_search.ipynb #e88bc20e
@@ -146,8 +147,7 @@ def _conclude(folder, study, recipe):
     histories = {name: _history(folder / name) for name in table.trial[:8]}
     judged = _judged(histories[table.trial[0]])[1]
     for name, figure in (("trials", trials_figure(table, judged=judged)), ("epochs", epochs_figure(histories))):
-        figure.savefig(folder / f"{name}.png", dpi=120)
-        plt.close(figure)
+        write_figure(figure, folder / f"{name}.png", dpi=120)
     save_model(load_model(folder / table.trial[0] / "network.keras"), folder / "best.keras")
     (folder / "best.json").write_text(json.dumps({"trial": table.trial[0], "score": table.score[0], "judged_by": judged.split()[0], "recipe": asdict(recipe)}, indent=2) + "\n")
     return table
@@ -159,10 +159,12 @@ def _short(row):
     return f"{sizes(row.detail_kernels)} | {sizes(row.main_kernels)}\n{sizes(row.detail_filters)} | {sizes(row.main_filters)}"
 
 
+@styled
 def trials_figure(table, most=12, judged="validation"):
     "Figure of the best trials compared: score on the tiles that `judged` names, with kernels and filters of detail and main branch."
     best = table.head(most)[::-1]
-    figure, panel = plt.subplots(figsize=(8, 0.5 * len(best) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.5 * len(best) + 1.2))
+    panel = figure.subplots()
     panel.barh(range(len(best)), best.score, color="tab:blue")
     panel.set_yticks(range(len(best)), [f"{r.trial}  {_short(r)}" for r in best.itertuples()], fontsize=7)
     spread = max(best.score.max() - best.score.min(), 1e-3)
@@ -170,15 +172,19 @@ def trials_figure(table, most=12, judged="validation"):
     return figure
 
 
+@styled
 def epochs_figure(histories):
     "Figure of a metric against the epoch for several trials: SSIM and PSNR; `histories` maps names to tables as `train` writes them."
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.2))
+    panels = figure.subplots(1, 2)
     prefix, judged = _judged(next(iter(histories.values())))
     for name, history in histories.items():
         for panel, metric in zip(panels, ("ssim", "psnr"), strict=True):
             panel.plot(history.epoch, history[prefix + metric], marker=".", label=name)
     for panel, label in zip(panels, ("SSIM", "PSNR [dB]"), strict=True):
         panel.set(xlabel="epoch", ylabel=f"{label}, {judged}")
+        panel.locator_params(axis="x", integer=True)
+        panel.ticklabel_format(useOffset=False)
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
     return figure
