@@ -39,11 +39,18 @@ REACH = 1.2
 
 @compiled()
 def _carry(trust, seen, image, cy, cx, out):
-    """Trust of the coarse pixels around, weighted by distance and likeness, where any of them is below one; `cy`, `cx` are coarse positions of the fine pixels."""
+    """Trust of the coarse pixels around, weighted by distance and likeness; `cy`, `cx` are coarse positions of the fine pixels."""
     for y in range(cy.size):
         i0, i1 = max(int(np.ceil(cy[y] - REACH)), 0), min(int(np.floor(cy[y] + REACH)) + 1, trust.shape[0])
         for x in range(cx.size):
             j0, j1 = max(int(np.ceil(cx[x] - REACH)), 0), min(int(np.floor(cx[x] + REACH)) + 1, trust.shape[1])
+            least, most = np.inf, -np.inf
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    least, most = min(least, trust[i, j]), max(most, trust[i, j])
+            if least == most:       # most places: one trust all around, whatever looks alike
+                out[y, x] = least
+                continue
             total = weight = 0.0
             for i in range(i0, i1):
                 for j in range(j0, j1):
