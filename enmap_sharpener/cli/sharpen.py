@@ -108,14 +108,16 @@ def sharpen(
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
 def _wanted(like: Path | None, grid: tuple[str, float] | None):
     "What gives the grid of the result of a scene: a function of it, which returns None for the guide's own."
-    from enmap_sharpener.core.grid import Grid
-    from enmap_sharpener.sharpening.regridding import check_meets, grid_of_file, grid_over
     if like and grid:
         raise UsageError("--like and --grid both name a grid; leave one out")
+    if not (like or grid):
+        return lambda scene: None
+    from enmap_sharpener.core.grid import Grid
+    from enmap_sharpener.sharpening.regridding import check_meets, grid_of_file, grid_over
     if grid:
         return lambda scene: grid_over(Grid.of(scene.cube), *grid)
-    target = like and grid_of_file(like)
-    return lambda scene: target and (check_meets(target, Grid.of(scene.cube), str(like)) or target)
+    target = grid_of_file(like)
+    return lambda scene: check_meets(target, Grid.of(scene.cube), str(like)) or target
 
 
 def _tiles(product: list[Path], strip: bool) -> Path | list[Path]:

@@ -9,8 +9,6 @@ __all__ = ['rgb', 'quicklook', 'before_after']
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from enmap_sharpener.figures.style import (
     TITLES, as_cube, aspect, busy_window, composite_bands, draw_panel, ground_extent, in_metres, paint, read_view, resolution_label, same_bands, stretch, styled,
@@ -42,7 +40,7 @@ def rgb(cube, bands: Sequence[int] | None = None, limits: np.ndarray | None = No
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #ecb0fd71
 @styled
-def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None) -> Figure:
+def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None):
     """One cube as a picture.
 
     Parameters
@@ -58,6 +56,7 @@ def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None
     -------
     Figure
     """
+    from matplotlib.figure import Figure
     cube = as_cube(cube)
     chosen, composite = (bands, "") if bands else composite_bands(cube)
     image, extent = read_view(cube, chosen)
@@ -67,7 +66,7 @@ def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #dae3c2e9
 @styled
-def before_after(before, after, truth=None, zoom=None, title: str | None = None) -> Figure:
+def before_after(before, after, truth=None, zoom=None, title: str | None = None):
     """EnMAP before and after sharpening, and the truth where there is one: the whole above, a window of it below.
 
     Parameters
@@ -83,6 +82,8 @@ def before_after(before, after, truth=None, zoom=None, title: str | None = None)
     -------
     Figure
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
     cubes = {"before": as_cube(before), "after": as_cube(after)} | ({} if truth is None else {"truth": as_cube(truth)})
     bands, composite = composite_bands(cubes["after"])
     chosen, whole = {k: same_bands(cubes["after"], bands, c) for k, c in cubes.items()}, ground_extent(cubes["after"])

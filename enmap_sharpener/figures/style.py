@@ -14,11 +14,8 @@ from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from ..core.files import make_folder, write_file
 from ..core.grid import Grid
@@ -34,7 +31,7 @@ NODATA_GREY = 0.85      # of 1, where a picture has no data
 _STYLE = {
     "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "figure.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
-    "legend.frameon": False, "figure.dpi": 80, "figure.constrained_layout.use": True, "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "legend.frameon": False, "figure.dpi": 80, "figure.constrained_layout.use": True,
 }
 _lock = threading.RLock()
 
@@ -43,7 +40,8 @@ def styled(draw):
     "Draw in the package's style, whatever the user's; one at a time, as matplotlib's settings are global."
     @wraps(draw)
     def wrapper(*args, **kwargs):
-        with _lock, mpl.rc_context(_STYLE):
+        import matplotlib as mpl
+        with _lock, mpl.rc_context(_STYLE | {"axes.prop_cycle": mpl.cycler(color=CYCLE)}):
             return draw(*args, **kwargs)
     return wrapper
 
@@ -185,6 +183,7 @@ def paint(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
 # %% ../../nbs/02_figures/00_style.ipynb #99846abc
 def _scale_bar(axis, width: float) -> None:
     "A bar of a round length, about a quarter of the panel's `width` [m], in its lower left corner."
+    from matplotlib.patheffects import withStroke
     length = 10.0 ** np.floor(np.log10(width / 4))
     length *= max(k for k in (1, 2, 5) if k * length <= width / 4)
     text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
@@ -260,7 +259,7 @@ def busy_window(image: np.ndarray, extent, share: float) -> tuple[float, float, 
     return west + x * dx, west + min(x + side, nx) * dx, north - min(y + side, ny) * dy, north - y * dy
 
 # %% ../../nbs/02_figures/00_style.ipynb #eadf14e6
-def write_figure(figure: Figure, path, dpi: int = 130) -> Path:
+def write_figure(figure, path, dpi: int = 130) -> Path:
     """Write a figure as PNG; folders are made.
 
     Parameters

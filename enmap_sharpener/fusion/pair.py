@@ -12,7 +12,6 @@ import tempfile
 from copy import copy
 from pathlib import Path
 
-import dask
 import numpy as np
 
 from ..core.kernels import compiled
@@ -20,7 +19,7 @@ from ..core.grid import Axis, Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
 from ..core.raster import NODATA, SCALE
-from ..core.parallel import in_threads
+from ..core.parallel import in_threads, this_thread
 from ..scenes.pairing import reconciled
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #4326de1f
@@ -279,7 +278,7 @@ class Pair:
     def cloud_mask(self):
         """EnMAP's own clouds and their shadows on `coarse`, bool."""
         (y, x), (h, w) = self._coarse0, self.coarse.shape
-        with dask.config.set(scheduler="synchronous"):
+        with this_thread():
             return np.asarray(self.scene.cloud_mask()[y:y + h, x:x + w].values, bool)
 
     def mask_missing(self, cube, target, rows, cols, near, y):
@@ -323,7 +322,7 @@ def _spooled(image, threads, name, size=256):
     edges = [[slice(int(a), int(b)) for a, b in zip(e[:-1], e[1:], strict=True)] for e in (cut(1, h), cut(2, w))]
 
     def one(window):
-        with dask.config.set(scheduler="synchronous"):
+        with this_thread():
             values = np.ascontiguousarray(image[:, window[0], window[1]].values, np.float32)
         packed = np.empty((*values.shape[1:], bands), np.int16)
         _pack(values, packed)

@@ -10,14 +10,13 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import dask
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from ..core.grid import Grid
-from ..core.parallel import in_threads
+from ..core.parallel import in_threads, this_thread
 from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError, RequestError
 from ..core.archives import list_files
@@ -358,7 +357,7 @@ def inspect(folder, *, sentinel2=None, offset: float | None = None, threads: int
             progress(len(done), len(places))
         return row
 
-    with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
+    with this_thread(), threadpool_limits(1):
         table = pd.DataFrame(in_threads(one, places, threads)).set_index("id")
     return table.assign(outlier=_reasons(table)).drop(columns="trouble")
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pystac
 from rasterio.enums import Resampling
 
 from ..core.errors import NoValidPixels, OutputError, unknown
@@ -21,6 +20,7 @@ from ..core.raster import NODATA, SCALE
 from .envi import envi_cube
 from .geotiff import COMPRESSIONS, TILE, geotiff_cube, optimise, quality_file
 from .netcdf_zarr import netcdf_cube, zarr_cube
+from .stac import COG, GEOTIFF
 
 # %% ../../nbs/10_reconstruction/01_formats.ipynb #d62f506e
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Format:
 
 
 FORMATS = {
-    "gtiff": Format("GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.GEOTIFF, styled_as=1.0),
-    "cog": Format("cloud-optimised GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), pystac.MediaType.COG, optimised=True, styled_as=1.0),
+    "gtiff": Format("GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), GEOTIFF, styled_as=1.0),
+    "cog": Format("cloud-optimised GeoTIFF", (".tif", ".tiff"), geotiff_cube, tuple(COMPRESSIONS), COG, optimised=True, styled_as=1.0),
     "envi": Format("ENVI", (".img", ".bsq"), envi_cube, ("none",), "application/octet-stream", {"header": ".hdr"}, styled_as=1 / SCALE),
     "netcdf": Format("NetCDF", (".nc",), netcdf_cube, ("deflate", "none"), "application/netcdf"),
     "zarr": Format("Zarr", (".zarr",), zarr_cube, ("zstd",), "application/vnd+zarr"),

@@ -13,7 +13,6 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -21,7 +20,7 @@ import zarr
 
 from .. import __version__
 from ..core.files import make_folder, read_facts, write_json
-from ..core.parallel import read_ahead
+from ..core.parallel import read_ahead, this_thread
 from ..scenes.metadata import band_table
 from ..model.memory import MAPS_GB, pixels_within
 from ..sharpening.network import apply, channels_of, open_network
@@ -267,7 +266,7 @@ class Mosaic:
     def blocks(self, size=512):
         "Blocks in order."
         for rows, cols in windows(self.grid.shape, size):
-            with dask.config.set(scheduler="synchronous"):
+            with this_thread():
                 cube = to_int16(self._cube[:, rows, cols].values)
                 valid = np.nan_to_num(self._valid[0, rows, cols].values)
             held = (cube != NODATA).any(0)

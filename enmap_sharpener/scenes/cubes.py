@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass
 from datetime import timezone
 
+import dask
 import numpy as np
 import rasterio
 import xarray as xr
 from rasterio.windows import Window
-from scipy.optimize import linear_sum_assignment
 
 from ..core.grid import Grid, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
@@ -255,6 +255,7 @@ def equal_bands(output: xr.DataArray, truth: xr.DataArray) -> np.ndarray:
     ndarray of int, shape (truth band,)
         Positions in `output`, -1 for none.
     """
+    from scipy.optimize import linear_sum_assignment     # a tenth of a second, which only this needs before a scene is open
     apart = lambda name: np.abs(truth[name].values[:, None].astype(float) - output[name].values)  # noqa: E731
     both = lambda name: name in truth.coords and name in output.coords  # noqa: E731
     cost = apart("wavelength")
@@ -348,9 +349,9 @@ def _stepped(index: np.ndarray) -> list[slice]:
 def cube_values(cube: xr.DataArray, bands: np.ndarray | None = None, **window: slice) -> np.ndarray:
     "The numbers of a lazy cube, or of some of its bands, at rising positions, in a `window` (y, x); read by this thread alone."
     if bands is None:
-        return cube.isel(window).compute(scheduler="synchronous").values
+        return cube.isel(window).compute(scheduler=dask.get).values
     # all in one step: of slices of slices the first alone would reach the file
-    return np.concatenate([cube.isel(band=piece, **window).compute(scheduler="synchronous").values for piece in _stepped(bands)])
+    return np.concatenate([cube.isel(band=piece, **window).compute(scheduler=dask.get).values for piece in _stepped(bands)])
 
 
 def sample_cube(cube: xr.DataArray, bands: np.ndarray | None, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

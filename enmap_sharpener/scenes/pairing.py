@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..core.archives import is_archive
 from ..core.errors import BandError, ProductError
@@ -104,6 +103,7 @@ _ALIKE = 0.3     # correlation from which a band without a name may be the one t
 
 def _named(scene: Scene, guide: Sentinel2, stack: str) -> tuple:
     "A stack without names with those that EnMAP gives it, and the line that says so; BandError if it gives none."
+    from scipy.optimize import linear_sum_assignment     # late, as in `cubes`
     image, bands = getattr(guide, stack), SENTINEL2.finest if stack == "bands10" else SENTINEL2.coarser
     x, y = _samples(scene, image, bands)
     known = np.isfinite(x).all(0) if len(x) else np.zeros(len(bands), bool)

@@ -49,3 +49,28 @@ def test_what_gdal_keeps_is_bounded(tmp_path):
         environment = {k: v for k, v in os.environ.items() if k != "GDAL_CACHEMAX"} | asked
         told = subprocess.run([sys.executable, "-c", code, tmp_path / f"out{expected}"], env=environment, capture_output=True, text=True, check=True)
         assert told.stdout.strip() == expected
+
+
+def test_a_mistake_is_told_before_what_is_heavy_is_loaded(tmp_path):
+    "What only the work needs is imported by the work: a wrong path is told in half the time."
+    code = "import sys; from enmap_sharpener.cli.app import main; status = main(sys.argv[1:]); print(status, *sorted({name.partition('.')[0] for name in sys.modules}))"
+    told = subprocess.run([sys.executable, "-c", code, "sharpen", tmp_path / "nothing", "--output", tmp_path / "x.tif"], capture_output=True, text=True, cwd=ROOT, check=True)
+    status, *loaded = told.stdout.split()
+    assert status == "2" and "nothing: does not exist" in told.stderr
+    assert not {"matplotlib", "numba", "pystac", "distributed", "skimage", "keras"} & set(loaded)
+
+
+def test_it_is_said_that_loops_are_compiled(monkeypatch):
+    from enmap_sharpener.cli import terminal
+    from enmap_sharpener.core import kernels
+    session, texts = terminal.Session(), []
+    monkeypatch.setattr(terminal.Session, "note", lambda self, text: None)
+    with session.progress("Sharpening") as move:
+        for begun in (True, False):
+            for tell in kernels._watchers:
+                tell(begun)
+            texts.append(move.text)
+        move(text="reading")
+        move(done=1, total=2)
+        texts.append(move.text)
+    assert texts == ["compiling for this machine (once)", "", "reading"] and not kernels._watchers

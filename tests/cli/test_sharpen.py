@@ -389,3 +389,11 @@ def test_further_dates_beside_the_first_are_found(inputs, tmp_path, capfd):
     assert main(["sharpen", str(inputs / SCENE_ID), "--output", str(tmp_path / "o.tif"), "--method", "cubic"]) == 0, capfd.readouterr()
     with rasterio.open(tmp_path / "o_quality.tif") as file:
         assert [file.tags(file.count)[f"class_{i}"] for i in (1, 2, 3)] == [f"image {i}: {n}" for i, n in enumerate(("sentinel2", "sentinel2_2", "sentinel2_10"), 1)]
+
+
+def test_no_cluster_is_looked_for(originals, tmp_path):
+    "Dask imports its distributed scheduler wherever it is not told what to compute with."
+    code = "import sys; from enmap_sharpener.cli.app import main; status = main(sys.argv[1:]); print(status, 'distributed' in sys.modules)"
+    arguments = ["sharpen", originals / SCENE_ID, "--sentinel2", originals / "s2", "--output", tmp_path / "out.tif", "--quiet"]
+    told = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert told.stdout.split() == ["0", "False"], told.stderr
