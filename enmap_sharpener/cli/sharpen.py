@@ -7,6 +7,7 @@ __all__ = ['sharpen', 'sharpen_scene']
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #3cbeea14
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from cyclopts import Parameter
 
 from ..core.errors import UsageError, duration
 from ..core.files import stored_bytes
-from .terminal import LIMITS, SESSION, Compression, Flag, Format, Limits, Offset, Session, Several
+from .terminal import LIMITS, SESSION, Compression, Flag, Format, Limits, Offset, Session, Several, ended_soon
 from ..model.memory import BACKEND_GB, MAPS_GB
 from ..sharpening.methods import METHODS, NETWORKS, method_names
 
@@ -101,8 +102,8 @@ def sharpen(
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
     began = time.monotonic()
-    with session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress, grid=onto)
+    with ended_soon("interrupted") if model else nullcontext(), session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress, grid=onto, note=session.note)
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6
@@ -143,12 +144,15 @@ def _check_method(method: str, model: Path | None) -> None:
         raise UsageError(f"--model {model}: the method {method} takes no network; add --method {next(iter(NETWORKS))}, or leave --model out")
 
 
-def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, grid=None, **options):
-    "Sharpen and write; the files and the plan with its report."
+def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, threads: int, model: Path | None = None, uncertainty: bool = True, progress=None, grid=None, note=print, **options):
+    "Sharpen and write; the files and the plan with its report. `note` is told what takes long."
     from enmap_sharpener.reconstruction.output import write_scene
     from enmap_sharpener.sharpening.sharpening import sharpen
     from enmap_sharpener.sharpening.regridding import Regridded
     sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model, uncertainty=uncertainty)
+    if progress and (expected := sharpened.expected()):
+        note(f"{method}: {expected[0]} tiles, about {duration(expected[1])} on {threads} {'thread' if threads == 1 else 'threads'}")
+        tell, progress = progress, lambda done, total: tell(done, total, f"tile {done} of {total}")
     sharpened = sharpened if grid is None else Regridded(sharpened, grid)
     return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TEXT', 'file_name', 'read_bytes', 'file_size', 'read_facts', 'read_json', 'is_unfinished', 'sweep_unfinished',
-           'discard', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space', 'concerns_all',
-           'stored_bytes', 'make_folder', 'write_all', 'write_file', 'write_text', 'write_table', 'write_bytes',
-           'json_values', 'write_json', 'locked']
+           'discard', 'drop_unfinished', 'whole', 'staging', 'whole_files', 'private_folder', 'check_space',
+           'concerns_all', 'stored_bytes', 'make_folder', 'write_all', 'write_file', 'write_text', 'write_table',
+           'write_bytes', 'json_values', 'write_json', 'locked']
 
 # %% ../../nbs/00_core/01_files.ipynb #39d0a07b
 import errno
@@ -129,6 +129,22 @@ def discard(path):
             path.unlink()
 
 
+_HIDDEN = set()    # folders of this process in which something is being made
+
+
+def _drop(hidden):
+    "Remove a hidden folder; what it was about to replace goes back."
+    _give_back(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+    _HIDDEN.discard(hidden)
+
+
+def drop_unfinished():
+    "Remove what this process is making with `whole`, `staging` or `whole_files`, for one that ends at once."
+    for hidden in list(_HIDDEN):
+        _drop(hidden)
+
+
 @contextmanager
 def whole(path):
     """A file or a folder that appears whole or not at all.
@@ -152,6 +168,7 @@ def whole(path):
     path, hidden = Path(path), None
     try:
         hidden = Path(tempfile.mkdtemp(prefix=f".{path.name[:_LONGEST]}.", suffix=".part", dir=path.parent))
+        _HIDDEN.add(hidden)
         yield (made := hidden / path.name)
         if path.is_dir() and os.path.lexists(made) and (made.is_dir() or not path.is_symlink()):     # a folder that holds something, and a link to one, are moved aside
             os.replace(path, hidden / f"{path.name}{_OLD}")
@@ -161,8 +178,7 @@ def whole(path):
         raise OutputError(f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has space.") from None
     finally:
         if hidden:
-            _give_back(hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
+            _drop(hidden)
 
 # %% ../../nbs/00_core/01_files.ipynb #3f4203dc
 @contextmanager
@@ -188,6 +204,7 @@ def staging(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".unfinished.", suffix=".part", dir=folder))
+        _HIDDEN.add(stage)
         yield stage
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); check that it is a folder, writable, with space left") from None
@@ -195,7 +212,7 @@ def staging(folder):
         raise OutputError(str(error).replace(str(stage or "\0"), str(folder))) from None
     finally:
         if stage:
-            shutil.rmtree(stage, ignore_errors=True)
+            _drop(stage)
         for parent in missing:
             with suppress(OSError):
                 parent.rmdir()

@@ -7,6 +7,7 @@ __all__ = ['open_network', 'apply', 'fit_network', 'channels_of']
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #59f93cf1
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import product
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..core.grid import axes, inside, joined, widened
 from ..core.operators import continued
-from ..core.parallel import in_threads
+from ..core.parallel import go_on, in_threads
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
 from ..fusion.measurement import Measured, measure_pair
@@ -26,7 +27,8 @@ from ..fusion.response_bands import even_windows
 from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
 from ..model.keras_file import check_keras_file
-from ..model.memory import MAPS_GB, tile_side
+from ..model.streaming import Streamed
+from ..model.memory import MAPS_GB, SMALLEST, streamed_side, tile_side
 from ..preprocessing.wald import Interpolator, weighted
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #2d841c79
@@ -70,6 +72,19 @@ def open_network(model):
     return net, Path(model).name if named else "in memory"
 
 
+@contextmanager
+def _enough_memory(tiles, rows, cols, bands):
+    """ModelError where what runs in it has too little memory for so many tiles of so many pixels and bands."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in ("oom when", "out of memory", "resource_exhausted", "bad_alloc")):
+            from enmap_sharpener.core.errors import ModelError
+            raise ModelError(f"{tiles} tiles of {rows} x {cols} pixels and {bands} bands do not fit into memory; take smaller or fewer tiles at a time (--mem-limit, --batch-size), "
+                             "or use a machine with more memory") from None
+        raise
+
+
 def apply(net, x, x1):
     """What a network makes of tiles.
 
@@ -89,15 +104,8 @@ def apply(net, x, x1):
     ModelError
         There is too little memory for it.
     """
-    try:
-        with _TURN:
-            return np.asarray(net.predict_on_batch({"x": x, "x1": x1}), np.float32)
-    except Exception as error:
-        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in ("oom when", "out of memory", "resource_exhausted", "bad_alloc")):
-            from enmap_sharpener.core.errors import ModelError
-            raise ModelError(f"{len(x)} tiles of {x.shape[1]} x {x.shape[2]} pixels and {x1.shape[3]} bands do not fit into memory; take smaller or fewer "
-                             "tiles at a time (--mem-limit, --batch-size), or use a machine with more memory") from None
-        raise
+    with _enough_memory(*x.shape[:3], x1.shape[3]), _TURN:
+        return np.asarray(net.predict_on_batch({"x": x, "x1": x1}), np.float32)
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #dbb064a1
 def _cuts(n, size):
@@ -105,6 +113,14 @@ def _cuts(n, size):
     count = -(-n // size)
     length = -(-n // count)
     return [slice(s, s + length) for s in np.linspace(0, n - length, count).round().astype(int).tolist()]
+
+
+def _counts(sizes, most, least):
+    """Into how many parts of `most` pixels at most the sides of a window are cut, for `least` tiles if they are not too small then."""
+    counts = [-(-n // most) for n in sizes]
+    while np.prod(counts) < least and max(parts := [n / count for n, count in zip(sizes, counts, strict=True)]) > 2 * SMALLEST:
+        counts[int(np.argmax(parts))] += 1
+    return counts
 
 
 def _mirrored(window, halo, n):
@@ -170,6 +186,10 @@ class NetworkModel:
         (bands, observation, its kriging inverse) of each detector.
     side : int
         Of a tile, halo included [pixels].
+    streamed : Streamed or None
+        The network as processors compute it; None where its backend does, on a GPU.
+    threads : int
+        That compute tiles, of all blocks together.
     report : dict
         What was measured, plain numbers; `added_rms` of its `network` is that of all tiles so far [reflectance].
     sums : ndarray
@@ -186,9 +206,15 @@ class NetworkModel:
     base: object
     detectors: list
     side: int
+    streamed: object
+    threads: int
     report: dict
     sums: np.ndarray
     heard: list = field(default_factory=list)
+    turns: threading.Semaphore = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "turns", threading.Semaphore(self.threads))
 
     @property
     def observations(self):
@@ -202,21 +228,34 @@ class NetworkModel:
     def raw(self, rows, cols):
         """What the network makes of a window of the output grid, before it is made consistent, shape (y, x, band), float32 [reflectance]."""
         out = np.empty((rows.stop - rows.start, cols.stop - cols.start, len(self.pair.bands)), np.float32)
-        for r, c in self._cores(rows, cols):
-            out[r, c] = self._tile(slice(rows.start + r.start, rows.start + r.stop), slice(cols.start + c.start, cols.start + c.stop))
+
+        def one(core):
+            r, c = core
+            with self.turns:
+                go_on()
+                out[r, c] = self._tile(slice(rows.start + r.start, rows.start + r.stop), slice(cols.start + c.start, cols.start + c.stop))
             for tell in self.heard:
                 tell()
+
+        in_threads(one, self._cores(rows, cols), self.threads)
         return out
 
     def _cores(self, rows, cols):
         """Tiles that a window is cut into, without their halos: pairs of slices, counted from its start."""
-        core = self.side - 2 * self.net.reach[0]
-        return list(product(*(_cuts(w.stop - w.start, core) for w in (rows, cols))))
+        sizes = [w.stop - w.start for w in (rows, cols)]
+        return list(product(*(_cuts(n, -(-n // count)) for n, count in zip(sizes, _counts(sizes, self.side - 2 * self.net.reach[0], self.threads), strict=True))))
 
     def tiles(self, rows, cols, target):
         """How many tiles `block` takes."""
         parts, _, fine = self._needed(rows, cols, target)
         return len(self._cores(*fine)) if parts else 0
+
+    def seconds(self, windows, target):
+        """How long blocks of some windows will take [s], from a trial; None where that is not known."""
+        if not self.streamed:
+            return None
+        tiles = [core for window in windows for parts, _, fine in [self._needed(*window, target)] if parts for core in self._cores(*fine)]
+        return self.streamed.seconds(len(self.pair.bands), [tuple(w.stop - w.start for w in core) for core in tiles]) / self.threads
 
     def _tile(self, rows, cols):
         """The same in one go."""
@@ -225,7 +264,11 @@ class NetworkModel:
         near = np.ix_(*(_mirrored(w, halo, a.n) - o.start for w, a, o in zip(window, axes(self.pair.fine), wide, strict=True)))
         x1 = self.base(*wide)
         x, z = self.scaling.inputs(self.guide(*wide), x1)
-        y = apply(self.net, x[near][None], z[near][None])[0, halo:-halo or None, halo:-halo or None]
+        if self.streamed:
+            with _enough_memory(1, *x.shape[:2], z.shape[2]):
+                y = self.streamed(x[near], z[near][..., 0])
+        else:
+            y = apply(self.net, x[near][None], z[near][None])[0, halo:-halo or None, halo:-halo or None]
         x1 = x1[inside(window, wide)]
         added = self._share(rows, cols) * (self.scaling.output(y) - x1)
         self._note(added)
@@ -302,7 +345,7 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     pair : Pair
         The two sensors.
     threads : int
-        Threads to measure with; the network has the backend's.
+        Threads to measure and to compute with; on a GPU the network has the backend's.
     tuning : Tuning
         Thresholds of the measuring.
     memory : float
@@ -320,6 +363,7 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     GridError, BandError, NoValidPixels
         See `measure_pair`.
     """
+    from enmap_sharpener.model.supermapnet import accelerated
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
     measured = measure_pair(pair, threads, tuning=tuning)
@@ -333,7 +377,9 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
               "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0},
               **measured.ground.report()}
     scaling = _scaling(pair, measured, contract, guide, measured.vnir.between(pair.coarse, pair.fine))
-    return NetworkModel(pair, measured, net, scaling, guide, base, detectors, tile_side(net, len(pair.bands), memory), report, np.zeros(2))
+    bands, streamed = len(pair.bands), None if accelerated() else Streamed(net)
+    side = streamed_side(net, bands, memory, threads) if streamed else tile_side(net, bands, memory)
+    return NetworkModel(pair, measured, net, scaling, guide, base, detectors, side, streamed, threads if streamed else 1, report, np.zeros(2))
 
 
 def channels_of(net, name, there, where):

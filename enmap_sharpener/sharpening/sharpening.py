@@ -156,6 +156,11 @@ class Sharpened:
         """How many tiles the method will work in."""
         return sum(self._model.tiles(*window, self._target) for window in self.windows())
 
+    def expected(self):
+        """How many tiles the method will work in, and how long about that takes [s], from a trial of a second; None where that is not known, or of no interest."""
+        seconds = self._model.seconds(self.windows(), self._target) if hasattr(self._model, "seconds") else None
+        return seconds and (self._tiles(), seconds)
+
     def follow(self, progress):
         """Let `progress(done, total)` hear of each tile where the method works in tiles, some dozens of which make a block, and may take minutes.
 

@@ -22,6 +22,7 @@ from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import EnmapError, ModelError, OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.model import memory
+from enmap_sharpener.model.streaming import Streamed
 from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, keras, save_model
 from enmap_sharpener.preprocessing.tile_store import open_store, write_prediction_store
 from enmap_sharpener.reconstruction import tiled_inference as tiles
@@ -87,6 +88,20 @@ def test_the_result_depends_neither_on_tiles_nor_on_blocks(fitted, base, scaling
         there = whole[:, window[0], window[1]]
         assert ((part == NODATA) == (there == NODATA)).all()
         assert np.abs(part.astype(int) - there).max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"main_kernels": ((5, 5, 4), (5, 5, 3), (3, 3, 6), (3, 3, 2))}, {"main_kernels": ((7, 7, 1), (3, 5, 2), (4, 2, 5), (2, 2, 2)), "detail_kernels": (4, 2, 3)},
+                                      {"main_filters": (2,), "main_kernels": ((9, 9, 7), (5, 5, 3)), "detail_filters": (3,), "detail_kernels": (5,)}])
+def test_what_processors_compute_is_what_a_backend_computes(fitted, settings):
+    model = fitted()
+    net = SupErMAPnet(**{**TINY, **settings}, residual=0.3, contract=Contract())
+    net.build()
+    net.set_weights([w + 0.02 * np.random.default_rng(i).random(w.shape) for i, w in enumerate(net.get_weights())])
+    ours = replace(model, net=net, streamed=Streamed(net), side=2 * net.reach[0] + 19, threads=3)
+    rows, cols = slice(0, 41), slice(model.pair.fine.nx - 34, model.pair.fine.nx)
+    a, b = ours.raw(rows, cols), replace(ours, streamed=None, side=2 * net.reach[0] + 60).raw(rows, cols)
+    assert np.abs(b - model.base(rows, cols)).max() > 1e-3
+    assert np.abs(a - b).max() < 1e-5
 
 
 @pytest.mark.slow
@@ -237,8 +252,9 @@ def test_too_little_memory_is_told_with_advice(fitted, monkeypatch, error):
     def fail(*_):
         raise error
     monkeypatch.setattr(model.net, "predict_on_batch", fail)
-    with pytest.raises(ModelError, match="do not fit into memory; take smaller .*--mem-limit"):
-        model.raw(slice(0, 20), slice(0, 20))
+    for streamed in (None, fail):
+        with pytest.raises(ModelError, match="do not fit into memory; take smaller .*--mem-limit"):
+            replace(model, streamed=streamed).raw(slice(0, 20), slice(0, 20))
 
 
 def test_other_errors_pass(fitted, monkeypatch):
@@ -246,8 +262,9 @@ def test_other_errors_pass(fitted, monkeypatch):
         raise RuntimeError("room")
     model = fitted()
     monkeypatch.setattr(model.net, "predict_on_batch", fail)
-    with pytest.raises(RuntimeError, match="room"):
-        model.raw(slice(0, 20), slice(0, 20))
+    for streamed in (None, fail):
+        with pytest.raises(RuntimeError, match="room"):
+            replace(model, streamed=streamed).raw(slice(0, 20), slice(0, 20))
 
 
 # ---- tiles
@@ -443,13 +460,22 @@ def product(folder):
 
 @pytest.mark.parametrize("bands", [None, "1-3"])
 def test_progress_is_told_tile_by_tile(pair, bands):
-    plan, told = sharpen(*pair[:2], "supermapnet", model=network(), memory=0.02, threads=2, bands=bands), []
+    plan, told = sharpen(*pair[:2], "supermapnet", model=network(), memory=0.002, threads=2, bands=bands), []
+    tiles, seconds = plan.expected()
     assert plan.follow(None) is None and plan.follow(lambda done, total: told.append((done, total))) is None
     list(plan.blocks())
     total = told[0][1]
-    assert total > 3 and sorted(told) == [(n, total) for n in range(1, total + 1)]
+    assert total == tiles > 3 and seconds > 0 and sorted(told) == [(n, total) for n in range(1, total + 1)]
     other = lambda done, total: None
-    assert sharpen(*pair[:2], "cubic").follow(other) is other
+    plan = sharpen(*pair[:2], "cubic")
+    assert plan.follow(other) is other and plan.expected() is None
+
+
+def test_a_small_scene_keeps_all_threads_at_work(fitted):
+    for threads, count in ((1, 1), (2, 2), (5, 6)):
+        tiles = replace(fitted(), threads=threads)._cores(slice(3, 63), slice(0, 70))
+        assert len(tiles) == count and set().union(*(range(c.start, c.stop) for _, c in tiles)) == set(range(70))
+    assert len(replace(fitted(), threads=50)._cores(slice(0, 9), slice(4, 20))) == 1
 
 
 def refused(capfd, arguments, *words):
@@ -465,7 +491,7 @@ def refused(capfd, arguments, *words):
 def test_sharpen_end_to_end(simulated, tmp_path, capfd):
     arguments = ["sharpen", product(simulated), "--output", tmp_path / "out.tif", "--method", "supermapnet", "--model", simulated / "subspace.keras"]
     assert main(list(map(str, arguments))) == 0
-    assert re.fullmatch("Sharpening .*: supermapnet to .*\n", capfd.readouterr().err)
+    assert re.fullmatch("Sharpening .*: supermapnet to .*\nsupermapnet: [0-9]+ tiles, about .* on [0-9]+ threads?\n", capfd.readouterr().err)
     told = json.loads((tmp_path / "out.json").read_text())["properties"]
     assert told["enmap_sharpener:network"]["model"] == "subspace.keras" and told["enmap_sharpener:network"]["added_rms"] > 1e-4
     assert told["enmap_sharpener:agreement"]["rmse"] < 1e-3
@@ -524,3 +550,18 @@ def test_stopped_by_a_signal_it_goes_on(place):
     assert not (place / "out/one.zarr").exists()
     assert tiles.sharpen_tiles(place / "net.keras", place / "in/one.zarr", place / "out", batch_size=2).done == ["one"]
     assert [p.name for p in (place / "out").iterdir()] == ["one.zarr"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_within_a_tile_and_leaves_nothing(simulated, tmp_path, number):
+    code = ("import sys, time\nfrom enmap_sharpener.model import streaming\nreal = streaming.first_rows\n"
+            "streaming.first_rows = lambda *a: (time.sleep(0.2), real(*a))[1]\nstreaming.Streamed.seconds = lambda *a: 1.0\n"
+            "from enmap_sharpener.cli.app import main\nsys.exit(main())")
+    arguments = ["sharpen", product(simulated), "--output", tmp_path / "out.tif", "--method", "supermapnet", "--model", simulated / "interpolated.keras", "--mem-limit", "5"]
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    assert any("supermapnet: " in line and "tiles" in line for line in process.stderr if not line.startswith("Sharpening"))
+    process.send_signal(number)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + number and told == "enmap-sharpener: interrupted\n"
+    assert not list(tmp_path.iterdir())
