@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 from cyclopts import CycloptsError, Parameter
 from ..core.errors import UsageError, duration, require_extra
 from ..core.files import drop_unfinished
+from ..core.kernels import when_compiling
 
 # %% ../../nbs/15_cli/00_terminal.ipynb #4a4e3635
 _SOON, _MINUTE = 1.0, 60.0      # s until it is told that something has begun, and from one line to the next
@@ -50,7 +51,7 @@ class Minutes:
 
     def __call__(self, done=None, total=None, text=None):
         self._begin()
-        self.text = text or self.text
+        self.text = self.text if text is None else text
         if done is not None and total:
             self.now = time.monotonic(), done, total
             if self.first is None or done < self.first[1] or total != self.first[2]:      # another stage
@@ -107,6 +108,21 @@ class _Lines(logging.StreamHandler):
 
     stream = property(lambda self, sys=sys: sys.stderr, lambda self, stream: None)
 
+# %% ../../nbs/15_cli/00_terminal.ipynb #9d0be4f2
+_COMPILING = "compiling for this machine (once)"
+
+
+@contextmanager
+def _bar(what: str, unit: str):
+    "A bar on stderr, of bytes with the unit B; yields what moves it."
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, TransferSpeedColumn
+    counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (TextColumn("{task.percentage:3.0f} %"),)
+    columns = (TextColumn("{task.description}"), BarColumn(None if unit == "B" else 40), *counts, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done=None, total=None, text=None: bar.update(task, completed=done, total=total, description=text if text is None else ", ".join(filter(None, (what, text))))
+
 # %% ../../nbs/15_cli/00_terminal.ipynb #cabd969a
 GDAL_CACHE = "256"
 """Blocks of files that GDAL keeps in a command [MB]: more gains nothing, as the package keeps those that it reads again itself."""
@@ -129,8 +145,10 @@ class Session:
     verbose: Flag = False
 
     def start(self) -> "Session":
-        "Set up logging to stderr: errors, warnings, or everything; and bound what GDAL keeps of files, which else is a share of the machine's memory."
+        "Set up logging to stderr: errors, warnings, or everything; and bound what GDAL keeps of files, which else is a share of the machine's memory. Dask computes in threads."
+        from dask import config, threaded
         os.environ.setdefault("GDAL_CACHEMAX", GDAL_CACHE)
+        config.set(scheduler=threaded.get)    # as by itself, but else it imports its distributed scheduler to see whether that is there
         level = logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.WARNING
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s" if self.verbose else "%(message)s", force=True, handlers=[_Lines()])
         logging.getLogger().setLevel(logging.WARNING if self.verbose else logging.CRITICAL)
@@ -157,24 +175,16 @@ class Session:
     def progress(self, what: str, unit: str = "", begun: str | None = ""):
         """A bar on a terminal, of bytes with the unit B, elsewhere what `Minutes` says; with the line `begun` before all, None where that is told already.
 
-        Yields what moves it, a function of (done, total, text); None where it is quiet.
+        Yields what moves it, a function of (done, total, text); None where it is quiet. While loops are compiled, which is once on a machine, it says so.
         """
         if self.quiet:
             yield None
             return
-        if not self.bar:
-            with Minutes(what, f"{what} …" if begun == "" else begun, unit, self.note) as told:
-                yield told
-            return
-        if begun:
+        if self.bar and begun:
             self.note(begun)
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, TransferSpeedColumn
-        counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (TextColumn("{task.percentage:3.0f} %"),)
-        columns = (TextColumn("{task.description}"), BarColumn(None if unit == "B" else 40), *counts, TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done=None, total=None, text=None: bar.update(task, completed=done, total=total, description=f"{what}, {text}" if text else None)
+        shown = _bar(what, unit) if self.bar else Minutes(what, f"{what} …" if begun == "" else begun, unit, self.note)
+        with shown as move, when_compiling(lambda begun: move(text=_COMPILING if begun else "")):
+            yield move
 
 # %% ../../nbs/15_cli/00_terminal.ipynb #e734066e
 _GB_FIXED, _GB_THREAD = 1.0, 0.4    # [GB], measured with benchmarks/full_scene.py: 224 bands, blocks of 512 pixels

@@ -27,7 +27,6 @@ from ..fusion.response_bands import even_windows
 from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
 from ..model.keras_file import check_keras_file
-from ..model.streaming import Streamed
 from ..model.memory import MAPS_GB, SMALLEST, streamed_side, tile_side
 from ..preprocessing.wald import Interpolator, weighted
 
@@ -363,6 +362,7 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     GridError, BandError, NoValidPixels
         See `measure_pair`.
     """
+    from enmap_sharpener.model.streaming import Streamed      # with its loops, which only networks need
     from enmap_sharpener.model.supermapnet import accelerated
     net, name = network
     channels_of(net, name, pair.names, f"what lies in {Path(pair.guide.source).name}")
