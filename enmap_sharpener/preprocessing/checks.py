@@ -25,10 +25,9 @@ from ..fusion.tuning import DEFAULT
 from .crop import cropped, measured, quality_reasons, read_window
 from .masks import DISTANCE, SHARE, apply_mask, join_masks, masked_share
 from .quarantine import candidates, reject, rejected, restore
-from ..scenes.enmap import read_enmap
+from .reading import read_partner, read_product
 from ..scenes.finding import scene_name
 from ..scenes.pairing import checked, find_guide, partner_folder
-from ..scenes.sentinel2 import read_sentinel2
 from ..scraping.matchup import enmap_angles
 
 # %% ../../nbs/06_preprocessing/02_checks.ipynb #7d7d0f57
@@ -232,7 +231,8 @@ class _Check:
 
     def verdict(self) -> Verdict:
         "What was found."
-        scene, guide = self.ask(self.enmap), self.ask(self.sentinel2)
+        scene = self.ask(self.enmap)
+        guide = self.ask(self.sentinel2, scene)
         if scene and guide:
             self.dates(scene, guide)
             self.ask(self.together, scene, guide)
@@ -240,7 +240,7 @@ class _Check:
 
     def enmap(self):
         "EnMAP, every value of it read."
-        scene = read_enmap(self.product)
+        scene = read_product(self.product)
         angles = {k: np.nan if v is None else v for k, v in enmap_angles(scene.metadata).items()}
         self.found |= {k: angles[k] for k in ("view_zenith", "sun_elevation")}
         if missing := [n for n in ("cloud", "cloudshadow") if n not in scene.quality]:
@@ -253,11 +253,11 @@ class _Check:
         self.demand("valid", self.held.mean(), self.wanted.valid, "EnMAP measured {:.0%} of its grid")
         return scene
 
-    def sentinel2(self):
+    def sentinel2(self, scene):
         "Sentinel-2, every value of the 20 m bands read; those of the 10 m bands are with the mask."
         usual = partner_folder(self.product) / "sentinel2"
         self.partner = self.partner or (usual if usual.is_dir() else find_guide(self.product))
-        guide = read_sentinel2(self.partner, self.offset)
+        guide = read_partner(self.product, scene, self.partner, self.offset)
         if guide.scl is None:
             self.notes.append("Sentinel-2 has no scene classification, so its clouds are not known")
         if guide.bands20 is None:

@@ -11,6 +11,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import dask
 import numpy as np
 import xarray as xr
 from rasterio.windows import Window
@@ -21,8 +22,9 @@ from ..core.grid import Grid, windows
 from ..core.errors import NoValidPixels, ProductError
 from ..core.files import make_folder, read_json, write_json
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
-from ..scenes.enmap import MARKED, Scene, read_enmap
-from ..core.parallel import read_ahead, this_thread
+from .reading import read_product
+from ..scenes.enmap import MARKED, Scene
+from ..core.parallel import read_ahead
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #62d67788
 _log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ def largest_rectangle(valid) -> tuple[slice, slice]:
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #628fda14
 def read_window(image, window):
     """A window of a lazy image, in this thread."""
-    with this_thread():
+    with dask.config.set(scheduler="synchronous"):
         return image[..., window[0], window[1]].values
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #29fee347
@@ -236,7 +238,7 @@ def crop_scene(product, folder, *, haze: bool = False, cirrus: bool = False, thr
     Parameters
     ----------
     product : str or Path
-        EnMAP product, see `read_enmap`; nothing in it is changed.
+        EnMAP product, see `read_product`; nothing in it is changed.
     folder : str or Path
         Gets `enmap.tif` (int16, reflectance times 10 000, nodata -32768, every band), `mask.tif` (uint8, `REASONS`) and `crop.json`.
     haze, cirrus : bool
@@ -256,7 +258,7 @@ def crop_scene(product, folder, *, haze: bool = False, cirrus: bool = False, thr
     EnmapError
         The product cannot be read, or the folder not be written.
     """
-    scene, folder = read_enmap(product), Path(folder)
+    scene, folder = read_product(product), Path(folder)
     halves = [None, None] if progress is None else [lambda n, all, h=h: progress(n + h * all, 2 * all) for h in (0, 1)]
     held = measured(scene, threads, halves[0])
     try:
@@ -311,7 +313,7 @@ def read_crop(folder, product) -> Scene:
     ProductError
         There is no crop, or it is of another scene.
     """
-    folder, scene, record = Path(folder), read_enmap(product), CropRecord.read(folder)
+    folder, scene, record = Path(folder), read_product(product), CropRecord.read(folder)
     if (record.scene, record.shape) != (scene.metadata.id, scene.cube.shape[1:]):
         raise ProductError(f"{folder}: holds a crop of {record.scene}, not of {scene.metadata.id}; run the stage crop again.")
     want(folder / "enmap.tif", "crop")

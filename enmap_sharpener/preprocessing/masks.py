@@ -24,8 +24,8 @@ from ..core.operators import Observation, Stencil
 from ..core.errors import GridError
 from ..core.raster import open_raster, opened
 from ..scenes.enmap import Scene
-from ..scenes.pairing import find_guide
-from ..scenes.sentinel2 import SCL_UNUSABLE, Sentinel2, read_sentinel2
+from .reading import read_partner, read_product
+from ..scenes.sentinel2 import SCL_UNUSABLE, Sentinel2
 
 # %% ../../nbs/06_preprocessing/01_masks.ipynb #8d290fe5
 _log = logging.getLogger(__name__)
@@ -273,7 +273,7 @@ def mask_scene(folder, product, sentinel2=None, *, distance: float = DISTANCE, s
         See `join_masks`.
     """
     folder = Path(folder)
-    own, guide = _own(folder), read_sentinel2(sentinel2 or find_guide(product))
+    own, guide = _own(folder), read_partner(product, read_product(product), sentinel2)
     mask = join_masks(own, guide, distance=distance, margin=margin, threads=threads, progress=progress)
     if guide.scl is None:
         _log.warning("%s: has no scene classification, so clouds of Sentinel-2 are not masked", guide.source)
@@ -311,5 +311,5 @@ def read_masked(folder, product, sentinel2=None) -> tuple[Scene, Sentinel2]:
     want(folder / "mask10.tif", "mask")
     with opened(folder / "mask10.tif") as file:
         share = float(file.tags()["share"])
-    mask, guide = open_raster(folder / "mask10.tif")[0].drop_vars("band"), read_sentinel2(sentinel2 or find_guide(product))
-    return apply_mask(read_crop(folder, product), guide, _own(folder).values, mask, share)
+    mask, scene = open_raster(folder / "mask10.tif")[0].drop_vars("band"), read_crop(folder, product)
+    return apply_mask(scene, read_partner(product, scene, sentinel2), _own(folder).values, mask, share)

@@ -21,9 +21,10 @@ from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError, RequestError
 from ..core.archives import list_files
 from ..core.raster import NODATA, SCALE
-from ..scenes.enmap import Scene, count_products, product_folder, read_enmap
+from .reading import read_partner, read_product
+from ..scenes.enmap import Scene, count_products, product_folder
 from ..scenes.finding import scene_name, source_files
-from ..scenes.sentinel2 import Sentinel2, read_sentinel2
+from ..scenes.sentinel2 import Sentinel2
 from ..scenes.guide_bands import SENTINEL2_10M
 from ..scraping.services import scene_folders
 from ..fusion.spectra import band_noise
@@ -136,11 +137,11 @@ def read_sample(place, sentinel2=None, offset: float | None = None) -> Sample:
     place = Path(place)
     if place.suffix == ".zarr":
         return _store_sample(place)
-    scene, guide, trouble, partner = read_enmap(place), None, "no Sentinel-2 partner", []
+    scene, guide, trouble, partner = read_product(place), None, "no Sentinel-2 partner", []
     if sentinel2 or has_guide(place):
         try:
             sentinel2 = Path(sentinel2) if sentinel2 else find_guide(place)
-            guide, trouble = reconciled(scene, read_sentinel2(sentinel2, offset)), ""
+            guide, trouble = reconciled(scene, read_partner(place, scene, sentinel2, offset)), ""
             partner = [f for f in source_files(sentinel2) if f.suffix != ".json"]
             checked(scene, guide)
         except EnmapError as error:

@@ -16,11 +16,12 @@ from ..core.files import discard, make_folder, read_facts, write_json
 from .crop import CropRecord, crop_scene
 from ..core.ledger import digest
 from .masks import DISTANCE, mask_scene
+from .reading import read_partner, read_product
 from ..core.errors import ProductError, Rejected, RequestError
 from ..core.raster import open_raster
 from ..scenes.finding import source_files
 from ..fusion.several_dates import join_dates, write_joined
-from ..scenes.pairing import checked, dates_beside, find_guide, has_guide, partner_folder, read_pair
+from ..scenes.pairing import checked, dates_beside, find_guide, has_guide, partner_folder
 from .tile_store import write_prediction_store, write_wald_store
 
 # %% ../../nbs/06_preprocessing/09_stages.ipynb #9c36e8df
@@ -176,8 +177,8 @@ def _guide(place: Place, settings: Settings, threads: int) -> tuple[Path, float 
     folder = place.folder / "sentinel2"
     made_from = digest([file for date in place.dates for file in source_files(date)], place.product.parent, settings.sentinel2_offset)
     if read_facts(folder / "dates.json").get("made_from") != made_from:
-        scene, guides = read_pair(place.product, place.dates, settings.sentinel2_offset)
-        pair = join_dates(scene, guides, threads)
+        guides = [read_partner(place.product, None, date, settings.sentinel2_offset) for date in place.dates]
+        pair = join_dates(read_product(place.product), guides, threads)
         discard(folder)
         write_joined(pair, folder)
         write_json(folder / "dates.json", {"made_from": made_from, "dates": pair.dates.report})
@@ -210,8 +211,8 @@ def _check(place: Place, settings: Settings, threads: int, progress) -> list[Pat
 def _store(stage: str, write, options: tuple[str, ...]) -> Stage:
     "A stage that writes a store of a scene: cropped, masked, with these of the settings."
     def run(place: Place, settings: Settings, threads: int, progress) -> list[Path]:
-        scene, guide = read_pair(place.product, *_guide(place, settings, threads))
-        guide = checked(scene, guide)       # what is learnt from is used as it is
+        scene = read_product(place.product)
+        guide = checked(scene, read_partner(place.product, scene, *_guide(place, settings, threads)))       # what is learnt from is used as it is
         mask = open_raster(place.folder / "mask10.tif")[0].drop_vars("band")
         make_folder(place.store(stage).parent)
         write(scene, guide, place.store(stage), mask10=mask, window=CropRecord.read(place.folder).window, threads=threads, progress=progress,

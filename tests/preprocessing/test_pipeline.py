@@ -12,9 +12,13 @@ import pytest
 import rasterio
 from killed import start
 from products import partner, potsdam
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import transform_bounds
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import OutputError, ProductError, RequestError
+from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.ledger import Ledger
 from enmap_sharpener.core.raster import NODATA, open_raster
 from enmap_sharpener.preprocessing import checks, stages
@@ -22,9 +26,10 @@ from enmap_sharpener.preprocessing import pipeline as preprocessing
 from enmap_sharpener.preprocessing.outliers import inspect
 from enmap_sharpener.preprocessing.pipeline import STAGES, Settings, preprocess
 from enmap_sharpener.preprocessing.splits import GUARD
-from enmap_sharpener.preprocessing.tile_store import assemble, open_store
-from enmap_sharpener.scenes.enmap import read_enmap
-from enmap_sharpener.scenes.sentinel2 import read_sentinel2
+from enmap_sharpener.preprocessing.tile_store import assemble, open_store, store_grid
+from enmap_sharpener.scenes import warping
+from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
+from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 SMALL = Settings(tile=8, stride=6)
@@ -666,3 +671,55 @@ def test_several_dates_are_joined_into_one(tmp_path):
     shutil.rmtree(paths.sentinel2.with_name("sentinel2_2"))
     shutil.copytree(paths.sentinel2, paths.sentinel2.with_name("sentinel2_3"))
     assert main(order) == 0 and [*json.loads((joined / "dates.json").read_text())["dates"]] == ["1 sentinel2", "2 sentinel2_3"]
+
+
+# ---- grids that are not EnMAP's own UTM zone, guides that are not Sentinel-2
+
+def in_degrees(folder, paths):
+    "The product of a simulation, delivered in geographic coordinates; Sentinel-2 stays in its folder."
+    scene = read_enmap(paths.enmap)
+    west, south, east, north = transform_bounds(Grid.of(scene.cube).crs, "EPSG:4326", *Grid.of(scene.cube).bounds)
+    grid = Grid(CRS.from_epsg(4326), Axis(-north, 0.00027, int((north - south) / 0.00027)), Axis(west, 0.00027, int((east - west) / 0.00027)))
+    bands = lambda v, nothing: warping.warped(v, grid, nothing).compute()  # noqa: E731
+    layer = lambda v: bands(v, 255) if v.ndim == 3 else bands(v.expand_dims("band").assign_coords(band=[v.name]), 3 * (v.name == "classes"))[0].drop_vars("band")  # noqa: E731
+    cube, quality = bands(scene.cube, np.nan).assign_coords(scene.bands.coords), {k: layer(v) for k, v in scene.quality.items()}
+    product = write_enmap(folder, cube, scene.bands, scene_id=scene.metadata.id, metadata=scene.metadata, quality=quality)
+    shutil.move(paths.sentinel2, product)
+
+
+@pytest.mark.slow
+def test_other_grids(tmp_path, offline, capfd):
+    "Sentinel-2 of the neighbouring zone, and EnMAP in degrees, become stores as those of one zone do; `inspect` reads them too."
+    made = {name: simulate(tmp_path / ("made" if name == "degrees" else "enmap") / name, size=60, seed=3, rotation=0, truth=False) for name in ("plain", "zone", "degrees")}
+    guide, own = read_sentinel2(made["zone"].sentinel2), Grid.of(read_enmap(made["plain"].enmap).cube).crs.to_epsg()
+    away = lambda image, how: image.rio.reproject(f"EPSG:{own + 1}", resolution=abs(image.rio.resolution()[0]), resampling=how, nodata=np.nan if how else 0)  # noqa: E731
+    images = [away(image.load(), how) for image, how in ((guide.bands10, Resampling.lanczos), (guide.bands20, Resampling.lanczos), (guide.scl, Resampling.nearest))]
+    shutil.rmtree(made["zone"].sentinel2)
+    write_sentinel2(made["zone"].sentinel2, *images, guide.date)
+    in_degrees(tmp_path / "enmap/degrees", made["degrees"])
+    command = ["preprocess", "--stage", "crop", "check", "mask", "wald", "predictions", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / "out"), *OPTIONS]
+    assert main(command) == 0, capfd.readouterr().err
+    told = capfd.readouterr()
+    assert f"is in EPSG:{own + 1}, EnMAP in EPSG:{own}; it is warped to 10 m pixels of that" in told.err and "degrees: is in geographic coordinates; it is warped to 30 m" in told.err
+    assert "check        3 done" in told.out
+    levels = {}
+    for path in (tmp_path / "out/model_input").glob("*.zarr"):
+        with open_store(path) as store:
+            assert store_grid(store).crs.to_epsg() == own
+            levels[path.stem] = store.ms.values.astype(float).mean((0, 1, 2))
+    assert set(levels) == set(made)
+    for name in ("zone", "degrees"):
+        np.testing.assert_allclose(levels[name], levels["plain"], rtol=0.03)
+    table = inspect(tmp_path / "enmap")
+    assert (table.outlier == "").all() and np.isfinite(table.disagreement).all()
+
+
+def test_a_guide_of_another_sensor_is_refused_in_one_line(tmp_path, offline, capfd):
+    paths = simulate(tmp_path / "enmap", size=26, seed=1, truth=False)
+    guide = paths.sentinel2.rename(paths.enmap / "guide")
+    (guide / "guide.json").write_text('{"sensor": "superdove"}')
+    command = ["preprocess", "--enmap-dir", str(tmp_path / "enmap"), "--output-dir", str(tmp_path / "out"), *OPTIONS, "--stage"]
+    assert main([*command, "crop", "mask"]) != 0
+    told = capfd.readouterr().err
+    assert told.count("networks learn from Sentinel-2's bands alone") == 1 and "sharpen with this guide by the method subspace" in told
+    assert main([*command, "check"]) == 0 and "networks learn from Sentinel-2's bands alone" in (tmp_path / "enmap/rejected" / paths.enmap.name / "rejected.json").read_text()
