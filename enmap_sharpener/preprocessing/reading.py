@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_product', 'read_partner']
 
-# %% ../../nbs/06_preprocessing/00_reading.ipynb #23132f18
+# %% ../../nbs/06_preprocessing/00_reading.ipynb #9d991ce3
 from pathlib import Path
 
 from ..core.errors import ProductError
@@ -15,7 +15,7 @@ from ..scenes.pairing import find_guide
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
 from ..scenes.warping import in_crs_of, in_metres
 
-# %% ../../nbs/06_preprocessing/00_reading.ipynb #35a67ab3
+# %% ../../nbs/06_preprocessing/00_reading.ipynb #2c7b3c7b
 def read_product(product) -> Scene:
     """An EnMAP product in metres.
 
@@ -31,7 +31,7 @@ def read_product(product) -> Scene:
     """
     return in_metres(read_enmap(product))
 
-# %% ../../nbs/06_preprocessing/00_reading.ipynb #09f7a6d1
+# %% ../../nbs/06_preprocessing/00_reading.ipynb #4f4e9091
 def read_partner(product, scene: Scene | None, sentinel2=None, offset: float | None = None) -> Sentinel2:
     """Sentinel-2 in the coordinate system of a scene.
 
