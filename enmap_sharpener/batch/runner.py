@@ -25,7 +25,7 @@ from distributed import Client, KilledWorker, TimeoutError, wait
 import enmap_sharpener
 from ..core.errors import JobError, duration
 from .catalogue import write_catalogue
-from .jobs import check_parameters, find_scenes, open_job, partner_values
+from .jobs import Job, check_parameters, datatakes, find_scenes, open_job, partner_values
 from ..scenes.finding import Row
 from ..core.ledger import Ledger
 from ..core.files import sweep_unfinished, write_json, write_text
@@ -55,7 +55,7 @@ class BatchReport:
         return [o for o in self.outcomes if o.state == state]
 
 
-def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_failed: bool = False, overwrite: bool = False, tell=None, progress=None) -> BatchReport:
+def run_batch(job, scenes, output, parameters=None, *, strip: bool = False, cluster=None, retry_failed: bool = False, overwrite: bool = False, tell=None, progress=None) -> BatchReport:
     """Run a job for many scenes.
 
     Parameters
@@ -68,6 +68,8 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
         Gets OUTPUT/JOB/SCENE for each scene, and OUTPUT/JOB/report.html.
     parameters : dict, optional
         See `check_parameters`.
+    strip : bool
+        Take tiles of one datatake as one scene, see `datatakes`.
     cluster : context manager of a distributed.Client, optional
         `local_workers()`, `remote_workers(address)` or `slurm_workers(file)`; entered only if there is something to do.
     retry_failed : bool
@@ -92,7 +94,8 @@ def run_batch(job, scenes, output, parameters=None, *, cluster=None, retry_faile
     """
     job, tell = open_job(job), tell or _log.info
     values, folder = check_parameters(job, parameters or {}), Path(os.path.abspath(output)) / job.name
-    tasks = [Task(row.name, row.enmap, folder, job, values | partner_values(job, row, values)) for row in _rows(scenes)]
+    rows = _strips(job, _rows(scenes)) if strip else _rows(scenes)
+    tasks = [Task(row.name, row.enmap, folder, job, values | partner_values(job, row, values), row.tiles) for row in rows]
     if not overwrite:
         _check_settings(tasks)
     with Ledger(folder).alone():
@@ -117,6 +120,13 @@ def _rows(scenes) -> list[Row]:
     if isinstance(scenes, list) and scenes and all(isinstance(s, Row) for s in scenes):
         return [replace(row, enmap=Path(os.path.abspath(row.enmap))) for row in scenes]
     return [Row(name, place) for name, place in find_scenes(scenes).items()]
+
+
+def _strips(job: Job, rows: list[Row]) -> list[Row]:
+    "Scenes, of which those of one datatake are one; JobError where a job takes no tiles."
+    if not job.arguments["scene"].kind.startswith("list"):
+        raise JobError(f"the job {job.name} takes one product for a scene, and no tiles of a strip; leave --strip out, or take a job whose parameter scene is a list, such as sharpen")
+    return datatakes(rows)
 
 
 def _check_settings(tasks: list[Task]):

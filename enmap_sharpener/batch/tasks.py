@@ -50,6 +50,8 @@ class Task:
     job : Job
     values : dict
         Parameters, see `check_parameters`.
+    tiles : tuple of Path
+        Of a strip the places of all tiles, of which `place` is the first.
     """
 
     scene: str
@@ -57,6 +59,12 @@ class Task:
     folder: Path
     job: Job
     values: dict
+    tiles: tuple[Path, ...] = ()
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        "Where it lies, of a strip each tile."
+        return self.tiles or (self.place,)
 
     @property
     def settings(self) -> dict:
@@ -68,7 +76,7 @@ class Task:
         "A short text that changes when inputs, parameters or the job change."
         paths = [Path(p) for k in self.settings for p in _paths(self.values[k], self.job.arguments[k].kind)]
         cells = [cell.source for cell in nbformat.reads(self.job.source, as_version=4).cells if cell.cell_type == "code"]
-        return digest((), self.folder, cells, self.settings, [_contents(place, self.folder) for place in (self.place, *paths, *self._partner)])
+        return digest((), self.folder, cells, self.settings, [_contents(place, self.folder) for place in (*self.places, *paths, *self._partner)])
 
     @property
     def _partner(self) -> list[Path]:
@@ -76,13 +84,13 @@ class Task:
         if "sentinel2" not in self.job.arguments or self.values.get("sentinel2"):
             return []
         with suppress(EnmapError):      # the job will tell
-            return [guide for guide in find_guides(self.place) if not guide.is_relative_to(self.place)]
+            return [guide for guide in find_guides(self.tiles or self.place) if not any(map(guide.is_relative_to, self.places))]
         return []
 
     @property
     def source(self) -> str:
         "Where the scene lies, from the job's folder."
-        return Path(os.path.relpath(self.place, self.folder)).as_posix()
+        return " + ".join(Path(os.path.relpath(place, self.folder)).as_posix() for place in self.places)
 
 
 def _paths(value, kind: str) -> list[str]:
@@ -119,7 +127,8 @@ def is_done(place: Path, record: dict, fingerprint: str) -> bool:
 def _execute(task: Task, part: Path, threads: int):
     "Run the notebook in a folder; what it raises there is raised."
     near = lambda value: [near(v) for v in value] if isinstance(value, list) else os.path.relpath(value, os.path.realpath(part)) if value else value
-    values = {"scene": task.place, **task.values} | ({"threads": threads} if "threads" in task.job.arguments and "threads" not in task.values else {})
+    scene = [*task.places] if task.job.arguments["scene"].kind.startswith("list") else task.place
+    values = {"scene": scene, **task.values} | ({"threads": threads} if "threads" in task.job.arguments and "threads" not in task.values else {})
     values = {k: near(v) if "Path" in task.job.arguments[k].kind else v for k, v in values.items()}
     source, notebook = part / ".job.ipynb", part / f"{task.job.name}.ipynb"
     source.write_text(task.job.source, encoding="utf-8")

@@ -20,7 +20,7 @@ from ..model.memory import BACKEND_GB, MAPS_GB
 # %% ../../nbs/15_cli/10_batch.ipynb #eddb87f5
 def batch(
     job: str | None = None, /, *, scenes: Annotated[tuple[str, ...], Several, Parameter(show_default=False)] = (), pairs: Path | None = None, output: Path = Path("runs"),
-    param: Annotated[tuple[str, ...], Several, Parameter(show_default=False)] = (), sentinel2_offset: Offset = None, workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
+    strip: Flag = False, param: Annotated[tuple[str, ...], Several, Parameter(show_default=False)] = (), sentinel2_offset: Offset = None, workers: int | None = None, gpus: Annotated[list[int] | None, Several] = None,
     scheduler: str | None = None, cluster: Path | None = None, retry_failed: Flag = False, overwrite: Flag = False,
     list_jobs: Annotated[Flag, Parameter(name="--list", negative="")] = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
@@ -36,6 +36,8 @@ def batch(
 
         enmap-sharpener batch sharpen --pairs scenes.csv --sentinel2-offset -1000 --output runs
 
+        enmap-sharpener batch sharpen --scenes 'data/enmap/*' --strip --output runs
+
         enmap-sharpener batch sharpen --scenes 'data/enmap/*' --output runs --cluster slurm.yaml --workers 10
 
     Parameters
@@ -48,6 +50,8 @@ def batch(
         A table (CSV) with the columns enmap and sentinel2, a row for each scene, instead of --scenes; paths are relative to it.
     output
         Folder for all jobs.
+    strip
+        Take tiles of one datatake as one scene: each datatake becomes one image without seams. Folders of several tiles may be given too.
     param
         Parameters of the job as NAME=VALUE, see --list; by default those of the job.
     sentinel2_offset
@@ -82,7 +86,7 @@ def batch(
     logging.getLogger("distributed").setLevel(logging.INFO if session.verbose else logging.CRITICAL)    # it has told its own to speak
     asked = _cluster(limits, workers, gpus, scheduler, cluster, output / "slurm-logs", _needs_network(param))
     with session.progress("Running", begun=None) as progress:
-        report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), cluster=asked,
+        report = run_batch(job, read_list(pairs) if pairs else scenes, output, _values(param), strip=strip, cluster=asked,
                            retry_failed=retry_failed, overwrite=overwrite, tell=session.note, progress=progress)
     done, already, failed = (report.of(state) for state in ("done", "there already", "failed"))
     session.note(f"{len(done)} done, {len(already)} there already, {len(failed)} failed; see {report.page}")

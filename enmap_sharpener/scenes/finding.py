@@ -106,11 +106,14 @@ class Row:
     enmap : Path
     sentinel2 : tuple of Path
         Its partners; none where the list leaves them to be found.
+    tiles : tuple of Path
+        Of a strip all tiles, of which `enmap` is the first.
     """
 
     name: str
     enmap: Path
     sentinel2: tuple[Path, ...] = ()
+    tiles: tuple[Path, ...] = ()
 
 
 _COLUMNS = ("enmap", "sentinel2")

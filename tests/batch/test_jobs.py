@@ -155,3 +155,24 @@ def test_sharpen_of_an_archive_with_its_partner_named(place, client, run, tmp_pa
     shutil.make_archive(str(place / "order/two"), "zip", tmp_path / "dims")
     report = run_batch("sharpen", place / "order/two.zip", place / "runs", {"method": "cubic"}, cluster=nullcontext(client))
     assert [o.state for o in report.outcomes] == ["failed"] and report.outcomes[0].note.startswith("ProductError: two.zip: its partner is missing, there is no ") and ".." not in report.outcomes[0].note
+
+
+@pytest.mark.slow
+def test_sharpen_of_a_strip(client, tmp_path):
+    "Two tiles of a datatake, with Sentinel-2 beside them, as one image, under its own name, in the catalogue."
+    from dataclasses import replace
+
+    from enmap_sharpener.preprocessing.crop import cropped
+    from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
+    paths = simulate(tmp_path / "made", size=(30, 20), seed=1, truth=False, rotation=0)
+    scene = read_enmap(paths.enmap)
+    for n, rows in ((1, slice(0, 18)), (2, slice(12, 30))):
+        part = cropped(scene, rows, slice(0, 20))
+        write_enmap(tmp_path / "tiles", part.cube, part.bands, scene_id=scene.metadata.id.replace("_001_V", f"_{n:03d}_V"), metadata=replace(part.metadata, footprint=()), quality=part.quality)
+    shutil.move(paths.sentinel2, tmp_path / "tiles/sentinel2")
+    report = run_batch("sharpen", tmp_path / "tiles/*", tmp_path / "runs", {"method": "cubic", "bands": "1-3"}, strip=True, cluster=nullcontext(client))
+    (name, state, _, note), = report.outcomes
+    assert state == "done" and "_000_V" in name, note
+    assert read_cube(report.page.parent / name / f"{name}.tif").shape == (3, 91, 61)
+    (item,) = pystac.Catalog.from_file(str(report.page.parent / "stac/catalog.json")).get_items(recursive=True)
+    assert item.id == name and len([link for link in item.links if link.rel == "derived_from"]) == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from products import METADATA, SCENE_ID, cube, table
 from readme import ROOT
 
 from enmap_sharpener.cli.app import main
@@ -28,6 +29,7 @@ from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files,
 from enmap_sharpener.batch.runner import job_results, run_batch, write_report  # noqa: E402
 from enmap_sharpener.batch.tasks import TaskOutcome, is_done, read_record  # noqa: E402
 from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
+from enmap_sharpener.scenes.enmap import write_enmap  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
 output: "Path" = "."  # folder to write to
@@ -562,3 +564,59 @@ def test_another_scene_of_the_same_name(place, client):
     assert run("other/a", overwrite=True) == {"a": "done"}
     (place / "other").rename(place / "moved")
     assert run("moved/a") == {"a": "there already"}
+
+
+# ---- tiles of a datatake
+
+COUNTED = '''scene: "list[Path]" = ["."]  # tiles
+output: "Path" = "."  # folder to write to
+sentinel2: "list[Path]" = []  # theirs'''
+COUNT = '''from pathlib import Path
+
+Path(output, "tiles.txt").write_text(" ".join(Path(tile).name for tile in scene))
+Path(output, "partners.txt").write_text(str(len(sentinel2)))'''
+
+
+@pytest.fixture
+def flights(place):
+    "Two tiles of one datatake, and one of another, in one folder with Sentinel-2 beside them."
+    for take, number in ((1, 1), (1, 2), (9, 1)):
+        write_enmap(place / "tiles", cube(), table(), scene_id=SCENE_ID.replace("DT0000000001", f"DT000000000{take}").replace("_001_V", f"_{number:03d}_V"), metadata=METADATA)
+    (place / "tiles/sentinel2").mkdir()
+    write_job(place / "count.ipynb", COUNTED, COUNT)
+    return place
+
+
+STRIP = SCENE_ID.replace("_001_V", "_000_V")
+
+
+def test_tiles_of_a_datatake_are_one_scene(flights, client):
+    run = lambda scenes="tiles/*", **more: states(run_batch("count.ipynb", scenes, "runs", strip=True, cluster=nullcontext(client), **more))  # noqa: E731
+    other = SCENE_ID.replace("DT0000000001", "DT0000000009")
+    assert run() == {STRIP: "done", other: "done"}
+    told = (flights / f"runs/count/{STRIP}/tiles.txt").read_text().split()
+    assert told == [SCENE_ID, SCENE_ID.replace("_001_V", "_002_V")] and (flights / f"runs/count/{other}/tiles.txt").read_text() == other
+    assert set(run("tiles").values()) == {"there already"}
+    (flights / "tiles" / told[1]).rename(flights / "aside")      # which leaves one, under its own name
+    assert run() == {told[0]: "done", other: "there already"}
+
+
+def test_a_damaged_tile_fails_its_strip_and_is_named(flights, client):
+    write_job(flights / "count.ipynb", COUNTED, "from enmap_sharpener.scenes.strips import read_scene\n\nread_scene(scene)")
+    bad = flights / "tiles" / SCENE_ID.replace("_001_V", "_002_V")
+    next(bad.glob("*METADATA.XML")).write_text("<level")
+    report = run_batch("count.ipynb", "tiles/*", "runs", strip=True, cluster=nullcontext(client))
+    assert sorted(o.state for o in report.outcomes) == ["done", "failed"]
+    failed, = report.of("failed")
+    assert failed.scene == STRIP and bad.name in failed.note and "well-formed" in failed.note
+
+
+def test_strips_in_a_table_and_jobs_that_take_none(flights, client, capfd):
+    from enmap_sharpener.scenes.finding import read_list
+    names = [p.name for p in sorted((flights / "tiles").glob("ENMAP*"))]
+    write_scenes(flights / "s2", x=1, y=2)
+    (flights / "tiles.csv").write_text("enmap,sentinel2\n" + "\n".join(f"tiles/{n},s2/{'x' if '_001_' in n else 'y'}" for n in names))
+    assert set(states(run_batch("count.ipynb", read_list("tiles.csv"), "runs", strip=True, cluster=nullcontext(client))).values()) == {"done"}
+    assert (flights / f"runs/count/{STRIP}/partners.txt").read_text() == "2"
+    assert main(["batch", "times.ipynb", "--scenes", "tiles/*", "--strip"]) == 2
+    assert "the job times takes one product for a scene, and no tiles of a strip" in capfd.readouterr().err
