@@ -11,7 +11,6 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import dask
 import numpy as np
 import xarray as xr
 from rasterio.windows import Window
@@ -24,7 +23,7 @@ from ..core.files import make_folder, read_json, write_json
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 from .reading import read_product
 from ..scenes.enmap import MARKED, Scene
-from ..core.parallel import read_ahead
+from ..core.parallel import read_ahead, this_thread
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #62d67788
 _log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def largest_rectangle(valid) -> tuple[slice, slice]:
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #628fda14
 def read_window(image, window):
     """A window of a lazy image, in this thread."""
-    with dask.config.set(scheduler="synchronous"):
+    with this_thread():
         return image[..., window[0], window[1]].values
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #29fee347
