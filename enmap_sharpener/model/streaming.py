@@ -70,43 +70,45 @@ def _cut(a, corner, shape):
     return out
 
 
+class _Guided:
+    "What the guide adds to the layers of one tile; the last layer is that after all others."
+
+    def __init__(self, net, x, bands):
+        self.maps, self.layers = net.guided(x), (*net.layers, net.last)
+        self.kinds = [layer.kinds(bands) for layer in self.layers]
+        self.corners, corner = [], np.array([net.reach] * 2)      # where in `x`, and in `x1`, the maps of every layer begin
+        for layer in self.layers[::-1]:
+            self.corners.insert(0, corner)
+            corner = corner - layer.before[:2]
+        self.begin = corner      # and what the first looks at
+
+    def added(self, i, row, rows, cols):
+        "What is added to rows of a layer, from one of them on."
+        layer = self.layers[i]
+        if i == 0:
+            return layer.added(None, rows, cols, self.kinds[0][0])
+        maps, place = self.maps[i - 1]
+        corner = self.corners[i] - place - layer.before[:2] + (row, 0)
+        return layer.added(_cut(maps, corner, (rows + layer.size[0] - 1, cols + layer.size[1] - 1)), rows, cols, self.kinds[i][0])
+
+# %% ../../nbs/07_model/04_streaming.ipynb #9a03a135
 class _Flow:
     "One tile on its way through a network."
 
     def __init__(self, net, x, x1):
         self.net, self.bands, layers = net, x1.shape[2], net.layers
-        last, core = net.last, [n - 2 * net.reach for n in x1.shape[:2]]
+        self.guide, core = _Guided(net, x, self.bands), [n - 2 * net.reach for n in x1.shape[:2]]
         self.residual = np.zeros((*core, self.bands), np.float32)
         self.groups, widths = net.sizes(*core)
-        corner, self.corners = net.reach - np.array(last.before[:2]), []
         rings = [STEP * (1 + layer.ahead) for layer in layers[1:]] + [STEP]
         self.maps = [np.zeros((ring, width, self.bands, layer.filters), np.float32) for ring, width, layer in zip(rings, widths, layers, strict=True)]
-        self.done = [0] * len(layers)
-        for layer in layers[::-1]:
-            self.corners.insert(0, corner)
-            corner = corner - layer.before[:2]
-        self._take(x, x1, corner)
-
-    def _take(self, x, x1, corner):
-        "The inputs, and what is worked in."
-        net, first = self.net, self.net.layers[0]
+        self.done, first = [0] * len(layers), layers[0]
         ends = (first.before[2], first.size[2] - 1 - first.before[2])
-        rows = STEP * (self.groups + sum(layer.ahead for layer in net.layers))
-        self.spectra = _cut(np.pad(x1, ((0, 0), (0, 0), ends)), corner, (rows + first.reads[0], self.maps[0].shape[1] + first.reads[1] - STEP))
-        self.guide = net.guided(x)
-        self.kinds = [layer.kinds(self.bands) for layer in (*net.layers, net.last)]
-        self.how = [blas(self.bands, layer.channels, layer.filters) for layer in net.layers]
-        self.work = [work_for(self.bands, layer.size[2], layer.channels, layer.filters) for layer in net.layers]
+        rows = STEP * (self.groups + sum(layer.ahead for layer in layers))
+        self.spectra = _cut(np.pad(x1, ((0, 0), (0, 0), ends)), self.guide.begin, (rows + first.reads[0], widths[0] + first.reads[1] - STEP))
+        self.how = [blas(self.bands, layer.channels, layer.filters) for layer in layers]
+        self.work = [work_for(self.bands, layer.size[2], layer.channels, layer.filters) for layer in layers]
         self.taps = np.empty((36, net.first_kernel.shape[1], self.bands), np.float32)
-
-    def _added(self, i, row, rows, cols):
-        "What the guide adds to rows of a layer, from one of them on; the last layer is that after all others."
-        layer = (*self.net.layers, self.net.last)[i]
-        if i == 0:
-            return layer.added(None, rows, cols, self.kinds[0][0])
-        maps, place = self.guide[i - 1]
-        corner = (*self.corners, self.net.reach)[i] - place - np.array(layer.before[:2]) + (row, 0)
-        return layer.added(_cut(maps, corner, (rows + layer.size[0] - 1, cols + layer.size[1] - 1)), rows, cols, self.kinds[i][0])
 
     def _made(self, i, group):
         "Make a layer's rows, group after group, to one of them."
@@ -114,7 +116,7 @@ class _Flow:
         while self.done[i] <= group:
             go_on()
             row, out = STEP * self.done[i], self.maps[i]
-            rest = (self._added(i, row, STEP, out.shape[1]), self.kinds[i][1], self.work[i])
+            rest = (self.guide.added(i, row, STEP, out.shape[1]), self.guide.kinds[i][1], self.work[i])
             if i == 0:
                 first_rows(self.spectra, row, net.first_kernel, layer.across, *rest, self.taps, out, row)
             else:
@@ -128,8 +130,7 @@ class _Flow:
         for group in range(self.groups):
             self._made(len(self.maps) - 1, group)
             last_rows(self.maps[-1], self.net.last_kernel, last.size, STEP * group, product, self.residual)
-        present, kind = self.kinds[-1]
-        return self.residual + self._added(len(self.maps), 0, *self.residual.shape[:2])[:, :, kind, 0]
+        return self.residual + self.guide.added(len(self.maps), 0, *self.residual.shape[:2])[:, :, self.guide.kinds[-1][1], 0]
 
 # %% ../../nbs/07_model/04_streaming.ipynb #f62197aa
 class Streamed:

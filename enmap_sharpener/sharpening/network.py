@@ -333,7 +333,7 @@ def _scaling(pair, measured, contract, guide, see, most=200_000):
             x.append(see.part(*w, *need).degrade(np.ascontiguousarray(guide(*need)), axes=(0, 1))[clear[w]])
     return Scaling.measured(contract, np.concatenate(x1), np.concatenate(x))
 
-
+# %% ../../nbs/09_sharpening/03_network.ipynb #1638adfc
 def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     """Measure a pair and make a network ready for it.
 
