@@ -345,7 +345,7 @@ class GuidedKriging:
         near = self.inputs(rows, cols)
         return replace(self, see=self.see.part(*near, *self.seen(rows, cols)), rows=self.rows.part(rows, near[0]), cols=self.cols.part(cols, near[1]))
 
-    def __call__(self, left, guide, valid=True, crop=(slice(None), slice(None))):
+    def __call__(self, left, guide, valid=True, crop=(slice(None), slice(None)), onto=None):
         """What is left, on the fine grid: shape (y, x, channel), float32.
 
         Parameters
@@ -358,12 +358,14 @@ class GuidedKriging:
             Where the residuals are known, bool, shape (y, x).
         crop
             The window of the guide that is wanted.
+        onto : tuple, optional
+            Where it is added, as in `LocalRegression.predict`.
         """
         alike = self.likeness(guide)
         low = self.see.degrade(alike, axes=(0, 1))
         held = np.ascontiguousarray(low @ self.likeness.inverse)
         maps = self._maps(held, self._untangled(low, held, np.ascontiguousarray(left, np.float32), valid))
-        return LocalRegression.predict(alike[crop], maps, self.rows.spread, self.cols.spread)
+        return LocalRegression.predict(alike[crop], maps, self.rows.spread, self.cols.spread, onto)
 
     def _untangled(self, low, held, left, valid):
         """The weight b of each coarse pixel, shape of `left`."""

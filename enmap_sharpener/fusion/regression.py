@@ -93,10 +93,10 @@ def _solve(moments, n, r, prior, drawn, floor, out):
 
 @lru_cache
 def _predict(n, r):
-    """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n), four channels at a time."""
+    """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n), four channels at a time; with a weight, that many times is added to `out`, from `place` on."""
     @compiled(fastmath=True)
-    def predict(guide, maps, y0, wy, x0, wx, out):
-        row = np.empty(maps.shape[1:], maps.dtype)
+    def predict(guide, maps, y0, wy, x0, wx, weight, out, place):
+        row, o = np.empty(maps.shape[1:], maps.dtype), np.empty(r, maps.dtype)
         last = wy.shape[1] - 1, wx.shape[1] - 1
         for y in range(guide.shape[0]):
             above, below = maps[y0[y]], maps[y0[y] + last[0]]
@@ -105,7 +105,7 @@ def _predict(n, r):
                 for k in range(row.shape[1]):
                     row[x, k] = u * above[x, k] + v * below[x, k]
             for x in range(guide.shape[1]):
-                a, b, g, o = row[x0[x]], row[x0[x] + last[1]], guide[y, x], out[y, x]
+                a, b, g = row[x0[x]], row[x0[x] + last[1]], guide[y, x]
                 s, t = wx[x, 0], wx[x, last[1]] * np.float32(last[1])
                 for j in range(r):
                     o[j] = s * a[n * r + j] + t * b[n * r + j]
@@ -121,6 +121,9 @@ def _predict(n, r):
                     for j in range(r):
                         o[j] += gs * a[k + j] + gt * b[k + j]
                     i += 1
+                all = out[y + place[0], x + place[1]]
+                for j in range(r):
+                    all[j] = o[j] if weight is None else all[j] + weight[y, x] * o[j]
     return predict
 
 # %% ../../nbs/05_fusion/03_regression.ipynb #8e4d91c1
@@ -203,7 +206,7 @@ class LocalRegression:
         return out
 
     @staticmethod
-    def predict(guide, maps, rows, cols):
+    def predict(guide, maps, rows, cols, onto=None):
         """The target on the fine grid, shape (Y, X, r), float32.
 
         Parameters
@@ -214,11 +217,13 @@ class LocalRegression:
             From `maps`, shape (y, x, n + 1, r).
         rows, cols
             Linear stencils from coarse to fine.
+        onto : tuple, optional
+            (array, window of it, weight, shape (Y, X)): so many times the target is added there, in place.
         """
         (*shape, n), r = guide.shape, maps.shape[3]
-        out = np.empty((*shape, r), np.float32)
+        out, window, weight = onto or (np.empty((*shape, r), np.float32), (slice(0, None),) * 2, None)
         _predict(n, r)(np.ascontiguousarray(guide, np.float32), maps.reshape(*maps.shape[:2], -1), rows.start, rows.weights.astype(np.float32),
-                       cols.start, cols.weights.astype(np.float32), out)
+                       cols.start, cols.weights.astype(np.float32), weight, out, tuple(w.start for w in window))
         return out
 
     def residual(self, guide, target, weight=None):

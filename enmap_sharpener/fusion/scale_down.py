@@ -39,7 +39,7 @@ def injected(d, window, solved):
         Of a window around it.
     """
     y, held = complete(solved.raw)
-    c = (((y - d.mean) / d.noise) @ d.basis[:, :d.rank]) * held[..., None]
+    c = d.leading(y) * held[..., None]
     return solved.predicted[inside(window, solved.fine)] - d.own.part(*window, *solved.near).degrade(np.ascontiguousarray(c, np.float32), axes=(0, 1))
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #3ce02ac9

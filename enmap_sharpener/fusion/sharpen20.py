@@ -74,8 +74,9 @@ class Sharpen20:
         sharp = LocalRegression.predict(ten, maps, *(linear_stencil(a.every(EVERY), b, s / EVERY) for a, b, s in zip(axes(fine20), axes(fine), self.shift, strict=True)))
         if self.likeness:
             kriging = GuidedKriging.between(self.likeness, see, fine20, fine, ALIKE_NUGGET, self.shift)
-            sharp = sharp + kriging(twenty - see.degrade(sharp, axes=(0, 1)), ten)
-        return sharp + see.inverse(NUGGET).degrade(twenty - see.degrade(sharp, axes=(0, 1)), axes=(0, 1))
+            sharp += kriging(twenty - see.degrade(sharp, axes=(0, 1)), ten)
+        sharp += see.inverse(NUGGET).degrade(twenty - see.degrade(sharp, axes=(0, 1)), axes=(0, 1))
+        return sharp
 
 
 def unexplained(ten, twenty, fine, fine20, sigma, shift=(0.0, 0.0)):

@@ -8,6 +8,7 @@ __all__ = ['CONSISTENT', 'OWN', 'ALIKE', 'ALIKE_NUGGET', 'expand', 'SubspaceMode
 # %% ../../nbs/05_fusion/09_subspace.ipynb #0d5e032f
 import logging
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from ..core.grid import axes, inside, joined
 from ..core.operators import Observation, continued, linear_stencil
 from ..core.parallel import in_threads
 from ..core.raster import NODATA, SCALE
-from .guide import WholeGuide
+from .guide import Kept, WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
-from .harmonisation import FineGuide, Kept, SwirGuide, guide_noise
+from .harmonisation import FineGuide, SwirGuide, guide_noise
 from .measurement import Measured, ResponseBands, measure_pair
 from .pair import Pair, Scratch, complete
 from .radiometry import share_of_guide
@@ -85,6 +86,10 @@ class DetectorModel:
         z -= c @ self.basis.T
         return c.reshape(*y.shape[:-1], -1), z.reshape(y.shape)
 
+    def leading(self, y):
+        """The coefficients that the guide predicts, of EnMAP spectra, shape (…, band): shape (…, rank), float32."""
+        return ((y - self.mean) @ (self.basis[:, :self.rank] / self.noise[:, None])).astype(np.float32, copy=False)
+
     def smooth(self, c, rest, inputs, window):
         """Filtered spectra [reflectance], shape (band, y, x), of a coarse window from coefficients and rest on the window `inputs`."""
         parts = []
@@ -106,10 +111,15 @@ class DetectorModel:
 # %% ../../nbs/05_fusion/09_subspace.ipynb #8ab56dbf
 @compiled(fastmath=True)
 def _expand(q, basis, mean, rest, start, weights, target, out):
-    """out[target[b], y, x] = int16(1 / SCALE (mean[b] + basis[b] . q[:, y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
+    """out[target[b], y, x] = int16(1 / SCALE (mean[b] + basis[b] . q[y, x] + sum_k weights[y, k] rest[b, start[y] + k, x]))."""
     row = np.empty(out.shape[2], np.float32)
-    rank, taps, height = q.shape[0], weights.shape[1], out.shape[1]
+    rank, taps, height = q.shape[2], weights.shape[1], out.shape[1]
+    turned = np.empty((rank, 8, row.size), np.float32)
     for y0 in range(0, height, 8):  # a few rows at a time, so that their coefficients stay in the cache
+        for y in range(y0, min(y0 + 8, height)):
+            for x in range(row.size):
+                for r in range(rank):
+                    turned[r, y - y0, x] = q[y, x, r]
         for b in range(target.size):
             if target[b] < 0:
                 continue
@@ -118,13 +128,13 @@ def _expand(q, basis, mean, rest, start, weights, target, out):
                 r = 0
                 while r + 4 <= rank:
                     v0, v1, v2, v3 = basis[b, r], basis[b, r + 1], basis[b, r + 2], basis[b, r + 3]
-                    q0, q1, q2, q3 = q[r, y], q[r + 1, y], q[r + 2, y], q[r + 3, y]
+                    q0, q1, q2, q3 = turned[r, y - y0], turned[r + 1, y - y0], turned[r + 2, y - y0], turned[r + 3, y - y0]
                     for x in range(row.size):
                         row[x] += v0 * q0[x] + v1 * q1[x] + v2 * q2[x] + v3 * q3[x]
                     r += 4
                 while r < rank:
                     for x in range(row.size):
-                        row[x] += basis[b, r] * q[r, y, x]
+                        row[x] += basis[b, r] * turned[r, y - y0, x]
                     r += 1
                 s, k = start[y], 0
                 while k + 4 <= taps:
@@ -164,7 +174,7 @@ def expand(q, basis, mean, rest, rows, target, out):
     Parameters
     ----------
     q, basis, mean
-        Coefficients, shape (rank, y, x), their spectra, shape (band, rank), and the mean spectrum, shape (band,); float32.
+        Coefficients, shape (y, x, rank), their spectra, shape (band, rank), and the mean spectrum, shape (band,); float32.
     rest
         What the subspace does not hold, along x already on the fine grid, shape (band, coarse y, x), float32.
     rows : Stencil
@@ -177,6 +187,20 @@ def expand(q, basis, mean, rest, rows, target, out):
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #b683c54b
+class _Seen(NamedTuple):
+    """EnMAP's spectra in a coarse window, as they are and without gaps, shape (y, x, band), where there are any, and their leading coefficients, shape (y, x, rank)."""
+
+    window: tuple
+    raw: np.ndarray
+    filled: np.ndarray
+    held: np.ndarray
+    leading: np.ndarray
+
+    def part(self, window):
+        """The same in a window inside it."""
+        return _Seen(window, *(a[inside(window, self.window)] for a in self[1:]))
+
+
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -251,47 +275,48 @@ class SubspaceModel:
         left = d.smooth(s.left, s.rest, s.near, s.inner)
         back = d.back.part(rows, cols, *s.inner)
         q = s.predicted[inside((rows, cols), s.fine)]
-        expand(np.ascontiguousarray(np.moveaxis(q, -1, 0)), d.basis[:, :d.rank] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
+        expand(q, d.basis[:, :d.rank] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
         self.pair.mask_missing(out, target, rows, cols, s.near, np.moveaxis(s.raw, -1, 0))
         return self.look and self.look(d, (rows, cols), s)
 
     def _predicted(self, d, fine, near):
         """What the regression predicts of the coefficients on a fine window; and on the coarse window `near` what it leaves, the remainder, and EnMAP's spectra."""
-        predicted, c, rest, raw, _ = self._predict(d, fine, near)
-        return predicted, *self._left(d, fine, near, predicted, c, rest, raw), raw
+        predicted, _, enmap = self._predict(d, fine, near)
+        enmap = enmap.part(near)
+        return predicted, *self._left(d, fine, predicted, enmap), enmap.raw
 
     def _guided(self, d, fine, near):
         """The same with guided kriging of what is left, as far as the guide is trusted."""
         need, sees = d.kriging.inputs(*fine), d.kriging.seen(*fine)
         around = joined(need, near)
         seen = joined(d.see.inputs(*around), fine)
-        predicted, c, rest, raw, guide = self._predict(d, seen, around)
-        c, rest = self._left(d, seen, around, predicted, c, rest, raw)
-        added = d.kriging.window(*fine)(c[inside(need, around)][..., :d.rank], guide[inside(sees, seen)], self.found.valid[need], inside(fine, sees))
-        added *= np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1)[..., None].astype(np.float32)
-        c, rest, raw = (part[inside(near, around)] for part in (c, rest, raw))
-        c = c.copy()
-        c[..., :d.rank] -= d.see.part(*near, *fine).degrade(added, axes=(0, 1)) * self.found.valid[near][..., None]
-        return predicted[inside(fine, seen)] + added, c, rest, raw
+        predicted, guide, enmap = self._predict(d, seen, around)
+        under = enmap.part(need)
+        left = (under.leading - d.see.part(*need, *seen).degrade(predicted, axes=(0, 1))) * under.held[..., None]
+        weight = np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1).astype(np.float32)
+        d.kriging.window(*fine)(left, guide[inside(sees, seen)], under.held, inside(fine, sees), (predicted, inside(fine, seen), weight))
+        enmap = enmap.part(near)
+        return predicted[inside(fine, seen)], *self._left(d, seen, predicted, enmap), enmap.raw
 
-    def _left(self, d, fine, near, predicted, c, rest, raw):
-        """What the prediction leaves of EnMAP's coefficients and remainder; nothing where EnMAP holds no data."""
-        c = c.copy()
-        c[..., :d.rank] -= d.see.part(*near, *fine).degrade(predicted, axes=(0, 1))
-        valid = self.found.valid[near] & ~np.isnan(raw).all(-1)
-        return c * valid[..., None], rest * valid[..., None]
+    def _left(self, d, fine, predicted, enmap):
+        """What the prediction on a fine window leaves of EnMAP's coefficients and remainder; nothing where EnMAP holds no data."""
+        c, rest = d.coefficients(enmap.filled)
+        c[..., :d.rank] -= d.see.part(*enmap.window, *fine).degrade(predicted, axes=(0, 1))
+        c *= enmap.held[..., None]
+        rest *= enmap.held[..., None]
+        return c, rest
 
     def _predict(self, d, fine, near):
-        """Predicted coefficients on a fine window; EnMAP's coefficients, remainder and spectra on the coarse window `near`; the guide."""
+        """Predicted coefficients on a fine window; the guide there; EnMAP on a window that holds the coarse window `near`."""
         pair = self.pair
         nodes = [linear_stencil(a.every(d.tuning.every), b.part(w)) for a, b, w in zip(axes(pair.coarse), axes(pair.fine), fine, strict=True)]
         need = tuple(s.inputs(slice(None)) for s in nodes)
         window = d.regression.window(pair.coarse.shape, d.tuning.every)
         wide = joined(window.inputs(*need), near, d.own.inputs(*fine))
         raw = pair.enmap(*wide, bands=d.bands)
-        y, held = complete(raw)
+        filled, held = complete(raw)
         held &= self.found.valid[wide]
-        c, rest = d.coefficients(y)
+        enmap = _Seen(wide, raw, filled, held, d.leading(filled) * held[..., None])
         if d.trained is None:
             around = joined(d.see.inputs(*wide), fine)
             guide = d.guide(*around)
@@ -299,11 +324,9 @@ class SubspaceModel:
             guide = guide[inside(fine, around)]
         else:
             guide, low = d.guide(*fine), d.trained[wide]
-        maps = d.regression.maps(low, c[..., :d.rank], held, window.part(*need, *wide))
+        maps = d.regression.maps(low, enmap.leading, held, window.part(*need, *wide))
         predicted = LocalRegression.predict(guide, maps, *(s.part(slice(None), n) for s, n in zip(nodes, need, strict=True)))
-        predicted = self._trusted(d, predicted, c[..., :d.rank] * held[..., None], fine, wide)
-        inner = inside(near, wide)
-        return predicted, c[inner], rest[inner], raw[inner], guide
+        return self._trusted(d, predicted, enmap.leading, fine, wide), guide, enmap
 
     def _trusted(self, d, predicted, c, fine, wide):
         """Prediction (changed in place) where the guide shows the same ground as EnMAP; EnMAP's own coefficients, interpolated consistently, where it does not."""

@@ -103,7 +103,7 @@ class InterpolationModel:
             rows_stencil = window_stencil(y.shape[1], 0.01)
         else:
             y, rows_stencil = part.cols(y, -1), part.rows
-        nothing = np.zeros((0, *out.shape[1:]), np.float32), np.zeros((len(y), 0), np.float32)
+        nothing = np.zeros((*out.shape[1:], 0), np.float32), np.zeros((len(y), 0), np.float32)
         subspace.expand(*nothing, np.zeros(len(y), np.float32), np.ascontiguousarray(y), rows_stencil, target, out)
         self.pair.mask_missing(out, target, rows, cols, near, raw)
 
