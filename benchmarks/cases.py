@@ -120,11 +120,29 @@ def by_case(peers, results):
                f"| {found['missing']:g} |")
 
 
+LABELS = {"psnr": "PSNR", "sam_land": "SAM", "ergas": "ERGAS"}
+
+
+def where_not_best(peers, own):
+    """A sentence on the cases in which a peer scores better, from the scores of each case by its name."""
+    tried = {name: found for name, found in own.items() if name in peers}
+    lost = [f"{name} in {LABELS[metric]} ({NAMES.get(peer, peer)} {peers[name][peer][metric]:.3f}, this package {found[metric]:.3f})"
+            for name, found in tried.items() for metric, better in METRICS.items()
+            for peer in [better(peers[name], key=lambda p: peers[name][p][metric])]
+            if better(peers[name][peer][metric], found[metric]) != found[metric]]
+    if lost:
+        return f"**Where it is not best**: {'; '.join(lost)}."
+    unknown = f" On the {len(own) - len(tried)} others no peer was run, so nothing is known." if len(own) > len(tried) else ""
+    return f"**Where it is not best**: in none of the {len(tried)} cases with peers is one of them better in PSNR, SAM or ERGAS.{unknown}"
+
+
 PAGE = """# Against other methods, case by case
 
 {by_method}
 
 {by_case}
+
+{not_best}
 
 Agreement is the RMSE [reflectance] of the degraded result against the input. The areas are a few thousand pixels each: the SAM of the four quarters of each case says how far one number can be believed,
 and nothing global is claimed. What the peers reach is in `benchmarks/peers.json`. `python benchmarks/cases.py --output benchmarks/cases.md` makes this page.
@@ -147,10 +165,11 @@ def main():
     for name in options.cases or sorted(cases, key=lambda name: name not in peers):
         results[name] = run(cases[name], options.method)
         print(*list(by_case(peers, {name: results[name]}))[2 * (len(results) > 1):], sep="\n", flush=True)
-    methods = list(by_method(peers, {name: found for name, (found, *_) in results.items()}))
+    own = {name: found for name, (found, *_) in results.items()}
+    methods = list(by_method(peers, own))
     print("", *methods, sep="\n")
     if options.output:
-        write_text(options.output, PAGE.format(by_method="\n".join(methods), by_case="\n".join(by_case(peers, results))))
+        write_text(options.output, PAGE.format(by_method="\n".join(methods), by_case="\n".join(by_case(peers, results)), not_best=where_not_best(peers, own)))
 
 
 if __name__ == "__main__":

@@ -124,10 +124,12 @@ def bands_near(cube, wavelengths):
     return [int(np.abs(cube.wavelength.values - nm).argmin()) for nm in wavelengths]
 
 
-def row(axes, found, wavelengths, view, titles=(None, None, None), frame=None):
-    """Three panels of one view in one stretch; `frame` is drawn on each."""
+def row(axes, found, wavelengths, view, titles=(None, None, None), frame=None, even=False):
+    """Three panels of one view in one stretch; `frame` is drawn on each. With an `even` stretch colours are as they are seen: it is the same for red, green and blue."""
     images = [read_view(cube, bands_near(cube, wavelengths), view) for cube in (found.before, found.after, found.truth)]
     limits = stretch(*(image for image, _ in images))
+    if even:
+        limits = np.stack([np.full(3, limits[0].min()), np.full(3, limits[1].max())])
     for axis, (image, extent), title in zip(axes, images, titles, strict=True):
         draw_panel(axis, paint(image, limits), extent, view, title)
         if frame:
@@ -172,7 +174,8 @@ def portrait(found, view, zoom, points):
         mark_gaps(axis, text=False)
         above[1].annotate(str(n + 1), (x, y), color="white", fontsize=9, ha="center", va="center", bbox={"boxstyle": "circle,pad=0.15", "fc": "black", "ec": "none"})
     axis.set_xlabel("wavelength (nm)")
-    lines = [axis.plot([], [], DASHES[key], color=COLOURS[key], label=label)[0] for key, label in zip(("before", "after", "truth"), found.titles, strict=True)]
+    lines = [axis.plot([], [], DASHES[key], color=COLOURS[key], label=label, lw=2.4 if key == "truth" else 1.2, alpha=0.4 if key == "truth" else 1)[0]
+             for key, label in zip(("before", "after", "truth"), found.titles, strict=True)]
     figure.legend(handles=lines, loc="outside lower right", ncols=3, fontsize=8)
     return figure
 
@@ -182,7 +185,7 @@ def landscapes(found, views):
     """A row of three panels for each part of a scene."""
     figure = Figure(figsize=(9, 3.1 * len(views)))
     for n, (axes, (name, view)) in enumerate(zip(figure.subplots(len(views), 3, squeeze=False), views.items(), strict=True)):
-        row(axes, found, COMPOSITES["true colour"], found.part(view), found.titles if n == 0 else (None,) * 3)
+        row(axes, found, COMPOSITES["true colour"], found.part(view), found.titles if n == 0 else (None,) * 3, even=True)
         axes[0].set_ylabel(name)
     return figure
 

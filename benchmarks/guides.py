@@ -193,6 +193,20 @@ def finer_guide(guide, result):
     return replace(guide, bands10=result.grid.georeference(values, coords={"band": list(table.names)}, name="reflectance"), bands20=None, described=bands)
 
 
+def where_not_best(lines, default="subspace"):
+    """A sentence on the rows of the table in which another method than the default is better."""
+    groups = {}
+    for guide, truth, method, *scores in ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines):
+        groups.setdefault(f"{guide} on {truth}", {})[method] = [float(value) for value in scores]
+    lost = []
+    for place, found in groups.items():
+        for i, (label, better) in enumerate({"PSNR": max, "SAM": min, "ERGAS": min}.items()):
+            best = better(found, key=lambda method: found[method][i])
+            if found[best][i] != found[default][i]:
+                lost.append(f"{place} in {label} ({best} {found[best][i]}, {default} {found[default][i]})")
+    return f"**Where the default is not best**: {'; '.join(lost)}." if lost else f"**Where the default is not best**: in none of these {len(groups)} pairs of guide and truth is another method better in PSNR, SAM or ERGAS."
+
+
 def main():
     """Read arguments, compute, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -210,7 +224,7 @@ def main():
                 lines.append(f"| {title} | {source} | {method} | {a:.2f} | {b:.2f} | {c:.2f} |")
                 print(lines[-1], flush=True)
     if given.output:
-        write_text(given.output, "# Other guides than Sentinel-2\n\n" + __doc__.split("\n\n", 2)[2].strip() + "\n\n" + "\n".join(lines) + "\n")
+        write_text(given.output, "# Other guides than Sentinel-2\n\n" + __doc__.split("\n\n", 2)[2].strip() + "\n\n" + "\n".join(lines) + "\n\n" + where_not_best(lines[2:]) + "\n")
 
 
 if __name__ == "__main__":

@@ -159,6 +159,17 @@ def changed_table(shared, tuning):
             yield line
 
 
+def where_worse(lines):
+    """A sentence on the rows of the table of changed ground in which the result is worse than EnMAP alone."""
+    pairs = [[tuple(map(float, cell.split("/"))) for cell in line.strip("| ").split("|")[3:]] for line in lines]
+    told = []
+    for i, where in enumerate(("on the patches", "around them", "elsewhere")):
+        lost = [alone - own for own, alone in (row[i] for row in pairs) if alone > own]
+        told.append(f"{where} in {len(lost)}" + (f", by {max(lost):.2f} dB at most" if lost else ""))
+    return (f"**Where the result is worse than EnMAP alone**, of {len(pairs)} rows: {'; '.join(told)}. Ground that changed into what looks alike is trusted, and its detail is the guide's: "
+            "see the trust in the quality layer where ground may have changed.")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="EnMAP pixels a side")
@@ -183,8 +194,9 @@ def main():
                 print(name, size, what, row[-1], ground.verdict, f"{ground.extent:.3f}", file=sys.stderr, flush=True)
             lines.append(f"| {name}, {size} | " + " | ".join(row) + " |")
     if not options.no_changed:
+        rows = [*changed_table(options.shared, DEFAULT)]
         lines += ["", "Changed ground: patches of other ground in the guide (some of it looks like what it replaces, and is rightly trusted). PSNR [dB] of the result / of EnMAP alone, on the patches, up to six pixels around them, and elsewhere.", "",
-                  "| ground | pixels | trust there [%] | patches | around | elsewhere |", "|---" * 6 + "|", *changed_table(options.shared, DEFAULT)]
+                  "| ground | pixels | trust there [%] | patches | around | elsewhere |", "|---" * 6 + "|", *rows, "", where_worse(rows)]
     text = "\n".join(lines) + "\n"
     options.output.write_text(text) if options.output else print(text)
 

@@ -5,7 +5,9 @@ import re
 import shutil
 import sys
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
+from urllib.request import urlopen
 
 import nbformat
 
@@ -19,6 +21,29 @@ LISTED = {
     "notebooks/jobs": "# Jobs\n\nNotebooks with parameters, which `enmap-sharpener batch` runs over many scenes, see [Many scenes, on Slurm](/guides/slurm.md).\n",
     "notebooks/explore": "# Exploration\n\nNotebooks to look around in. Here they stand still; in JupyterLab, `jupyter lab nbs/explore`, their controls move.\n",
 }
+CALLED = {    # what the reference begins with: names of the package itself, or `room.module:name`, in the order in which they are needed
+    "open": "Open a cube of reflectance, sharpened or not: an xarray with wavelengths, read when it is used.",
+    "read_enmap": "Open an EnMAP L2A product: folder, ZIP or tar.",
+    "read_sentinel2": "Open Sentinel-2 bands over a scene, or another image that guides.",
+    "sharpen": "Sharpen the one with the other; nothing is computed yet.",
+    "write_scene": "Compute a sharpened scene and write all files that belong to it.",
+    "error": "How far the values of a result may be from the truth.",
+    "compare": "Scores of results against a truth: PSNR, SSIM, SAM, ERGAS and more.",
+    "evaluation.agreement:evaluate_file": "Judge a file by a truth, by its EnMAP scene, or by both.",
+    "evaluation.benchmark:run_benchmark": "Try several methods on several scenes, with intervals and figures.",
+    "evaluation.vegetation:write_indices": "NDVI, GNDVI and NDII before and after, beside a reference.",
+    "before_after": "A picture of a scene before and after, with a window enlarged.",
+    "simulate": "Write a simulated scene, whose truth is known, as DLR and ESA deliver scenes.",
+    "simulate_pair": "The same in memory, for small sizes.",
+    "search_scenes": "Find EnMAP scenes over an area in a span of time.",
+    "download_scenes": "Fetch them from DLR.",
+    "fetch_partners": "Fetch the best Sentinel-2 image for each.",
+    "EnmapError": "What is raised on purpose; its message is one line for the user.",
+}
+INVENTORIES = {     # names of others that signatures link to
+    "python": "https://docs.python.org/3/", "numpy": "https://numpy.org/doc/stable/", "pandas": "https://pandas.pydata.org/docs/",
+    "xarray": "https://docs.xarray.dev/en/stable/", "rasterio": "https://rasterio.readthedocs.io/en/stable/", "matplotlib": "https://matplotlib.org/stable/"}
+PATIENCE = 4     # seconds for the inventory of each
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.MULTILINE)
 
 
@@ -77,11 +102,33 @@ def _reference_of(name: str) -> str:
     return "commands" if name.startswith("cli.") else name.replace(".", "/")
 
 
+def original(path: Path) -> str:
+    "Where the site keeps a notebook as it lies in the repository, to be downloaded."
+    return f"originals/{path.relative_to(ROOT / 'nbs').as_posix()}"
+
+
+def origin(name: str) -> str | None:
+    "The file of the repository that a page is made from; None where there are several, or none that is written by hand."
+    if path := _notebook_pages().get(name):
+        return path.relative_to(ROOT).as_posix()
+    places = () if name.startswith(("api/", "notebooks/")) else (f"docs/{name}.md", f"{name.upper()}.md", f"output/{name}.md")
+    return next((place for place in places if (ROOT / place).is_file()), None)
+
+
+@cache
+def _notebook_pages() -> dict[str, Path]:
+    "The notebook of each page that is one, or is the reference of its module."
+    pages = {place(path).removesuffix(".ipynb"): path for folder in FOLDERS for path in notebooks(folder)}
+    names = {module(nbformat.read(path, as_version=4)): path for path in notebooks("notebooks")}
+    return pages | {f"api/{_reference_of(name)}": path for name, path in names.items() if name and _reference_of(name) != "commands"}
+
+
 def page(path: Path):
     "A notebook as the site shows it: nbdev's directives go, exported code is folded behind the names that it defines."
     notebook = nbformat.read(path, as_version=4)
     (name, sentence), exported = title(notebook), module(notebook)
-    link = f"[Reference of `{exported}`](/api/{_reference_of(exported)}.md)" if exported else ""
+    links = [f"[Reference of `{exported}`](/api/{_reference_of(exported)}.md)"] if exported else []
+    link = " · ".join([*links, f"{{download}}`Download the notebook </{original(path)}>`"])
     cells = [nbformat.v4.new_markdown_cell("\n\n".join([f"# {name}", f"{{.lead}}\n{sentence}", link, _rest(notebook)]))]
     for cell in notebook.cells[1:]:
         found = DIRECTIVE.findall(cell.source) if cell.cell_type == "code" else []
@@ -123,19 +170,40 @@ def _hidden(documents, caption: str) -> list[str]:
     return ["```{toctree}", ":hidden:", *[f":caption: {caption}"] * bool(caption), "", *documents, "```", ""]
 
 
+def _role(place: str, shown: str) -> str:
+    "A link to a name, `room.module:name`, in the reference."
+    return f"{{py:obj}}`{shown} <enmap_sharpener.{place.replace(':', '.')}>`"
+
+
+def called() -> str:
+    "The table that the reference begins with."
+    from enmap_sharpener import _PLACES
+    rows = [(_PLACES.get(name, name), f"es.{name}" if name in _PLACES else name.partition(":")[2], said) for name, said in CALLED.items()]
+    more = "; without `es.` before them, they are imported from their module" if any(":" in name for name in CALLED) else ""
+    return (f"## What you call\n\nAfter `import enmap_sharpener as es`{more}. [In Python, with xarray](/notebooks/explore/xarray.ipynb) shows them at work.\n\n| name | what it does |\n|---|---|\n"
+            + "".join(f"| {_role(place, shown)} | {said} |\n" for place, shown, said in rows))
+
+
+def _from_outside(name: str) -> str:
+    "Which names of a module users call, for its page."
+    from enmap_sharpener import _PLACES
+    found = [_role(place, f"es.{short}") for short, place in _PLACES.items() if place.partition(":")[0] == name]
+    return f"What you call of it: {', '.join(found)}.\n\n" if found else ""
+
+
 def reference(pages: dict[Path, object]) -> dict[str, str]:
     "The pages of the modules, and the one that lists them, from the notebooks that export them."
     documented = {path: notebook for path, notebook in pages.items() if (name := module(notebook)) and _reference_of(name) != "commands"}
     files = {}
     text = ["# Reference\n\nEvery public name of every module: shapes, units, what is raised, and where a formula comes from. "
-            "[The commands](commands.md) have a page of their own.\n\n```{toctree}\n:hidden:\n\ncommands\n```\n"]
+            f"[The commands](commands.md) have a page of their own.\n\n{called()}\n## Every module\n\nRoom by room, each room after those that it uses.\n\n```{{toctree}}\n:hidden:\n\ncommands\n```\n"]
     for (heading, owns), group in _rooms(documented):
         names = {module(documented[path]): (path, *said) for path, said in group}
-        for name, (path, called, _) in names.items():
+        for name, (path, title_, _) in names.items():
             files[f"api/{_reference_of(name)}.md"] = (
-                f"# {name}\n\nMade, explained and tested in [{called}](/{place(path)}).\n\n"
+                f"# {name}\n\nMade, explained and tested in [{title_}](/{place(path)}).\n\n{_from_outside(name)}"
                 f"```{{eval-rst}}\n.. automodule:: enmap_sharpener.{name}\n   :members:\n   :exclude-members: __init__\n```\n")
-        text += [f"## {heading}\n\n{owns}\n", *(f"- [`{name}`](/api/{_reference_of(name)}.md): {sentence}" for name, (*_, sentence) in names.items()), ""]
+        text += [f"### {heading}\n\n{owns}\n", *(f"- [`{name}`](/api/{_reference_of(name)}.md): {sentence}" for name, (*_, sentence) in names.items()), ""]
         text += _hidden((f"/api/{_reference_of(name)}" for name in names), heading)
     return files | {"api/index.md": "\n".join(text)}
 
@@ -237,6 +305,7 @@ def gather(target: Path) -> None:
     data |= {f"figures/{path.relative_to(figures).as_posix()}": path.read_bytes() for path in figures.rglob("*.png")}
     docs = ROOT / "docs"
     data |= {path.relative_to(docs).as_posix(): path.read_bytes() for path in docs.rglob("*") if path.suffix == ".md"}
+    data |= {original(path): path.read_bytes() for folder in FOLDERS for path in notebooks(folder)}
     for name, content in data.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,12 +316,29 @@ def gather(target: Path) -> None:
             path.unlink()
 
 
+def fetch_inventories(folder: Path) -> None:
+    "Get the lists of names of other packages that are not there yet; without a network, signatures have no links."
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, url in INVENTORIES.items():
+        place = folder / f"{name}.inv"
+        if place.exists():
+            continue
+        try:
+            with urlopen(f"{url}objects.inv", timeout=PATIENCE) as answer:
+                content = answer.read()
+        except OSError:
+            return      # nor will the next be reached
+        if content.startswith(b"# Sphinx inventory version 2"):
+            place.write_bytes(content)
+
+
 def build(output: Path = OUTPUT, fresh: bool = False) -> int:
     "Gather and build; Sphinx's exit status."
     from sphinx.cmd.build import main
     if fresh:
         shutil.rmtree(output, ignore_errors=True)
     gather(output / "source")
+    fetch_inventories(output / "inventories")
     return main(["-b", "html", "-W", "--keep-going", "-q", "-j", "auto", "-c", str(ROOT / "docs"), "-d", str(output / "doctrees"),
                  str(output / "source"), str(output / "html")])
 

@@ -28,7 +28,27 @@ def test_a_case_comes_with_every_clone(capsys, monkeypatch, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| sanfrancisco | 35.56 / 1.561 / 2.214 | 29.") and lines[-1].startswith("| **this package** | 29.")
     page = (tmp_path / "cases.md").read_text()
+    assert "**Where it is not best**: sanfrancisco in PSNR (MTF-GLP 35.560, this package 29." in page or "**Where it is not best**: sanfrancisco in PSNR (SFIM 35.560, this package 29." in page
     assert page.count("| sanfrancisco |") == 1 and "| MTF-GLP | 35.56 / 1.561 / 2.214 |" in page
+
+
+def test_tables_say_where_a_method_loses():
+    import guides
+    import trust
+    peers = {"a": {"SFIMHS": {"psnr": 30.0, "sam_land": 2.0, "ergas": 3.0}, "GSA": {"psnr": 29.0, "sam_land": 1.9, "ergas": 3.5}}}
+    good, mixed = {"psnr": 31.0, "sam_land": 1.5, "ergas": 2.0}, {"psnr": 31.0, "sam_land": 1.95, "ergas": 2.0}
+    assert cases.where_not_best(peers, {"a": good, "b": good}).endswith("in none of the 1 cases with peers is one of them better in PSNR, SAM or ERGAS. On the 1 others no peer was run, so nothing is known.")
+    assert cases.where_not_best(peers, {"a": mixed}) == "**Where it is not best**: a in SAM (GSA 1.900, this package 1.950)."
+    rows = ["| ALI | town | subspace | 30.00 | 2.00 | 1.50 |", "| ALI | town | gsa | 29.00 | 2.50 | 1.40 |", "| pan | town | subspace | 30.00 | 2.00 | 1.50 |", "| pan | town | gsa | 29.00 | 2.50 | 1.60 |"]
+    assert guides.where_not_best(rows) == "**Where the default is not best**: ALI on town in ERGAS (gsa 1.4, subspace 1.5)."
+    assert guides.where_not_best(rows[2:]).endswith("in none of these 1 pairs of guide and truth is another method better in PSNR, SAM or ERGAS.")
+    assert "of 2 rows: on the patches in 1, by 1.00 dB at most; around them in 0; elsewhere in 1, by 0.50 dB at most." in trust.where_worse(
+        ["| a, seed 1 | 5 | 20 | 30.00 / 31.00 | 40.00 / 36.00 | 42.00 / 36.00 |", "| b | 5 | 20 | 32.00 / 31.00 | 40.00 / 36.00 | 35.50 / 36.00 |"])
+
+
+@pytest.mark.parametrize("page, said", [("cases", "Where it is not best"), ("guides", "Where the default is not best"), ("trust", "Where the result is worse than EnMAP alone")])
+def test_pages_say_where_a_method_loses(page, said):
+    assert f"**{said}**" in (ROOT / f"benchmarks/{page}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments, message", [(["nowhere"], "nowhere: not known; choose from sanfrancisco"), (["--cases", "empty"], "empty: no case there")])

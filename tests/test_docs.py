@@ -8,6 +8,7 @@ import shlex
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from glob import glob
 from html.parser import HTMLParser
 from pathlib import Path
@@ -170,8 +171,12 @@ def test_guide_of_slurm(tmp_path):
 
 # ---- how notebooks become pages ---------------------------------------------------------------------------------
 
-def test_a_notebook_becomes_a_page(tmp_path):
+def test_a_notebook_becomes_a_page(tmp_path, monkeypatch):
+    import build
     from build import module, page
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    place = tmp_path / "nbs/00_room/00_name.ipynb"
+    place.parent.mkdir(parents=True)
     new = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_markdown_cell("# Name\n\n> One sentence."),
         nbformat.v4.new_code_cell("#| default_exp room.name"),
@@ -179,10 +184,10 @@ def test_a_notebook_becomes_a_page(tmp_path):
         nbformat.v4.new_code_cell("#| export\nA, B = 1, 2\n\n\ndef f():\n    pass\n\n\nclass G:\n    '#| hide'", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "'said of B'"})]),
         nbformat.v4.new_code_cell("#| hide\nsecret"),
         nbformat.v4.new_code_cell("f()", outputs=[nbformat.v4.new_output("stream", text="out")])])
-    nbformat.write(new, tmp_path / "00_name.ipynb")
+    nbformat.write(new, place)
     assert module(new) == "room.name"
-    head, imports, code, shown = page(tmp_path / "00_name.ipynb").cells
-    assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/room/name.md)" in head.source
+    head, imports, code, shown = page(place).cells
+    assert head.source.startswith("# Name\n") and "One sentence." in head.source and "](/api/room/name.md)" in head.source and "{download}`Download the notebook </originals/00_room/00_name.ipynb>`" in head.source
     assert imports.source == "import numpy as np" and imports.metadata.mystnb.code_prompt_show == "imports"
     assert code.metadata.tags == ["hide-input"] and code.metadata.mystnb.code_prompt_show == "A, B, f, G" and not code.outputs
     assert shown.source == "f()" and shown.outputs[0].text == "out" and "tags" not in shown.metadata
@@ -197,7 +202,60 @@ def test_sections_that_pages_include():
     assert not any(re.search(r"\]\((nbs|output)/", text) for text in made.values())
 
 
+def test_reference_begins_with_what_users_call():
+    from importlib import import_module
+
+    from build import CALLED, called
+
+    import enmap_sharpener as es
+    assert set(es.__all__) - {"__version__"} == {name for name in CALLED if ":" not in name}
+    for name, said in CALLED.items():
+        module, _, function = name.rpartition(":")
+        assert hasattr(import_module(f"enmap_sharpener.{module}") if module else es, function) and said.endswith(".") and len(said.split()) < 20
+    assert called().count("\n| {py:obj}`") == len(CALLED)
+
+
+@pytest.mark.parametrize("name, place", [
+    ("tutorial", "docs/tutorial.md"), ("guides/qgis", "docs/guides/qgis.md"), ("changelog", "CHANGELOG.md"), ("contributing", "CONTRIBUTING.md"),
+    ("notebooks/05_fusion/09_subspace", "nbs/05_fusion/09_subspace.ipynb"), ("notebooks/explore/xarray", "nbs/explore/xarray.ipynb"), ("models/supErMAPnet", "output/models/supErMAPnet.md"),
+    ("api/fusion/subspace", "nbs/05_fusion/09_subspace.ipynb"), ("api/index", None), ("api/commands", None), ("notebooks/index", None), ("gallery", None), ("search", None)])
+def test_where_a_page_is_from(name, place):
+    from build import origin
+    assert origin(name) == place and (place is None or (ROOT / place).is_file())
+
+
+def test_lists_of_others_names(tmp_path, monkeypatch):
+    "They are fetched where there is a network, kept, and done without where there is none; what is no such list is not taken for one."
+    import build
+    served = tmp_path / "served"
+    for name, content in (("good", b"# Sphinx inventory version 2\n"), ("other", b"<html>log in</html>")):
+        (served / name).mkdir(parents=True)
+        (served / name / "objects.inv").write_bytes(content)
+    with _served(served) as base:
+        monkeypatch.setattr(build, "INVENTORIES", {"other": f"{base}/other/", "good": f"{base}/good/"})
+        build.fetch_inventories(tmp_path / "found")
+    assert [p.name for p in (tmp_path / "found").iterdir()] == ["good.inv"]
+    monkeypatch.setattr(build, "INVENTORIES", {"gone": f"{base}/gone/", "good": f"{base}/good/"})
+    build.fetch_inventories(tmp_path / "found")
+    assert [p.name for p in (tmp_path / "found").iterdir()] == ["good.inv"]
+
+
 # ---- the site ---------------------------------------------------------------------------------------------------
+
+@contextmanager
+def _served(folder):
+    "The address of a server of a folder's files."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            "Nothing is printed."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
 
 @pytest.fixture(scope="module")
 def site():
@@ -278,26 +336,44 @@ def test_links_lead_somewhere(site, pages):
 
 @pytest.fixture(scope="module")
 def address(site):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            "Nothing is printed."
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with _served(site) as base:
+        yield base
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_lead_to_the_repository(site, pages):
+    "The file that each is made from, and the notebook as it lies there."
+    from build import notebooks, origin, place, settings
+    base = settings()["git_url"]
+    for path, page in pages.items():
+        name = path.relative_to(site).with_suffix("").as_posix()
+        found = [link for link in page.links if link.startswith((f"{base}/edit/main/", f"{base}/blob/main/"))]
+        assert (wanted := origin(name)) is None or any(link.endswith(f"/main/{wanted}") for link in found), name
+    for path in notebooks("notebooks"):
+        html = (site / place(path)).with_suffix(".html")
+        (link,) = [link for link in pages[html].links if "_downloads/" in link]
+        assert (html.parent / unquote(link)).read_bytes() == path.read_bytes()
+
+
+APART = """() => {   // what stands in the header is apart by some pixels
+    const boxes = [...document.querySelectorAll('.bd-header button, .bd-header a.navbar-brand, .bd-header .nav-item > a')].map(e => e.getBoundingClientRect())
+        .filter(b => b.width && b.height && b.top < 100).sort((a, b) => a.left - b.left);
+    return boxes.every((b, i) => !i || boxes[i - 1].right + 2 <= b.left || boxes[i - 1].bottom <= b.top || b.bottom <= boxes[i - 1].top);
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 1280, 390])
 def test_in_a_browser(browser, address, width):
     "No page is wider than the window, the picture is on the first screen, and nothing is asked of any other address."
     page = browser.new_page(viewport={"width": width, "height": 844})
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    for name in ("index", "tutorial", "theory", "benchmarks", "guides/qgis", "api/commands", "api/sharpening/sharpening", "notebooks/index", "notebooks/05_fusion/09_subspace", "notebooks/06_preprocessing/07_outliers", "rooms"):
+    for name in ("index", "tutorial", "theory", "benchmarks", "guides/qgis", "api/index", "api/commands", "api/sharpening/sharpening", "gallery", "troubles", "notebooks/index", "notebooks/05_fusion/09_subspace", "notebooks/06_preprocessing/07_outliers", "rooms"):
         page.goto(f"{address}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        assert page.evaluate(APART), name
     page.goto(f"{address}/index.html")
     picture = page.locator(".hero-picture img").bounding_box()
     assert picture["y"] + picture["height"] < 844 and picture["width"] > 0.5 * min(width, 1000)
@@ -314,4 +390,7 @@ def test_search_finds(browser, address):
     page.keyboard.type("kriging")
     page.keyboard.press("Enter")
     page.wait_for_selector("ul.search li a[href*='04_operators'], ul.search li a[href*='theory']")    # results come one by one
+    page.goto(f"{address}/search.html?q=trust")
+    first = page.wait_for_selector("ul.search li:first-child a[href]").get_attribute("href")
+    assert not first.startswith(("api/", "notebooks/0", "notebooks/1", "changelog")), "what people read comes first"
     page.close()

@@ -281,8 +281,8 @@ def _draw_differences(figure, axes, image, differences, extent, most):
     "What the first two sources differ from the reference."
     for axis, picture, source in zip(axes, differences, image.source.values):
         mse = np.nanmean((image.sel(source=source) - image.sel(source="reference")).values.astype("f8") ** 2)
-        shown = draw_panel(axis, np.ma.masked_invalid(picture), extent, title=f"minus reference, MSE {mse:.4f}", cmap="PuOr_r", vmin=-most, vmax=most)
-    figure.colorbar(shown, ax=axes[:2], label="difference", extend="both", shrink=0.9)
+        shown = draw_panel(axis, np.ma.masked_invalid(picture), extent, title=f"minus reference, MSE {mse:.2g}", cmap="PuOr_r", vmin=-most, vmax=most)
+    figure.colorbar(shown, ax=axes[:2], label="difference", extend="both", location="bottom", shrink=0.5, aspect=30)
 
 
 def _draw_widths(figure, axis, name, widths, extent):
@@ -292,7 +292,7 @@ def _draw_widths(figure, axis, name, widths, extent):
         half = widths[name].isel(level=[0])
         picture = np.ma.masked_invalid(read_view(half.rename(level="band"), [0])[0][0])
         shown = draw_panel(axis, picture, extent, title=f"Half width, {half.level.item()} %", cmap="magma", vmin=0, vmax=max(np.nanpercentile(half, 98), 1e-6))
-        figure.colorbar(shown, ax=axis, label=f"± {name}", extend="max", shrink=0.9)
+        figure.colorbar(shown, ax=axis, label=f"± {name}", extend="max", location="bottom", aspect=30)
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #ebb5ede2
 @styled
@@ -317,7 +317,7 @@ def index_figure(maps: xr.Dataset, name: str, widths: xr.Dataset | None = None) 
     differences = values[:2] - values[2]
     low, high = np.nanpercentile(values, (2, 98))
     most = max(np.nanpercentile(np.abs(differences), 98), 1e-6)
-    figure = Figure(figsize=(8.2, 5 * aspect(image) + 0.7))
+    figure = Figure(figsize=(8.2, 5 * aspect(image) + 1.2))
     axes = figure.subplots(2, 3)
     for axis, picture, source in zip(axes[0], values, image.source.values):
         shown = draw_panel(axis, np.ma.masked_invalid(picture), extent, title=_SOURCES[str(source)], cmap="viridis", vmin=low, vmax=high)
