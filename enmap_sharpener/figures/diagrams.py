@@ -75,7 +75,7 @@ ARROWS = (
 
 # %% ../../nbs/02_figures/03_diagrams.ipynb #895aee85
 _WIDTH, _HEIGHT = 0.86, 0.58            # of a box, in columns and rows
-_COLUMN, _ROW = 1.24, 0.95              # inches
+_COLUMN, _ROW = 1.21, 0.95              # inches
 _LOOK = {"files": ("0.93", "0.35", "files"), "room": ("#DCEBF5", "#0072B2", "room of the package"), "network": ("#FBEFD5", "#B87A00", "room, for networks only")}
 
 
