@@ -203,11 +203,15 @@ def _striping(windows: list, held: list, neighbours: int = 3) -> float:
 
 def _unexplained(window: np.ndarray, held: np.ndarray, neighbours: int) -> np.ndarray:
     "What bands near by do not tell of each band: stripes and noise, but hardly any ground."
-    pixels, out = window[held] - window[held].mean(0), np.zeros_like(window)
-    for b in range(window.shape[-1]):
-        other = [i for i in range(max(0, b - neighbours), min(window.shape[-1], b + neighbours + 1)) if i != b]
-        fit = pixels[:, other] @ np.linalg.lstsq(pixels[:, other], pixels[:, b], rcond=None)[0] if other else 0
-        out[held, b] = pixels[:, b] - fit
+    pixels, out, bands = (window[held] - window[held].mean(0)).astype(float), np.zeros_like(window), window.shape[-1]
+    gram, left, band = pixels.T @ pixels, np.eye(bands), np.arange(bands)[:, None]
+    near = band + np.delete(np.arange(-neighbours, neighbours + 1), neighbours)
+    there = (near >= 0) & (near < bands)
+    near = near.clip(0, bands - 1)
+    among = gram[near[:, :, None], near[:, None]] * (there[:, :, None] & there[:, None])      # of every band's neighbours; 0 beyond the ends
+    told = (np.linalg.pinv(among, hermitian=True) @ (gram[near, band] * there)[..., None])[..., 0]
+    left[near[there], np.broadcast_to(band, near.shape)[there]] = -told[there]
+    out[held] = pixels @ left
     return out
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #15523828

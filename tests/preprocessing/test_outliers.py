@@ -14,6 +14,7 @@ from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing.outlier_figures import contact_sheet, histograms, write_figures
 from enmap_sharpener.preprocessing.outliers import (
     STATISTICS,
+    _unexplained,
     inspect,
     measure_sample,
     outliers,
@@ -180,3 +181,21 @@ def test_command(scenes, tmp_path, capfd):
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
     error = capfd.readouterr().err
     assert "nowhere: is no folder" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["plain", "a constant band", "twin bands", "two bands", "one band", "fewer pixels than bands"])
+def test_what_neighbours_do_not_tell_is_what_least_squares_leave(kind):
+    rng = np.random.default_rng(3)
+    window = np.cumsum(rng.normal(size=(20, 24, 12)), axis=2) * 0.02 + 0.2 + 0.002 * rng.normal(size=(20, 24, 12))
+    held = rng.random((20, 24)) > (0.99 if kind.startswith("fewer") else 0.3)
+    if kind == "a constant band":
+        window[..., 5] = 0.1
+    if kind == "twin bands":
+        window[..., 7] = window[..., 4]
+    window = window[..., :{"two bands": 2, "one band": 1}.get(kind, 12)].astype(np.float32)
+    pixels = (window[held] - window[held].mean(0)).astype(float)
+    expected = np.zeros(window.shape)
+    for b in range(window.shape[-1]):
+        other = [i for i in range(max(0, b - 3), min(window.shape[-1], b + 4)) if i != b]
+        expected[held, b] = pixels[:, b] - (pixels[:, other] @ np.linalg.lstsq(pixels[:, other], pixels[:, b], rcond=None)[0] if other else 0)
+    assert np.abs(_unexplained(window, held, 3) - expected).max() < 1e-6
