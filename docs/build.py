@@ -303,6 +303,7 @@ def gather(target: Path) -> None:
     files["gallery.md"] = re.sub(r"\]\((\w+\.png)\)", r"](/figures/gallery/\1)", (figures / "gallery/gallery.md").read_text(encoding="utf-8"))
     data = {name: text.encode() for name, text in files.items()}
     data |= {f"figures/{path.relative_to(figures).as_posix()}": path.read_bytes() for path in figures.rglob("*.png")}
+    data |= {f"models/{path.name}": path.read_bytes() for path in (ROOT / "output/models").glob("*.png")}
     docs = ROOT / "docs"
     data |= {path.relative_to(docs).as_posix(): path.read_bytes() for path in docs.rglob("*") if path.suffix == ".md"}
     data |= {original(path): path.read_bytes() for folder in FOLDERS for path in notebooks(folder)}
