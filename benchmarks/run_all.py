@@ -22,6 +22,7 @@ RUNS = {     # heading and arguments of each script
     "twenty_to_ten": ("20 m bands at 10 m", ("--output", HERE / "twenty_to_ten.md")),
     "dates": ("Several dates", ("--output", HERE / "dates.md")),
     "ablation": ("What each part brings", ()),
+    "many_scenes": ("Many scenes", ("--output", HERE / "many_scenes.md")),
     "download": ("Downloads", ()),
     "preprocess": ("Preprocessing", ()),
 }

@@ -8,19 +8,22 @@ __all__ = ['BatchReport', 'run_batch']
 # %% ../../nbs/14_batch/03_runner.ipynb #fef3c2a4
 import logging
 import os
+import re
 import time
 import uuid
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from html import escape
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from urllib.parse import quote
 
 import pandas as pd
 import psutil
-from distributed import Client, KilledWorker, TimeoutError, wait
+from distributed import Client, KilledWorker
 
 import enmap_sharpener
 from ..core.errors import JobError, duration
@@ -29,6 +32,7 @@ from .jobs import Job, check_parameters, datatakes, find_scenes, open_job, partn
 from ..scenes.finding import Row
 from ..core.ledger import Ledger
 from ..core.files import sweep_unfinished, write_json, write_text
+from ..core.parallel import in_threads
 from .tasks import Task, TaskOutcome, is_done, read_record, run_task
 from .clusters import hopeless, local_workers, pending_jobs, refusals
 
@@ -97,10 +101,10 @@ def run_batch(job, scenes, output, parameters=None, *, strip: bool = False, clus
     rows = _strips(job, _rows(scenes)) if strip else _rows(scenes)
     tasks = [Task(row.name, row.enmap, folder, job, values | partner_values(job, row, values), row.tiles) for row in rows]
     if not overwrite:
-        _check_settings(tasks)
+        in_threads(_check_settings, tasks, _ASKING)
     with Ledger(folder).alone():
         sweep_unfinished(folder)
-        outcomes = [o for task in tasks if (o := _before(task, retry_failed))]
+        outcomes = [o for o in in_threads(partial(_before, retry_failed=retry_failed), tasks, _ASKING) if o]
         settled = {o.scene for o in outcomes}
         todo = [task for task in tasks if task.scene not in settled]
         tell(f"{job.name}: {len(todo)} of {len(tasks)} scenes to do")
@@ -129,47 +133,52 @@ def _strips(job: Job, rows: list[Row]) -> list[Row]:
     return datatakes(rows)
 
 
-def _check_settings(tasks: list[Task]):
+_ASKING = 8        # threads that look what is there: on a network's file system each look waits
+
+
+def _check_settings(task: Task):
     "JobError where a scene has results of other parameters, or of another scene of its name."
-    for task in tasks:
-        record = read_record(task.folder / task.scene / "done.json")
-        source, earlier = record.get("source", task.source), record.get("parameters", task.settings)
-        if source != task.source and record.get("fingerprint") != task.fingerprint and (task.folder / str(source)).exists():
-            raise JobError(f"{task.folder / task.scene}: was made from another scene of this name, {os.path.normpath(task.folder / str(source))}; choose another --output, or replace it with --overwrite")
-        if earlier != task.settings:
-            told = (", ".join(f"{k}={v}" for k, v in earlier.items()) if isinstance(earlier, dict) else str(earlier)) or "no parameters"
-            raise JobError(f"{task.folder / task.scene}: was made with {told}; choose another --output, or replace it with --overwrite")
+    record = read_record(task.folder / task.scene / "done.json")
+    source, earlier = record.get("source", task.source), record.get("parameters", task.settings)
+    if source != task.source and record.get("fingerprint") != task.fingerprint and (task.folder / str(source)).exists():
+        raise JobError(f"{task.folder / task.scene}: was made from another scene of this name, {os.path.normpath(task.folder / str(source))}; choose another --output, or replace it with --overwrite")
+    if earlier != task.settings:
+        told = (", ".join(f"{k}={v}" for k, v in earlier.items()) if isinstance(earlier, dict) else str(earlier)) or "no parameters"
+        raise JobError(f"{task.folder / task.scene}: was made with {told}; choose another --output, or replace it with --overwrite")
 
 
 def _before(task: Task, retry_failed: bool) -> TaskOutcome | None:
     "What an earlier run made of a scene, if that still holds."
-    fingerprint, failed = task.fingerprint, read_record(task.folder / f"{task.scene}.failed.json")
+    fingerprint = task.fingerprint
     if is_done(task.folder / task.scene, read_record(task.folder / task.scene / "done.json"), fingerprint):
         return TaskOutcome(task.scene, "there already")
-    if not retry_failed and failed.get("fingerprint") == fingerprint:
-        return TaskOutcome(task.scene, "failed", 0.0, f"before: {failed.get('error')}")
-    return None
+    failed = {} if retry_failed else read_record(task.folder / f"{task.scene}.failed.json")
+    return TaskOutcome(task.scene, "failed", 0.0, f"before: {failed.get('error')}") if failed.get("fingerprint") == fingerprint else None
 
 # %% ../../nbs/14_batch/03_runner.ipynb #b222d709
 def _run(client: Client, tasks: list[Task], tell, progress=None) -> list[TaskOutcome]:
     "Do tasks on workers, one at a time on each, so that who dies takes only that one along."
-    waiting, running, outcomes, start = deque(tasks), {}, [], time.perf_counter()
+    waiting, running, finished, outcomes, start, worth = deque(tasks), {}, SimpleQueue(), [], time.perf_counter(), False
     if not client.nthreads():
         tell("waiting for workers")
-    watch, progress = _Watch(tell), progress or (lambda done, total: None)
+    watch, progress = _Watch(client, tell), progress or (lambda done, total: None)
     progress(done=0, total=len(tasks))
     try:
         while waiting or running:
-            watch.look(client)
-            while waiting and len(running) < max(1, sum(client.nthreads().values())):
+            places = watch.places()
+            while waiting and len(running) < max(1, places):
                 task = waiting.popleft()
-                running[client.submit(run_task, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False)] = task
-            for future in _finished(client, running):
-                outcomes.append(_note(running.pop(future), future))
+                future = client.submit(run_task, task, key=f"{task.scene}-{uuid.uuid4().hex}", pure=False)
+                running[future.key] = task, future
+                future.add_done_callback(finished.put)
+            with suppress(Empty):
+                future = finished.get(timeout=_SOON)
+                outcomes.append(_note(running.pop(future.key)[0], future))
+                worth = worth or outcomes[-1].state == "done"
                 progress(done=len(outcomes), total=len(tasks))
-                tell(_told(outcomes, len(tasks), time.perf_counter() - start))
+                tell(_told(outcomes[-1], len(outcomes), len(tasks), worth * (time.perf_counter() - start)))
     except BaseException:
-        client.cancel(list(running), force=True)
+        client.cancel([future for _, future in running.values()], force=True)
         with suppress(Exception):
             client.run(_end_kernels, str(tasks[0].folder), on_error="ignore")
         raise
@@ -177,10 +186,17 @@ def _run(client: Client, tasks: list[Task], tell, progress=None) -> list[TaskOut
 
 # %% ../../nbs/14_batch/03_runner.ipynb #a1223021
 class _Watch:
-    "Looks how it goes with the jobs that are to be workers, and tells when that changes."
+    "Looks how it goes with the jobs that are to be workers, and tells when that changes; once a second, as it asks about each of them."
 
-    def __init__(self, tell):
-        self.tell, self.refused, self.pending, self.asked = tell, 0, 0, 0.0
+    def __init__(self, client: Client, tell):
+        self.client, self.tell, self.refused, self.pending, self.asked, self.looked, self.seen = client, tell, 0, 0, 0.0, -_SOON, 0
+
+    def places(self) -> int:
+        "How many scenes may be worked on at a time."
+        if time.monotonic() >= self.looked + _SOON:
+            self.look(self.client)
+            self.seen, self.looked = sum(self.client.nthreads().values()), time.monotonic()
+        return self.seen
 
     def look(self, client: Client):
         "JobError where there will be no worker, since Slurm took no job, or none that will ever begin."
@@ -199,22 +215,14 @@ class _Watch:
 
 
 _ASK = 30                  # s between two questions why jobs wait
-_SOON, _LATER = 1, 10      # s between two looks at the jobs, while there is no worker and afterwards
-
-
-def _finished(client: Client, futures) -> set:
-    "Those that are finished, as soon as there are some; none after a while, as there may be new workers."
-    with client.as_current(), suppress(TimeoutError):
-        return wait(list(futures), timeout=_LATER if client.nthreads() else _SOON, return_when="FIRST_COMPLETED").done
-    return set()
+_SOON = 1                  # s between two looks at the workers
 
 # %% ../../nbs/14_batch/03_runner.ipynb #c87219d4
-def _told(outcomes: list[TaskOutcome], total: int, seconds: float) -> str:
-    "A line about the last outcome, and how long the others may take."
-    last, done = outcomes[-1], sum(o.state == "done" for o in outcomes)      # those that fail at once say nothing of how long the others take
-    left = seconds / len(outcomes) * (total - len(outcomes)) if done else 0
+def _told(last: TaskOutcome, n: int, total: int, seconds: float) -> str:
+    "A line about the last of `n` outcomes, and how long the others may take; with 0 seconds nobody knows, as those that fail at once say nothing of that."
+    left = seconds / n * (total - n)
     told = [last.state, duration(last.seconds), *filter(None, [last.note])]
-    return f"[{len(outcomes):{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {duration(left)} left" if left else "")
+    return f"[{n:{len(str(total))}}/{total}] {last.scene}: {', '.join(told)}" + (f"; {duration(left)} left" if left else "")
 
 
 def _note(task: Task, future) -> TaskOutcome:
@@ -269,28 +277,53 @@ def _row(record: dict, state: str) -> dict:
     seconds, error = record.get("seconds"), record.get("error", "")
     return {"state": state, "seconds": seconds if isinstance(seconds, (int, float)) else None, "error": error if isinstance(error, str) else str(error)}
 
+# %% ../../nbs/14_batch/03_runner.ipynb #5d20c6e8
+_ROWS = 500        # on a page of the report, which has half a megabyte then
+_PAGE = re.compile(r"report-(\d+)\.html")
 
+
+def write_report(folder) -> Path:
+    "Write the table of `job_results` as `report.html`, with a picture for each scene, what failed first; more than 500 go on in `report-2.html` and so on. The first page's path."
+    folder, table = Path(folder), job_results(folder)
+    table = table.sort_values("state", key=lambda state: state != "failed", kind="stable")
+    failed = int((table.state == "failed").sum())
+    title = f"{escape(folder.name)}: {len(table) - failed} scenes done, {failed} failed"
+    pages = [table[n:n + _ROWS] for n in range(0, max(1, len(table)), _ROWS)]
+    for number, page in enumerate(pages, 1):
+        write_text(folder / _page_name(number), _page(folder, title, page, _links(pages, number)))
+    for path in folder.glob("report-*.html"):      # of a longer report before
+        if (found := _PAGE.fullmatch(path.name)) and int(found[1]) > len(pages):
+            path.unlink()
+    return folder / "report.html"
+
+
+def _page_name(number: int) -> str:
+    return "report.html" if number == 1 else f"report-{number}.html"
+
+
+def _links(pages: list[pd.DataFrame], here: int) -> str:
+    "Links to the pages, each with its first scene; nothing where there is one page."
+    links = (f'<a href="{_page_name(n)}" title="from {escape(str(page.index[0]))}">{n}</a>' if n != here else f"<b>{n}</b>" for n, page in enumerate(pages, 1))
+    return f"<p>{' '.join(links)}</p>" if len(pages) > 1 else ""
+
+# %% ../../nbs/14_batch/03_runner.ipynb #e7f3a410
 _STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#1c2733}table{border-collapse:collapse}th,td{padding:.5rem .9rem;text-align:left;
 vertical-align:top;border-bottom:1px solid #d5dce3;overflow-wrap:anywhere}th,td.n{overflow-wrap:normal;white-space:nowrap}td.n{font-variant-numeric:tabular-nums}
 tr.failed{background:#fdf1ee}.failed b{color:#b3261e}img{width:160px;display:block;border-radius:3px}a{color:#0b5cad}"""
 
 
-def write_report(folder) -> Path:
-    "Write the table of `job_results` as `report.html`, with a picture for each scene; its path."
-    folder, table = Path(folder), job_results(folder)
-    failed = int((table.state == "failed").sum())
+def _page(folder: Path, title: str, table: pd.DataFrame, links: str) -> str:
+    "A page of the report."
     columns = [c for c in table.columns if c not in ("state", "error")]
     head = "".join(f"<th>{escape(str(c))}</th>" for c in ("", "scene", "state", *columns))
     rows = "\n".join(_html(folder, name, row, columns) for name, row in table.iterrows())
-    title = f"{escape(folder.name)}: {len(table) - failed} scenes done, {failed} failed"
-    write_text(folder / "report.html", f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style></head>
-<body><h1>{title}</h1><p>{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, enmap_sharpener {enmap_sharpener.__version__}</p>
+<body><h1>{title}</h1><p>{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, enmap_sharpener {enmap_sharpener.__version__}</p>{links}
 <table><thead><tr>{head}</tr></thead><tbody>
 {rows}
-</tbody></table></body></html>
-""")
-    return folder / "report.html"
+</tbody></table>{links}</body></html>
+"""
 
 
 def _html(folder: Path, name: str, row: pd.Series, columns: list[str]) -> str:

@@ -14,7 +14,7 @@ from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -75,8 +75,7 @@ class Task:
     def fingerprint(self) -> str:
         "A short text that changes when inputs, parameters or the job change."
         paths = [Path(p) for k in self.settings for p in _paths(self.values[k], self.job.arguments[k].kind)]
-        cells = [cell.source for cell in nbformat.reads(self.job.source, as_version=4).cells if cell.cell_type == "code"]
-        return digest((), self.folder, cells, self.settings, [_contents(place, self.folder) for place in (*self.places, *paths, *self._partner)])
+        return digest((), self.folder, _code(self.job.source), self.settings, [_contents(place, self.folder) for place in (*self.places, *paths, *self._partner)])
 
     @property
     def _partner(self) -> list[Path]:
@@ -91,6 +90,12 @@ class Task:
     def source(self) -> str:
         "Where the scene lies, from the job's folder."
         return " + ".join(Path(os.path.relpath(place, self.folder)).as_posix() for place in self.places)
+
+
+@lru_cache(maxsize=4)
+def _code(source: str) -> list[str]:
+    "Code cells of a notebook; read once for all scenes."
+    return [cell.source for cell in nbformat.reads(source, as_version=4).cells if cell.cell_type == "code"]
 
 
 def _paths(value, kind: str) -> list[str]:
