@@ -108,12 +108,18 @@ def chosen(dates):
     A poor date is left out where it alone shows the ground, too: EnMAP alone is nearer the truth there (a date whose pixels are multiplied by 0.4 to 1.6 at random: 0.031 against 0.055 of reflectance, RMSE).
     """
     best = min(dates, key=lambda d: d.unexplained)
-    for d in dates:
-        if d.unexplained > max(POOR * best.unexplained, GOOD):
-            d.pair.tell(f"{d.pair.guide.source}: leaves {d.unexplained:.0%} of EnMAP's detail unexplained, {best.name} {best.unexplained:.1%}; it is left out")
     used = [d for d in dates if d.unexplained <= max(POOR * best.unexplained, GOOD)]
+    shown = np.any([d.aligned.weight > LEAST_TRUST for d in used], 0)
+    for d in dates:
+        if d not in used:
+            alone = ((d.aligned.weight > LEAST_TRUST) & ~shown).sum() / max(1, d.aligned.found.valid.sum())
+            where = f", also from the {alone:.1%} of EnMAP's ground that no date shows which is used" if alone >= _LITTLE else ""
+            d.pair.tell(f"{d.pair.guide.source}: leaves {d.unexplained:.0%} of EnMAP's detail unexplained, {best.name} {best.unexplained:.1%}; it is left out{where}")
     reference = next((d for d in used if d.aligned.geometry.measured), used[0])
     return [_moved(d, reference) for d in used], used.index(reference)
+
+
+_LITTLE = 0.001     # share of EnMAP's ground that is not worth a word
 
 
 def _moved(date, reference):

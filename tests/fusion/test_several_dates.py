@@ -1,4 +1,5 @@
 """Several Sentinel-2 dates as one guide: what is joined, what is left out, and what that brings on the cases."""
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,9 @@ def test_a_poor_date_is_left_out_and_said(pair):
     plan, alone = sharpen(scene, [poor, clouded(guide, slice(8, 20), "good")]), sharpen(scene, clouded(guide, slice(8, 20), "good"))
     told = [line for line in plan.report["assumptions"] if "left out" in line]
     assert len(told) == 1 and told[0].startswith("poor: leaves ") and "good" in told[0]
+    share = float(re.search(r"it is left out, also from the (\d+\.\d)% of EnMAP's ground that no date shows which is used", told[0])[1])
+    classes = plan.quality_dataarray().values[0]
+    assert share == pytest.approx(100 * (classes == 2).sum() / (classes > 0).sum(), rel=0.3)
     assert plan.report["dates"]["1 poor"]["share"] == 0 and 1 not in plan.quality_dataarray().values[-1]
     np.testing.assert_array_equal(plan.to_dataarray(), alone.to_dataarray())
     np.testing.assert_array_equal(plan.quality_dataarray()[0], alone.quality_dataarray()[0])
