@@ -2,6 +2,7 @@
 
     python benchmarks/uncertainty.py --output benchmarks/uncertainty.md      # fit: the page, and the constants to put into the notebook
     python benchmarks/uncertainty.py --check potsdam_validation …            # coverage of cases, through the files that a user gets
+    python benchmarks/uncertainty.py --shifted                               # coverage where the measured shift is wrong by known amounts
 
 To do it again after a change of the fusion: run the first, put the constants that it prints into nbs/05_fusion/12_uncertainty.ipynb, export, and look at the cases named `validation` once, with the
 second: nothing may be tuned on those.
@@ -28,6 +29,7 @@ from enmap_sharpener.core.operators import Observation
 from enmap_sharpener.core.raster import NODATA, SCALE
 from enmap_sharpener.fusion import uncertainty as package
 from enmap_sharpener.fusion.error_widths import FADING, TRUSTED
+from enmap_sharpener.fusion.measurement import measure_pair
 from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.fusion.subspace import fit_subspace
 from enmap_sharpener.reconstruction.uncertainty import write_half_widths
@@ -41,6 +43,7 @@ RIM, PIXELS = 3, 3000      # pixels at the border that are not looked at, and ho
 RIDGE = 0.02               # of the exponents
 MADE = [(3, 1, False), (3, 2, True), (2, 3, False), (2.5, 4, False), (4, 5, False), (3, 6, False)]      # ratio, seed, changed ground
 FROM = ["potsdam_train", "airport-4_m", "urban-4_m", "jasper_m", "california_m", "salton_m"]
+OFF, OFF_CASES = (0.0, 0.05, 0.1, 0.2), ["potsdam_train", "sanfrancisco", "airport-4_m", "jasper_m", "california_m", "salton_m", "urban-4_m"]     # errors of the shift [EnMAP pixels]
 SIMULATED = [(0, 48, {}), (1, 64, {"change": 1}), (2, 110, {"change": 1, "shift": (0.3, -0.4)}), (3, 64, {"change": 0.5, "noise": 2})]
 
 
@@ -100,10 +103,12 @@ def grounds(shared):
         yield f"simulate, seed {seed}", "simulate", scene, guide, np.moveaxis(truth.values[scene.bands.good], 0, -1), Grid.of(truth)
 
 
-def looked_at(name, place, scene, guide, truth, grid):
-    """What is needed of a case: evidence, errors of some pixels, their relative error, trust and stratum."""
+def looked_at(name, place, scene, guide, truth, grid, off=0.0):
+    """What is needed of a case: evidence, errors of some pixels, their relative error, trust and stratum; `off` is added to the measured shifts [EnMAP pixels]."""
     pair = Pair(scene, guide)
-    model = fit_subspace(pair)
+    measured = measure_pair(pair)
+    pair, moved = measured.pair, lambda g: replace(g, shift=(g.shift[0] + 0.6 * off, g.shift[1] - 0.8 * off))
+    model = fit_subspace(pair, measured=replace(measured, vnir=moved(measured.vnir), swir=moved(measured.swir)))
     evidence = package.Evidence.of(model)
     model = replace(model, look=package.Pattern.of(model, evidence))
     full, start = tuple(slice(0, n) for n in pair.fine.shape), [round(float(b.index(a.centres[0]))) for a, b in zip(axes(pair.fine), axes(grid), strict=True)]
@@ -194,6 +199,25 @@ def page(cases):
     return "\n".join(lines) + "\n"
 
 
+def shifted(shared):
+    """A table: coverage with the package's constants where the shift is wrong by more than measuring leaves."""
+    lines = ["| wrong by [EnMAP pixels] | mean: all | flat | edge | VNIR | SWIR | least: all | flat | edge | mean width |", "|---" * 10 + "|"]
+    folders, first = find_cases(places(shared)), None
+    opened = [(n, site(n), scene := read_enmap(next(folders[n].glob("ENMAP*"))), read_sentinel2(folders[n]), *read_truth(folders[n], np.flatnonzero(scene.bands.good))) for n in OFF_CASES]
+    for off in OFF:
+        tables, widths = [], []
+        for ground in opened:
+            case = looked_at(*ground, off)
+            scale = package._scales(case["bands"], case["evidence"])
+            tables.append(coverage(case, package.SAFE * scale, 1)[:, :5])
+            widths.append(np.log(scale).mean())
+        first = np.mean(widths) if first is None else first
+        values = [*np.nanmean(tables, 0).T, *np.nanmin(tables, 0).T[:3]]
+        lines.append(f"| {off:g} | " + " | ".join("/".join(f"{v:.0f}" for v in pair) for pair in values) + f" | × {np.exp(np.mean(widths) - first):.2f} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    return "\n".join(lines) + "\n"
+
+
 def check(names, shared):
     """Coverage of cases by the cases' own tool, a JSON line each."""
     folders = find_cases(places(shared))
@@ -212,11 +236,14 @@ def check(names, shared):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", nargs="*", metavar="CASE", help="names of cases; all by default")
+    parser.add_argument("--shifted", action="store_true", help="print the table of wrong shifts")
     parser.add_argument("--output", type=Path, help="the page; printed by default")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder with data/cases and tools/coverage.py")
     options = parser.parse_args()
     if options.check is not None:
         return check(options.check, options.shared)
+    if options.shifted:
+        return print(shifted(options.shared), end="")
     cases = []
     for ground in grounds(options.shared):
         cases.append(looked_at(*ground))

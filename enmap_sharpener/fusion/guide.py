@@ -31,7 +31,7 @@ def usable(pair, ten, rows, cols):
     return good
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #fa5c45bd
-ALIKE, LEAST_ALIKE = (0.15, 0.004), 1e-4
+ALIKE, LEAST_ALIKE = (0.06, 0.004), 1e-4
 """Difference of pixels of the guide that look alike, as a share of their level and [reflectance], and the weight of those that do not."""
 
 REACH = 1.2

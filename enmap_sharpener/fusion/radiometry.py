@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.kernels import compiled
-from ..core.operators import window_sum
+from ..core.operators import window_mean, window_sum
 from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/02_radiometry.ipynb #7296b66f
@@ -117,17 +117,20 @@ SPREAD_OF_MEDIAN = 1.4826
 MOST_PIXELS = 50_000
 """Pixels from which the spread of the deviations is taken."""
 
+CONTRAST, AROUND = 0.2, 1.5
+"""Share of the contrast in common that a deviation may have and not count, and the window in which that contrast is told [coarse pixels]; see `benchmarks/trust.py`."""
+
 # %% ../../nbs/05_fusion/02_radiometry.ipynb #55464338
 @compiled()
-def _squares(seen, degraded, field, gain, offset, mad, least, floor, out):
-    """Mean over channels of squared differences of EnMAP and the guide at its level, in units of their spread and of a share of the level, per pixel."""
+def _squares(seen, degraded, shared, field, gain, offset, mad, least, floor, out):
+    """Mean over channels of squared differences of EnMAP and the guide at its level, in units of their spread, a share of the level and of the contrast that they share, per pixel."""
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             total = np.float32(0)
             for b in range(seen.shape[2]):
                 s = max(least[b], floor * abs(seen[y, x, b]))
                 e = seen[y, x, b] - degraded[y, x, b] * field[y, x] * gain[b] - offset[b]
-                total += e**2 / (mad[b] ** 2 + s**2 + np.float32(1e-12))     # bands of zeros leave nothing
+                total += e**2 / (mad[b] ** 2 + s**2 + CONTRAST**2 * max(shared[y, x, b] * field[y, x] * gain[b], np.float32(0)) + np.float32(1e-12))     # bands of zeros leave nothing
             out[y, x] = total / seen.shape[2]
 
 
@@ -142,12 +145,14 @@ def measure_trust(degraded, seen, weight, tuning=DEFAULT):
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
     use = np.nonzero(weight > tuning.sure if (weight > tuning.sure).any() else weight > 0)
     use, q2 = tuple(i[:: max(1, len(i) // MOST_PIXELS)] for i in use), np.empty(weight.shape, np.float32)
+    mean = lambda image: window_mean(image, AROUND, weight)
+    shared = mean(seen * degraded) - mean(seen) * mean(degraded)
     fit, w = None, weight
     for _ in range(3):
         fit = fit_radiometry(degraded, seen, w, start=fit)
         modelled = degraded[use] * fit.field[use][:, None] * fit.gain + fit.offset
         mad = SPREAD_OF_MEDIAN * np.median(np.abs(seen[use] - modelled), axis=0)
-        _squares(seen, degraded, fit.field, fit.gain, fit.offset, mad.astype(np.float32), (floor * level).astype(np.float32), np.float32(floor), q2)
+        _squares(seen, degraded, shared, fit.field, fit.gain, fit.offset, mad.astype(np.float32), (floor * level).astype(np.float32), np.float32(floor), q2)
         t = np.minimum(1 / (1 + (q2 / threshold**2) ** STEEPNESS) / LEVEL, 1)
         w = weight * t
     return t

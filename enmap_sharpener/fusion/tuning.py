@@ -20,7 +20,8 @@ class Tuning:
     trust_deviation : float
         Deviation of the guide from EnMAP at which trust is lost, in spreads of the scene's own deviations; see `measure_trust`.
     trust_floor : float
-        Share of the level that a deviation may have and not count [1]: calibration of both sensors (EnMAP and Sentinel-2 mission requirements, 3 to 5 %).
+        Share of the level that a deviation may have and not count [1]: half of what the calibrations of both sensors may differ (mission requirements, 3 to 5 %), since gain, offset and
+        a smooth field are taken off before.
     trust_used : float
         Trust from which on the guide's prediction is used fully; below it passes smoothly to EnMAP's own [0…1].
     trust_sharpened : float
@@ -67,7 +68,7 @@ class Tuning:
     """
 
     trust_deviation: float = 1.7
-    trust_floor: float = 0.04
+    trust_floor: float = 0.025
     trust_used: float = 0.3
     trust_sharpened: float = 0.5
     trust_teaches: float = 0.5
