@@ -100,9 +100,8 @@ class DetectorModel:
             if -1 in components:
                 rest = part.degrade(rest, axes=(0, 1))
         kept = np.empty((*rest.shape[:2], self.basis.shape[1]), rest.dtype)
-        for held, values in parts:
-            if held:
-                kept[..., held] = values
+        for held, values in filter(lambda part: part[0], parts):
+            kept[..., held] = values
         out = self.basis @ kept.reshape(-1, kept.shape[2]).T
         out += rest.reshape(-1, rest.shape[2]).T
         out *= self.noise[:, None]
