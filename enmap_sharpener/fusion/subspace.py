@@ -8,7 +8,6 @@ __all__ = ['CONSISTENT', 'OWN', 'ALIKE', 'ALIKE_NUGGET', 'expand', 'SubspaceMode
 # %% ../../nbs/05_fusion/09_subspace.ipynb #0d5e032f
 import logging
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from .measurement import Measured, ResponseBands, measure_pair
 from .pair import Pair, Scratch, complete
 from .radiometry import share_of_guide
 from .regression import LocalRegression
-from .spectra import Solved, band_noise, spectral_basis
+from .spectra import Seen, Solved, band_noise, spectral_basis
 from .swir_shift import swir_mover
 from .tuning import DEFAULT, Tuning
 
@@ -92,16 +91,13 @@ class DetectorModel:
 
     def smooth(self, c, rest, inputs, window):
         """Filtered spectra [reflectance], shape (band, y, x), of a coarse window from coefficients and rest on the window `inputs`."""
-        parts = []
+        kept = np.empty((*(w.stop - w.start for w in window), self.basis.shape[1]), rest.dtype)
         for components, smoother in self.smoothers:
             part = smoother.part(*window, *inputs)
-            held = [k for k in components if k >= 0]
-            parts.append((held, part.degrade(c[..., held], axes=(0, 1)) if held else None))
+            if held := [k for k in components if k >= 0]:
+                kept[..., held] = part.degrade(c[..., held], axes=(0, 1))
             if -1 in components:
                 rest = part.degrade(rest, axes=(0, 1))
-        kept = np.empty((*rest.shape[:2], self.basis.shape[1]), rest.dtype)
-        for held, values in filter(lambda part: part[0], parts):
-            kept[..., held] = values
         out = self.basis @ kept.reshape(-1, kept.shape[2]).T
         out += rest.reshape(-1, rest.shape[2]).T
         out *= self.noise[:, None]
@@ -186,20 +182,6 @@ def expand(q, basis, mean, rest, rows, target, out):
     _expand(q, basis, mean, rest, rows.start, rows.weights.astype(np.float32), target, out)
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #b683c54b
-class _Seen(NamedTuple):
-    """EnMAP's spectra in a coarse window, as they are and without gaps, shape (y, x, band), where there are any, and their leading coefficients, shape (y, x, rank)."""
-
-    window: tuple
-    raw: np.ndarray
-    filled: np.ndarray
-    held: np.ndarray
-    leading: np.ndarray
-
-    def part(self, window):
-        """The same in a window inside it."""
-        return _Seen(window, *(a[inside(window, self.window)] for a in self[1:]))
-
-
 @dataclass(frozen=True)
 class SubspaceModel:
     """A fitted scene: call `block` for any window of the output grid.
@@ -315,7 +297,7 @@ class SubspaceModel:
         raw = pair.enmap(*wide, bands=d.bands)
         filled, held = complete(raw)
         held &= self.found.valid[wide]
-        enmap = _Seen(wide, raw, filled, held, d.leading(filled) * held[..., None])
+        enmap = Seen(wide, raw, filled, held, d.leading(filled) * held[..., None])
         if d.trained is None:
             around = joined(d.see.inputs(*wide), fine)
             guide = d.guide(*around)
