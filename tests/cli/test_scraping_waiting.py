@@ -54,21 +54,26 @@ def of(server, end):
     return [r for r in server.log if r.path.endswith(end)]
 
 
+def told(wait):
+    "What a server says: so many seconds or milliseconds, or the date an hour from now, which is no name of a test, since each process would collect another."
+    return formatdate(time.time() + 3601, usegmt=True) if wait == "a date" else wait
+
+
 @pytest.mark.parametrize(("service", "end", "seconds"), [
-    ("catalogue", "/search", 3600), ("download", "METADATA.XML", 3600), ("download", "IMAGE_COG.TIF", formatdate(time.time() + 3601, usegmt=True)), ("sso", "/login", 3600)])
+    ("catalogue", "/search", 3600), ("download", "METADATA.XML", 3600), ("download", "IMAGE_COG.TIF", "a date"), ("sso", "/login", 3600)])
 def test_dlr_is_not_waited_for_an_hour(services, capfd, service, end, seconds):
     server = getattr(services, service)
     services.download.basic = "ignore" if service == "sso" else "accept"
-    server.busy_paths = {end: seconds}
+    server.busy_paths = {end: told(seconds)}
     begin = time.monotonic()
     assert main(scrape(services)) == 2 and time.monotonic() - begin < 20
     assert re.fullmatch("enmap-sharpener: " + COME_BACK, capfd.readouterr().err.splitlines()[-1])
     assert len(of(server, end)) <= (1 if service == "catalogue" else 2)      # one of each scene that is being fetched
 
 
-@pytest.mark.parametrize(("end", "asked"), [("/token", 3600), ("/search", 3600_000), ("/process", 3600_000), ("/process", formatdate(time.time() + 3601, usegmt=True))])
+@pytest.mark.parametrize(("end", "asked"), [("/token", 3600), ("/search", 3600_000), ("/process", 3600_000), ("/process", "a date")])
 def test_copernicus_is_not_waited_for_an_hour(services, enmap, end, asked):
-    services.copernicus.busy_paths = {end: asked}
+    services.copernicus.busy_paths = {end: told(asked)}
     with pytest.raises(ComeBack, match=f"^{COME_BACK}$"):
         fetch_partners(enmap, open_provider("cdse", services.env))
     assert len(of(services.copernicus, end)) == 1
