@@ -122,7 +122,7 @@ def test_other_crs_and_no_data(tmp_path):
     place = product(tmp_path, bands=60)
     write_sentinel2(place / "sentinel2", sentinel2().rio.write_crs("EPSG:32632"))
     sample = read_sample(place)
-    assert "CRS" in sample.trouble and sample.guide == []
+    assert "EPSG:32633 and EPSG:32632" in sample.trouble and sample.guide == []
     scene, *_ = simulate_pair(size=30)
     with pytest.raises(NoValidPixels, match="no pixel"):
         sample_pair(replace(scene, cube=scene.cube * np.nan))
