@@ -96,10 +96,11 @@ def test_background_without_a_tag(shared):
 
 @slow
 def test_bands_that_were_dropped_and_numbered_anew(shared):
-    "Each band belongs to the detector that sees it."
+    "Each band belongs to the detector that sees it: the scene is as good as the one of which nothing was dropped."
     scene = read_enmap(shared / "data/field/82_enpt_sim_left")
-    _, guide, truth = simulate_pair(size=40, seed=0)
-    assert score(sharpen(scene, guide).to_dataarray(), truth)[0].psnr == pytest.approx(33.72, abs=0.05)
+    whole, guide, truth = simulate_pair(size=40, seed=0)
+    found, best = (score(sharpen(s, guide).to_dataarray(), truth)[0].psnr for s in (scene, whole))
+    assert best > 33.4 and found == pytest.approx(best, abs=0.05)
     assert set(scene.bands.detector[scene.bands.wavelength > 1005]) == {"SWIR"}
 
 
