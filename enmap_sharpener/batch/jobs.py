@@ -9,6 +9,7 @@ __all__ = ['GIVEN', 'Job', 'job_files', 'open_job', 'papermill_path', 'check_par
 # %% ../../nbs/14_batch/00_jobs.ipynb #650dd60f
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -256,8 +257,7 @@ def datatakes(rows: list[Row]) -> list[Row]:
             told = _identifier(part.enmap)
             takes.setdefault((told["mission"], told["datatake"]) if told else part.enmap, []).append((told, part))
     joined = [_strip(take) for take in takes.values()]
-    names = [row.name for row in joined]
-    if twice := [name for name in names if names.count(name) > 1]:
+    if twice := [name for name, n in Counter(row.name for row in joined).items() if n > 1]:
         raise JobError(f"{' and '.join(str(row.enmap) for row in joined if row.name == twice[0])} have the same name; run them with different --output")
     return joined
 
