@@ -31,11 +31,14 @@ def usable(pair, ten, rows, cols):
     return good
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #fa5c45bd
-ALIKE, LEAST_ALIKE = (0.06, 0.004), 1e-4
+ALIKE, LEAST_ALIKE = (0.08, 0.004), 1e-4
 """Difference of pixels of the guide that look alike, as a share of their level and [reflectance], and the weight of those that do not."""
 
 REACH = 1.2
 """How far trust is carried [EnMAP pixels]."""
+
+WARY = 2.0, 0.1
+"""How much more an EnMAP pixel counts that is not trusted at all, since wrong detail costs more than missing detail, and the trust from which on it counts as any other."""
 
 
 @compiled()
@@ -59,7 +62,7 @@ def _carry(trust, seen, image, cy, cx, out):
                     for b in range(image.shape[2]):
                         away += ((image[y, x, b] - seen[i, j, b]) / (ALIKE[0] * abs(seen[i, j, b]) + ALIKE[1])) ** 2
                     near = (1 - abs(i - cy[y]) / REACH) * (1 - abs(j - cx[x]) / REACH)
-                    w = near * (np.exp(-0.5 * away / image.shape[2]) + LEAST_ALIKE)
+                    w = near * (np.exp(-0.5 * away / image.shape[2]) + LEAST_ALIKE) * (1 + WARY[0] * max(1 - trust[i, j] / WARY[1], 0.0))
                     total += w * trust[i, j]
                     weight += w
             if weight > 0:

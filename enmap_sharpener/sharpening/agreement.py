@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.kernels import compiled
 from ..core.operators import WHOLE
-from ..core.raster import NODATA, SCALE
+from ..core.raster import LARGEST, NODATA, SCALE
 
 # %% ../../nbs/09_sharpening/04_agreement.ipynb #fa66acee
 @compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})     # NaN must stay what it is
@@ -33,15 +33,15 @@ def _weighted_rows(band, start, weights, missing, seen, lost):
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _squares(cube, bands, start_y, weights_y, start_x, weights_x, enmap, squares, counts):
-    """Sums of d² of each band over the EnMAP pixels that see nothing but values, and their number.
+def _squares(cube, bands, start_y, weights_y, start_x, weights_x, enmap, squares, counts, most):
+    """Sums of d² of each band over the EnMAP pixels that see nothing but values, their number, and the largest number of the band.
 
     `cube` is int16 (band, y, x), `enmap` (y, x, band) [reflectance], NaN nodata.
     """
     seen, lost = np.empty(cube.shape[2], np.float32), np.empty(cube.shape[2], np.float32)
     for b in range(bands.size):
         band = cube[bands[b]]
-        missing = band.min() == NODATA
+        missing, most[b] = band.min() == NODATA, band.max()
         for i in range(start_y.size):
             _weighted_rows(band, start_y[i], weights_y[i], missing, seen, lost)
             for j in range(start_x.size):
@@ -77,7 +77,7 @@ class Agreement:
 
     def forget(self):
         """Begin anew."""
-        self._squares, self._counts = np.zeros(len(self._target)), np.zeros(len(self._target), int)
+        self._squares, self._counts, self._most = np.zeros(len(self._target)), np.zeros(len(self._target), int), np.full(len(self._target), NODATA, np.int16)
 
     def add(self, cube, rows, cols):
         """Take a block, int16 (band, y, x) [reflectance × 10 000], of the window (rows, cols): all EnMAP pixels that see nothing outside it."""
@@ -86,22 +86,24 @@ class Agreement:
             if not len(bands) or any(m is None for m in middle):
                 continue
             part = see.part(*middle, rows, cols)
-            squares, counts = np.zeros(len(bands)), np.zeros(len(bands), int)
+            squares, counts, most = np.zeros(len(bands)), np.zeros(len(bands), int), np.empty(len(bands), np.int16)
             weights = [s.weights.astype(np.float32) for s in (part.rows, part.cols)]
-            _squares(cube, self._target[bands], part.rows.start, weights[0], part.cols.start, weights[1], self._pair.enmap(*middle, bands=bands), squares, counts)
+            _squares(cube, self._target[bands], part.rows.start, weights[0], part.cols.start, weights[1], self._pair.enmap(*middle, bands=bands), squares, counts, most)
             with self._lock:
                 self._squares[bands] += squares
                 self._counts[bands] += counts
+                self._most[bands] = np.maximum(self._most[bands], most)
 
     def report(self):
-        """RMSE over all bands and in the worst one [reflectance], and which that is; None where nothing could be compared."""
+        """RMSE over all bands and in the worst one [reflectance], which that is, and which bands reach the largest number of the format; None where nothing could be compared."""
         known = np.flatnonzero(self._counts)
         if not known.size:
             return None
         mse = self._squares[known] / self._counts[known]
         worst = self._pair.bands.take(known[[int(mse.argmax())]])
         return {"rmse": float(np.sqrt(mse.mean())), "worst_band_rmse": float(np.sqrt(mse.max())),
-                "worst_band": int(worst.number[0]), "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance"}
+                "worst_band": int(worst.number[0]), "worst_band_nm": float(worst.wavelength[0]), "unit": "reflectance",
+                "bands_at_limit": self._pair.bands.number[self._most >= LARGEST].tolist()}
 
 
 def _middle(stencil, window):

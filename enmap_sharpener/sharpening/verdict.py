@@ -8,6 +8,8 @@ __all__ = ['GOOD', 'FAIR', 'judged', 'verdict', 'agreed']
 # %% ../../nbs/09_sharpening/06_verdict.ipynb #17355b9b
 import math
 
+from ..core.raster import LARGEST, SCALE
+
 # %% ../../nbs/09_sharpening/06_verdict.ipynb #d0f2b9ad
 GOOD, FAIR = 0.002, 0.02      # RMSE between the degraded result and EnMAP [reflectance]
 
@@ -35,7 +37,7 @@ def verdict(report: dict) -> list[str]:
     >>> verdict({"pixels": {"sharpened": 0.953, "enmap_only": 0.047, "enmap_cloudy": 0.0}})
     ['95.3 % sharpened, 4.7 % EnMAP only']
     """
-    parts = ((_classes, "pixels"), (_alignment, "alignment"), (_blur, "alignment"), (_ground, "same_ground"), (agreed, "agreement"))
+    parts = ((_classes, "pixels"), (_alignment, "alignment"), (_blur, "alignment"), (_ground, "same_ground"), (agreed, "agreement"), (_limit, "agreement"))
     lines = [line for say, key in parts if report.get(key) and (line := say(report[key]))]
     return [line.replace("Sentinel-2", report["guide_sensor"]) for line in lines] if report.get("guide_sensor") else lines
 
@@ -68,6 +70,13 @@ def _blur(found: dict) -> str:
     "How blurred EnMAP is."
     told = [f"{sum(part['sigma_m']) / 2:.0f} m in the {detector}" for detector, part in found.items() if "sigma_m" in part and all(map(math.isfinite, part["sigma_m"]))]
     return f"blur of EnMAP (standard deviation): {', '.join(told)}" if told else ""
+
+
+def _limit(found: dict) -> str:
+    "Bands that reach the largest number of the format."
+    bands = found.get("bands_at_limit", [])
+    where = f"{len(bands)} bands from {bands[0]} to {bands[-1]}" if len(bands) > 1 else f"band {bands[0]}" if bands else ""
+    return f"cut at {LARGEST * SCALE:g}, the largest reflectance that an int16 number holds, in {where}: glint, or no reflectance" if where else ""
 
 
 def _ground(found: dict) -> str:
