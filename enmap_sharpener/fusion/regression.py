@@ -93,10 +93,10 @@ def _solve(moments, n, r, prior, drawn, floor, out):
 
 @lru_cache
 def _predict(n, r):
-    """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n), four channels at a time; with a weight, that many times is added to `out`, from `place` on."""
+    """Kernel: apply linearly interpolated coefficient maps, (h, w, (n + 1) r), to a fine guide, (H, W, n); with a weight, that many times is added to `out`, from `place` on."""
     @compiled(fastmath=True)
     def predict(guide, maps, y0, wy, x0, wx, weight, out, place):
-        row, o = np.empty(maps.shape[1:], maps.dtype), np.empty(r, maps.dtype)
+        row, here = np.empty(maps.shape[1:], maps.dtype), np.empty(maps.shape[2], maps.dtype)
         last = wy.shape[1] - 1, wx.shape[1] - 1
         for y in range(guide.shape[0]):
             above, below = maps[y0[y]], maps[y0[y] + last[0]]
@@ -107,23 +107,14 @@ def _predict(n, r):
             for x in range(guide.shape[1]):
                 a, b, g = row[x0[x]], row[x0[x] + last[1]], guide[y, x]
                 s, t = wx[x, 0], wx[x, last[1]] * np.float32(last[1])
-                for j in range(r):
-                    o[j] = s * a[n * r + j] + t * b[n * r + j]
-                i = 0
-                while i + 4 <= n:
-                    k, g0, g1, g2, g3 = i * r, g[i], g[i + 1], g[i + 2], g[i + 3]
-                    for j in range(k, k + r):
-                        o[j - k] += (s * (g0 * a[j] + g1 * a[j + r] + g2 * a[j + 2 * r] + g3 * a[j + 3 * r])
-                                     + t * (g0 * b[j] + g1 * b[j + r] + g2 * b[j + 2 * r] + g3 * b[j + 3 * r]))
-                    i += 4
-                while i < n:
-                    k, gs, gt = i * r, s * g[i], t * g[i]
-                    for j in range(r):
-                        o[j] += gs * a[k + j] + gt * b[k + j]
-                    i += 1
+                for k in range((n + 1) * r):
+                    here[k] = s * a[k] + t * b[k]
                 all = out[y + place[0], x + place[1]]
                 for j in range(r):
-                    all[j] = o[j] if weight is None else all[j] + weight[y, x] * o[j]
+                    o = here[n * r + j]
+                    for i in range(n):
+                        o += g[i] * here[i * r + j]
+                    all[j] = o if weight is None else all[j] + weight[y, x] * o
     return predict
 
 # %% ../../nbs/05_fusion/03_regression.ipynb #8e4d91c1
