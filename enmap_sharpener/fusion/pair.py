@@ -80,6 +80,9 @@ def _unpack(numbers, bands, out):
 WHOLE = 0.999
 """Share of the EnMAP scene that the guide must cover for nothing to be said about it."""
 
+STEP = 32
+"""Of the windows that are computed [fine pixels]: linear algebra sums arrays of odd sizes in another order."""
+
 LACKING = 2
 """Pixels by which the 20 m bands may end before the 10 m bands on each side: what each loses at its rim when it is warped."""
 
@@ -121,6 +124,8 @@ class Pair:
     ----------
     coarse, fine, fine20 : Grid
         Cropped grids of EnMAP, of the 10 m bands (the output grid) and of the 20 m bands (or None).
+    held : ndarray
+        Where EnMAP holds a value in any good band, bool, on `coarse`.
     bands : BandTable
         The scene's good bands; `enmap` reads these.
     guide_bands : GuideBands
@@ -164,7 +169,11 @@ class Pair:
         self._coarse0 = rows[0].start, cols[0].start
         self.coarse, self.fine = full.part(rows[0], cols[0]), fine.part(rows[1], cols[1])
         self.covered = np.prod(self.coarse.shape) / np.prod(full.shape)
-        self._enmap = like._enmap if like and like.coarse == self.coarse else _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where {sensor} covers it")
+        if like and like.coarse == self.coarse:
+            self._enmap, self.held = like._enmap, like.held
+        else:
+            self.held = np.zeros(self.coarse.shape, bool)
+            self._enmap = _spooled(scene.cube[good, rows[0], cols[0]], threads, f"{scene.metadata.id}, where {sensor} covers it", self.held)
         self._ten = _spooled(guide.bands10[:, rows[1], cols[1]], threads, f"{sensor} in {guide.source}, where it covers EnMAP")
         if self.covered < WHOLE:
             self.tell(f"{guide.source}: covers {self.covered:.0%} of the EnMAP scene; only that part is sharpened")
@@ -275,6 +284,14 @@ class Pair:
                  for a, b, w in zip(axes(self.coarse), axes(self.fine), (rows, cols), strict=True)]
         return tuple(slice(int(i[0]), int(i[-1]) + 1) for i in index), tuple(i - i[0] for i in index)
 
+    def holding(self, rows, cols):
+        """A window of `fine` within another outside which EnMAP holds nothing there, in steps of `STEP` pixels; None where it holds nothing at all."""
+        near, under = self.under(rows, cols)
+        found = [np.flatnonzero(self.held[near].any(1 - axis)[index]) for axis, index in enumerate(under)]
+        if not all(i.size for i in found):
+            return None
+        return tuple(slice(w.start + int(i[0]) // STEP * STEP, min(w.start + (int(i[-1]) // STEP + 1) * STEP, w.stop)) for w, i in zip((rows, cols), found, strict=True))
+
     def cloud_mask(self):
         """EnMAP's own clouds and their shadows on `coarse`, bool."""
         (y, x), (h, w) = self._coarse0, self.coarse.shape
@@ -314,8 +331,8 @@ class Pair:
         return tuple(slice(0 if w.start == 0 else part.start, n20 if w.stop == n else part.stop) for part, w, n20, n in parts)
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #5ff42426
-def _spooled(image, threads, name, size=256):
-    """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a lazy image is decoded chunk by chunk. NoValidPixels if it is empty."""
+def _spooled(image, threads, name, held=None, size=256):
+    """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a lazy image is decoded chunk by chunk. NoValidPixels if it is empty. `held`, bool (y, x), is told where any band has a value."""
     bands, h, w = image.shape
     out = Scratch((h, w, bands), np.int16)
     cut = lambda axis, n: np.cumsum((0, *image.chunks[axis])) if image.chunks else np.append(np.arange(0, n, size), n)
@@ -327,7 +344,10 @@ def _spooled(image, threads, name, size=256):
         packed = np.empty((*values.shape[1:], bands), np.int16)
         _pack(values, packed)
         out.write(*window, packed)
-        return bool((packed != NODATA).any())
+        if held is None:
+            return bool((packed != NODATA).any())
+        held[window] = (packed != NODATA).any(-1)
+        return bool(held[window].any())
 
     if not any(in_threads(one, [(r, c) for r in edges[0] for c in edges[1]], threads)):
         raise NoValidPixels(f"{name}: every pixel is nodata")

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
+from ..core.grid import inside
 from ..core.raster import NODATA, SCALE
 from ..fusion.subspace import SubspaceModel
 from ..fusion.tuning import DEFAULT
@@ -125,23 +126,37 @@ class Sharpened:
         return self._cube(rows, cols)[0]
 
     def _cube(self, rows, cols):
-        """The same, and what the method tells of the window besides."""
-        cube = np.full((len(self.bands), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
-        return cube, self._model.block(rows, cols, self._target, cube)
+        """The same; the window in it outside which there is nothing, which alone is computed (None where there is nothing at all); and what the method tells of that."""
+        empty = lambda rows, cols: np.full((len(self.bands), rows.stop - rows.start, cols.stop - cols.start), NODATA, np.int16)
+        cube, held = empty(rows, cols), self._model.pair.holding(rows, cols)
+        if held in (None, (rows, cols)):
+            return cube, held, held and self._model.block(rows, cols, self._target, cube)
+        part = empty(*held)
+        told = self._model.block(*held, self._target, part)
+        cube[(slice(None), *inside(held, (rows, cols)))] = part
+        return cube, held, told
 
     def block(self, rows, cols):
         """`Block` of a window, two slices of `grid`."""
-        cube, told = self._cube(rows, cols)
-        near, under = self._model.pair.under(rows, cols)
-        cloudy = self._cloudy[near][np.ix_(*under)]
-        quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened,
-                                None if self.errors is None else relative_logarithm(told))
-        if self._dates:
-            quality = np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
+        cube, held, told = self._cube(rows, cols)
+        quality = np.zeros((len(self.quality_bands), *cube.shape[1:]), np.uint8)
+        if held:
+            part = (slice(None), *inside(held, (rows, cols)))
+            quality[part] = self._quality(cube[part], *held, told)
         self._agreement.add(cube, rows, cols)
         with self._lock:
             self._kinds += np.bincount(quality[0].ravel(), minlength=len(self._kinds))
         return Block(rows, cols, cube, quality)
+
+    def _quality(self, cube, rows, cols, told):
+        """Quality of a window, uint8 (layer, y, x), from its cube and what the method told of it."""
+        near, under = self._model.pair.under(rows, cols)
+        cloudy = self._cloudy[near][np.ix_(*under)]
+        quality = quality_layer(measured_pixels(cube), self._model.trust(rows, cols), cloudy, self._tuning.trust_sharpened,
+                                None if self.errors is None else relative_logarithm(told))
+        if not self._dates:
+            return quality
+        return np.concatenate([quality, self._dates.source_at(rows, cols)[None] * (quality[:1] > 0)])
 
     def windows(self, size=512):
         """(rows, cols) of all blocks, row by row, `size` pixels a side; the last ones are smaller."""
@@ -154,11 +169,15 @@ class Sharpened:
 
     def _tiles(self):
         """How many tiles the method will work in."""
-        return sum(self._model.tiles(*window, self._target) for window in self.windows())
+        return sum(self._model.tiles(*window, self._target) for window in self._held())
+
+    def _held(self):
+        """The windows that are computed."""
+        return [held for window in self.windows() if (held := self._model.pair.holding(*window))]
 
     def expected(self):
         """How many tiles the method will work in, and how long about that takes [s], from a trial of a second; None where that is not known, or of no interest."""
-        seconds = self._model.seconds(self.windows(), self._target) if hasattr(self._model, "seconds") else None
+        seconds = self._model.seconds(self._held(), self._target) if hasattr(self._model, "seconds") else None
         return seconds and (self._tiles(), seconds)
 
     def follow(self, progress):
