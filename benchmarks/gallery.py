@@ -69,6 +69,8 @@ class Ground:
         The written result.
     titles
         Of the three.
+    brightest
+        Reflectance beyond which a pixel has no say in how bright the picture is: snow would leave all else black.
     """
 
     before: object
@@ -76,6 +78,7 @@ class Ground:
     truth: object
     output: Path
     titles: tuple[str, str, str]
+    brightest: float = np.inf
 
     def part(self, view):
         """(west, east, south, north) of a view given as shares of the result's extent, from its upper left."""
@@ -110,13 +113,13 @@ def ground(name, titles, work):
 
 
 @cache
-def simulated(work):
-    """`Ground` of a simulated scene."""
-    paths = simulate(work / "simulated", size=120, seed=5)
+def simulated(work, relief=0.0):
+    """`Ground` of a simulated scene, with mountains of that height [m]."""
+    paths = simulate(work / f"simulated{relief:g}", size=120, seed=5, relief=relief)
     scene, guide = read_enmap(paths.enmap), read_sentinel2(paths.sentinel2)
-    output = work / "simulated.tif"
+    output = work / f"simulated{relief:g}.tif"
     write_scene(sharpen(scene, guide), output, scene=scene, guide=guide)
-    return Ground(scene.cube.compute(), read_cube(output), read_cube(paths.truth), output, ("EnMAP, 30 m", "sharpened, 10 m", "truth, 10 m"))
+    return Ground(scene.cube.compute(), read_cube(output), read_cube(paths.truth), output, ("EnMAP, 30 m", "sharpened, 10 m", "truth, 10 m"), 0.2 if relief else np.inf)
 
 
 def bands_near(cube, wavelengths):
@@ -127,7 +130,7 @@ def bands_near(cube, wavelengths):
 def row(axes, found, wavelengths, view, titles=(None, None, None), frame=None, even=False):
     """Three panels of one view in one stretch; `frame` is drawn on each. With an `even` stretch colours are as they are seen: it is the same for red, green and blue."""
     images = [read_view(cube, bands_near(cube, wavelengths), view) for cube in (found.before, found.after, found.truth)]
-    limits = stretch(*(image for image, _ in images))
+    limits = stretch(*(np.where(image > found.brightest, np.nan, image) for image, _ in images))
     if even:
         limits = np.stack([np.full(3, limits[0].min()), np.full(3, limits[1].max())])
     for axis, (image, extent), title in zip(axes, images, titles, strict=True):
@@ -223,6 +226,13 @@ def simulation(work):
     return landscapes(found, views), SIMULATED, found.figures()
 
 
+def mountains(work):
+    """A simulated valley between mountains, which the sun lights from elsewhere for each sensor."""
+    found = simulated(work, 1000.0)
+    points = {"forest": (0.37, 0.72), "rock": (0.2, 0.62), "snow": (0.2, 0.78)}
+    return portrait(found, (0, 1, 0, 1), (0.12, 0.45, 0.5, 0.83), points), SIMULATED, found.figures()
+
+
 def indices(name):
     """A vegetation index before and after, and the truth."""
     def picture(work):
@@ -252,6 +262,7 @@ PICTURES: dict[str, tuple[str, Callable]] = {
     "airport": ("A runway", airborne("airport-4_m")),
     "urban": ("Tanks", airborne("urban-4_m")),
     "simulation": ("Four landscapes", simulation),
+    "mountains": ("Mountains, forest to snow", mountains),
     "ndvi": ("NDVI, of images of different days", indices("NDVI")),
     "ndii": ("NDII, of images of different days", indices("NDII")),
     "bands": ("R² and SSIM over the bands", curves),

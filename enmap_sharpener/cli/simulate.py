@@ -13,7 +13,7 @@ from ..core.errors import UsageError
 from .terminal import SESSION, Flag, Session, need_extra
 
 # %% ../../nbs/15_cli/04_simulate.ipynb #3263912a
-def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, clouds: float = 0.0, layout: Literal["folder", "order"] = "folder",
+def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True, clouds: float = 0.0, relief: float = 0.0, layout: Literal["folder", "order"] = "folder",
              overwrite: Flag = False, session: Session = SESSION) -> None:
     """Make up a landscape, and see it with both sensors.
 
@@ -24,6 +24,8 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
         enmap-sharpener simulate --size 100 --seed 1 --output simulated
 
         enmap-sharpener simulate --clouds 0.2 --output cloudy
+
+        enmap-sharpener simulate --relief 1000 --output mountains
 
         enmap-sharpener simulate --layout order --output rehearsal
 
@@ -39,6 +41,8 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
         Whether to write the truth too, which is the largest file.
     clouds
         Share of each image that clouds cover, from 0 to 0.9; their shadows come on top. They are in the masks of both sensors, and lie elsewhere in each.
+    relief
+        Height of mountains above the valley [m]; 0 for flat land. Slopes are lit by the sun, which stands elsewhere for each sensor.
     layout
         folder: as `sharpen` finds it by itself. order: EnMAP as the ZIP of a DLR order, Sentinel-2 as a SAFE product with ESA's offset.
     overwrite
@@ -51,7 +55,7 @@ def simulate(*, output: Path, size: int = 100, seed: int = 0, truth: bool = True
     from enmap_sharpener.simulation import order, scene
     run = {"folder": scene.simulate, "order": order.simulate_order}[layout]
     with session.progress("Simulating") as progress:
-        run(output, size=size, seed=seed, truth=truth, overwrite=overwrite, progress=progress, clouds=clouds, sentinel2_clouds=clouds)
+        run(output, size=size, seed=seed, truth=truth, overwrite=overwrite, progress=progress, clouds=clouds, sentinel2_clouds=clouds, relief=relief)
     session.say(listing(output))
 
 

@@ -26,7 +26,8 @@ from rasterio.windows import Window
 from ..scenes.guide_bands import SENTINEL2
 from . import sensors
 from .landscape import landscape
-from .materials import MATERIALS, SUN_ZENITH, mix
+from .relief import SUN, relief, surface
+from .materials import MATERIALS, mix
 from ..scenes.metadata import SceneMetadata, tag_bands
 from ..core.grid import Axis, Grid, lazy_image, windows
 from ..core.errors import GridError, OutputError, ProductError, RequestError
@@ -41,6 +42,7 @@ from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, Sentinel2, write_sentinel2
 _CRS, _EAST, _NORTH = CRS.from_epsg(32633), 366015.0, 5806125.0   # upper left corner of EnMAP, at 15 m modulo 30
 _AROUND = 75.0      # of Sentinel-2 beyond EnMAP [m]
 _BEYOND = 12        # of the landscape beyond Sentinel-2 [10 m pixels]
+_HIGHEST = 4000.0   # mountains [m]
 
 
 def _around(grid, margin, step):
@@ -91,13 +93,15 @@ class Simulation:
         Factor on the noise of both sensors.
     clouds, sentinel2_clouds : bool or float
         Whether a cloud and its shadow are in EnMAP's, and in Sentinel-2's, image; or which share of the image clouds cover, up to `sensors.MOST_CLOUDS`.
+    relief : float
+        Height of mountains above the valley [m], up to `_HIGHEST`; 0 for flat land. Slopes are lit by the sun, which stands elsewhere for Sentinel-2; see `simulation.relief`.
 
     Raises
     ------
     GridError
         The scene is too small, or shift or blur reach beyond the landscape.
     RequestError
-        So many clouds cannot be.
+        So many clouds, or such mountains, cannot be.
     """
 
     size: int | tuple[int, int] = 100
@@ -110,6 +114,7 @@ class Simulation:
     noise: float = 1.0
     clouds: bool | float = False
     sentinel2_clouds: bool | float = False
+    relief: float = 0.0
 
     def __post_init__(self):
         if min(self.grid.shape) < 10:
@@ -117,6 +122,8 @@ class Simulation:
         for share in (self.clouds, self.sentinel2_clouds):
             if not isinstance(share, bool) and not 0 <= share <= sensors.MOST_CLOUDS:
                 raise RequestError(f"clouds over a share of {share:g} cannot be simulated; take 0 to {sensors.MOST_CLOUDS:g}, so that 20 % is 0.2")
+        if not 0 <= self.relief <= _HIGHEST:
+            raise RequestError(f"a relief of {self.relief:g} m cannot be simulated; take 0 to {_HIGHEST:g}")
         if np.abs([self.shift, np.add(self.shift, self.swir_shift)]).max() > 2.5 or not 1 <= self.blur <= 20:
             raise GridError(f"shift {self.shift} or blur {self.blur} m is out of range; take up to 2.5 EnMAP pixels, 1 to 20 m")
 
@@ -144,6 +151,11 @@ class Simulation:
     def land(self):
         """The landscape."""
         return landscape(self.ground.shape, self.seed)
+
+    @cached_property
+    def mountains(self):
+        """The `Relief`; None on flat land."""
+        return relief(self.land, self.relief, self.seed) if self.relief else None
 
     def metres(self, axis, window=slice(None)):
         """Pixel centres of an axis in the landscape's own metres, from its upper left corner."""
@@ -177,7 +189,8 @@ def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         Reflectance, NaN in the corners and the empty bands, lazy; coordinates as of `Scene.cube`.
     """
     bands, grid, ground = sensors.enmap_bands(), simulation.grid, simulation.ground
-    spectra, land, cloud = sensors.enmap_spectra(bands), simulation.land, simulation.cloud("enmap")
+    spectra, cloud = sensors.enmap_spectra(bands), simulation.cloud("enmap")
+    before = surface(simulation.land, simulation.mountains, "enmap")
     optics = {}
     for detector, extra in (("VNIR", (0, 0)), ("SWIR", simulation.swir_shift)):
         dy, dx = 30 * np.add(simulation.shift, extra)
@@ -187,7 +200,7 @@ def enmap_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         image = np.empty((len(bands), rows.stop - rows.start, cols.stop - cols.start), "float32")
         for detector, matrices in optics.items():
             own = bands.detector == detector
-            image[own] = mix(sensors.see(land.abundances, *matrices, (rows, cols)), spectra[:, own])
+            image[own] = mix(sensors.see(before, *matrices, (rows, cols)), spectra[:, own])
         if cloud:
             image = cloud.over(image, simulation.metres(grid.rows, rows), simulation.metres(grid.cols, cols), bands.wavelength)
         if simulation.noise:
@@ -229,11 +242,11 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
     grid, ground = simulation.guide_grid(step), simulation.ground
     optics = [sensors.gaussian_sampling(c, f, 10.0) if step > 10 else sensors.identity_sampling(c, f) for c, f in ((grid.rows, ground.rows), (grid.cols, ground.cols))]
     spectra, centres = sensors.sentinel2_spectra(names), [SENTINEL2[n].centre for n in names]
-    land, cloud = simulation.land, simulation.cloud("sentinel2")
+    before, cloud = surface(simulation.land, simulation.mountains, "sentinel2", day.states), simulation.cloud("sentinel2")
 
     def window(rows, cols):
         y, x = simulation.metres(grid.rows, rows), simulation.metres(grid.cols, cols)
-        image = mix(sensors.see(lambda *part: land.abundances(*part, day.states), *optics, (rows, cols)), spectra)
+        image = mix(sensors.see(before, *optics, (rows, cols)), spectra)
         image = day.light(image, names, y, x)
         if cloud:
             image = cloud.over(image, y, x, centres)
@@ -244,7 +257,7 @@ def _sentinel2_image(simulation, day, chunk, names, step, stream):
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #d8027c6a
 def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
-    """Sentinel-2's scene classification at 20 m, uint8 (y, x): 3 shadow, 4 vegetation, 5 bare, 6 water, 8 and 9 cloud."""
+    """Sentinel-2's scene classification at 20 m, uint8 (y, x): 3 shadow, 4 vegetation, 5 bare, 6 water, 8 and 9 cloud, 11 snow."""
     grid, land = simulation.guide_grid(20.0), simulation.land
     y, x = simulation.metres(grid.rows), simulation.metres(grid.cols)
     dry = [MATERIALS.index(name) for name in ("straw", "stubble", "rape ripe", "dry grass")]
@@ -252,6 +265,10 @@ def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
     objects = land.objects[np.ix_((y / 5).astype(int), (x / 5).astype(int))]
     classes = np.where(green[objects], 4, 5)
     classes[np.maximum(land.water.lake(y, x), land.water.river(y, x)) > 0] = 6
+    if simulation.mountains:
+        belts = simulation.mountains.belts(*((m / 10).astype(int) for m in np.ix_(y, x)))
+        for name, number in (("forest", 4), ("meadow", 4), ("rock", 5), ("snow", 11)):
+            classes[belts[name] > 0.5] = number
     if cloud := simulation.cloud("sentinel2"):
         opacity, shadow = cloud.opacity(y, x), cloud.shadow(y, x)
         classes = np.select([opacity > 0.6, opacity > 0.15, shadow > 0.15], [9, 8, 3], classes)
@@ -268,12 +285,12 @@ def truth_image(simulation: Simulation, chunk: int = sensors.TILE) -> xr.DataArr
         pixels with data.
     """
     bands, grid = sensors.enmap_bands(), simulation.guide_grid(10.0)
-    spectra, land = sensors.enmap_spectra(bands), simulation.land
+    spectra, before = sensors.enmap_spectra(bands), surface(simulation.land, simulation.mountains, "enmap")
     seen = _wholly_seen(simulation, grid)
 
     def window(rows, cols):
         inner = (slice(w.start + _BEYOND, w.stop + _BEYOND) for w in (rows, cols))
-        image = mix(land.abundances(*inner), spectra)
+        image = mix(before(*inner), spectra)
         image[~bands.good] = np.nan
         image[:, ~seen[rows, cols]] = np.nan
         return image
@@ -308,7 +325,7 @@ def scene_metadata(simulation: Simulation) -> SceneMetadata:
     return SceneMetadata(
         f"ENMAP01-____L2A-DT{simulation.seed % 10**10:010d}_{_START:%Y%m%dT%H%M%SZ}_001_V010502_20230801T000000Z",
         start=_START, stop=_START + timedelta(seconds=4.5), footprint=footprint,
-        sun_elevation=90 - SUN_ZENITH, sun_azimuth=157.6, off_nadir_across=3.0, off_nadir_along=0.0,
+        sun_elevation=90 - SUN["enmap"][0], sun_azimuth=SUN["enmap"][1], off_nadir_across=3.0, off_nadir_along=0.0,
         scene_azimuth=180 + simulation.rotation, quality={"overallQuality": 0}, version="01.05.02", correction="Land_Mode",
         citation="Simulated by enmap_sharpener; not a measurement.")
 

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline
 
 from ..scenes.guide_bands import SENTINEL2
 from .landscape import Noise
-from .materials import SPECTRUM_NM, material_spectra
+from .materials import SPECTRUM_NM, alpine_spectra, material_spectra
 from ..scenes.metadata import BandTable, band_table
 from ..core.grid import Axis
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
@@ -42,7 +42,7 @@ def enmap_bands() -> BandTable:
 # %% ../../nbs/03_simulation/02_sensors.ipynb #fb187c6d
 def _seen_through(responses):
     """Materials as bands see them, shape (materials, bands), from responses of shape (bands, 2101)."""
-    return (material_spectra() @ (responses / responses.sum(1, keepdims=True)).T).astype("float32")
+    return (np.concatenate([material_spectra(), alpine_spectra()]) @ (responses / responses.sum(1, keepdims=True)).T).astype("float32")
 
 
 def enmap_spectra(bands: BandTable) -> np.ndarray:

@@ -67,6 +67,17 @@ def test_so_many_clouds_cannot_be(tmp_path, share, capfd):
     assert "take 0 to 0.9, so that 20 % is 0.2" in capfd.readouterr().err and not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("relief", ["-1", "nan", "9000"])
+def test_such_mountains_cannot_be(tmp_path, relief, capfd):
+    assert simulate(tmp_path / "x", "--relief", relief) == 2
+    assert "take 0 to 4000" in capfd.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_mountains(tmp_path):
+    assert simulate(tmp_path, "--relief", 900) == 0
+    assert json.loads((tmp_path / "simulation.json").read_text())["relief"] == 900 and read_pair(next(tmp_path.glob("ENMAP*")))[1].bands10.shape[0] == 4
+
+
 @pytest.mark.slow
 def test_an_order_and_a_safe_product(tmp_path, capfd):
     "As users get them: found by each other, sharpened, and scored with the truth; what is there is not replaced."

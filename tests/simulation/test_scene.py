@@ -55,6 +55,22 @@ def test_same_seed_same_scene_other_seed_other_scene():
     assert np.abs(a[2] - c[2]).mean() > 0.01
 
 
+def test_mountains_are_the_same_for_both_sensors_but_for_the_light():
+    """Chunks do not matter; the truth is lit as EnMAP's image is, Sentinel-2's from elsewhere, which darkens some slopes and brightens others; snow is bright, and called so."""
+    flat, high = (Simulation((61, 50), seed=5, change=0.0, noise=0.0, relief=relief) for relief in (0, 1200))
+    truth = truth_image(high, chunk=16).compute()
+    xr.testing.assert_equal(truth, truth_image(high).compute())
+    scene, guide = enmap_image(high).compute(), sentinel2_images(high)[0].compute()
+    assert abs(float(scene[47].mean() / truth[47].mean()) - 1) < 0.03
+    red = int(np.abs(truth.wavelength.values - 665).argmin())
+    lit = (guide[2].values / truth[red].values)[np.isfinite(truth[red].values)]
+    assert (lit < 0.95).mean() > 0.02 and (lit > 1.05).mean() > 0.02
+    level = sentinel2_images(flat)[0].compute()[2].values / truth_image(flat).compute()[red].values
+    assert np.nanstd(level) < 0.5 * np.nanstd(lit)      # what differs is the light, not the bands
+    snow = np.repeat(np.repeat(sentinel2_classes(high).values == 11, 2, 0), 2, 1)
+    assert snow.any() and np.median(guide[0].values[snow]) > 3 * np.median(guide[0].values[~snow]) and not (sentinel2_classes(flat).values == 11).any()
+
+
 @pytest.mark.parametrize("make", [enmap_image, truth_image, lambda s, **k: sentinel2_images(s, **k)[0],
                                   lambda s, **k: sentinel2_images(s, **k)[1]])
 def test_does_not_depend_on_the_chunks(make):
