@@ -34,8 +34,7 @@ from .files import file_name, file_size, read_bytes, whole
 
 # %% ../../nbs/00_core/02_raster.ipynb #66ad5f88
 NODATA = -32768        # int16 nodata of EnMAP products and of every file that this package writes
-SCALE = 1e-4           # reflectance of one digital number
-LARGEST = 32767        # of an int16 number
+SCALE, LARGEST = 1e-4, 32767       # reflectance of one digital number, and the largest there is
 
 # %% ../../nbs/00_core/02_raster.ipynb #215c631d
 _DRIVERS = {"tif": "GTiff", "tiff": "GTiff", "jp2": "JP2OpenJPEG", "bsq": "ENVI", "bil": "ENVI", "bip": "ENVI", "vrt": "VRT"}

@@ -444,7 +444,7 @@ def metadata_xml(metadata: SceneMetadata, bands: BandTable, *, crs, transform, s
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
 
-
+# %% ../../nbs/01_scenes/00_metadata.ipynb #d8b8ab53
 def _base(metadata: SceneMetadata, corners: tuple) -> dict:
     "The `base` part: level, time, footprint."
     stamp = lambda t: t.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if t else "NA"

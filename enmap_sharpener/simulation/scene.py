@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from ..scenes.guide_bands import SENTINEL2
 from . import sensors
 from .landscape import landscape
-from .relief import SUN, relief, surface
+from .relief import SUN, check_height, cover_classes, relief, surface
 from .materials import MATERIALS, mix
 from ..scenes.metadata import SceneMetadata, tag_bands
 from ..core.grid import Axis, Grid, lazy_image, windows
@@ -42,7 +42,6 @@ from ..scenes.sentinel2 import BANDS_10M, BANDS_20M, Sentinel2, write_sentinel2
 _CRS, _EAST, _NORTH = CRS.from_epsg(32633), 366015.0, 5806125.0   # upper left corner of EnMAP, at 15 m modulo 30
 _AROUND = 75.0      # of Sentinel-2 beyond EnMAP [m]
 _BEYOND = 12        # of the landscape beyond Sentinel-2 [10 m pixels]
-_HIGHEST = 4000.0   # mountains [m]
 
 
 def _around(grid, margin, step):
@@ -94,7 +93,7 @@ class Simulation:
     clouds, sentinel2_clouds : bool or float
         Whether a cloud and its shadow are in EnMAP's, and in Sentinel-2's, image; or which share of the image clouds cover, up to `sensors.MOST_CLOUDS`.
     relief : float
-        Height of mountains above the valley [m], up to `_HIGHEST`; 0 for flat land. Slopes are lit by the sun, which stands elsewhere for Sentinel-2; see `simulation.relief`.
+        Height of mountains above the valley [m], up to 4000; 0 for flat land. Slopes are lit by the sun, which stands elsewhere for Sentinel-2; see `simulation.relief`.
 
     Raises
     ------
@@ -122,8 +121,7 @@ class Simulation:
         for share in (self.clouds, self.sentinel2_clouds):
             if not isinstance(share, bool) and not 0 <= share <= sensors.MOST_CLOUDS:
                 raise RequestError(f"clouds over a share of {share:g} cannot be simulated; take 0 to {sensors.MOST_CLOUDS:g}, so that 20 % is 0.2")
-        if not 0 <= self.relief <= _HIGHEST:
-            raise RequestError(f"a relief of {self.relief:g} m cannot be simulated; take 0 to {_HIGHEST:g}")
+        check_height(self.relief)
         if np.abs([self.shift, np.add(self.shift, self.swir_shift)]).max() > 2.5 or not 1 <= self.blur <= 20:
             raise GridError(f"shift {self.shift} or blur {self.blur} m is out of range; take up to 2.5 EnMAP pixels, 1 to 20 m")
 
@@ -265,10 +263,7 @@ def sentinel2_classes(simulation: Simulation) -> xr.DataArray:
     objects = land.objects[np.ix_((y / 5).astype(int), (x / 5).astype(int))]
     classes = np.where(green[objects], 4, 5)
     classes[np.maximum(land.water.lake(y, x), land.water.river(y, x)) > 0] = 6
-    if simulation.mountains:
-        belts = simulation.mountains.belts(*((m / 10).astype(int) for m in np.ix_(y, x)))
-        for name, number in (("forest", 4), ("meadow", 4), ("rock", 5), ("snow", 11)):
-            classes[belts[name] > 0.5] = number
+    cover_classes(classes, simulation.mountains, y, x)
     if cloud := simulation.cloud("sentinel2"):
         opacity, shadow = cloud.opacity(y, x), cloud.shadow(y, x)
         classes = np.select([opacity > 0.6, opacity > 0.15, shadow > 0.15], [9, 8, 3], classes)
