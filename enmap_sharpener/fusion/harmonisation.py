@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.grid import Axis, Grid, axes, inside, joined, widened
-from ..core.operators import Observation, linear_stencil, window_sum
+from ..core.operators import Observation, by_strips, linear_stencil, window_sum
 from ..core.parallel import in_threads
 from .denoising import TYPICAL_NOISE
 from .measurement import even_windows
@@ -74,8 +74,8 @@ class FineGuide:
         in_threads(one, even_windows(pair.coarse, 128), threads)
         fitted = fit_radiometry(degraded, seen, weight)
         level = degraded * fitted.field[..., None] * fitted.gain
-        power = window_sum(level**2 * weight[..., None], GAIN_WINDOW)
-        cross = window_sum(level * (seen - fitted.offset) * weight[..., None], GAIN_WINDOW)
+        sums = lambda level, seen, weight: tuple(window_sum(level * other * weight[..., None], GAIN_WINDOW) for other in (level, seen - fitted.offset))
+        power, cross = by_strips(sums, GAIN_WINDOW, level, seen, weight)
         small = GAIN_RIDGE * power.mean((0, 1)) + np.float32(1e-12)      # a guide without detail, or without any light, has no gain of its own
         factor = fitted.field[..., None] * fitted.gain * (cross + small) / (power + small)
         return cls(pair, raw, channels, seen, found.valid[..., None], factor.astype(np.float32), fitted.offset, see, see.inverse(NUGGET, reach=REACH))

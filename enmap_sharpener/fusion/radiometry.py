@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.kernels import compiled
-from ..core.operators import window_mean, window_sum
+from ..core.operators import by_strips, window_mean, window_sum
 from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/02_radiometry.ipynb #7296b66f
@@ -145,8 +145,8 @@ def measure_trust(degraded, seen, weight, tuning=DEFAULT):
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
     use = np.nonzero(weight > tuning.sure if (weight > tuning.sure).any() else weight > 0)
     use, q2 = tuple(i[:: max(1, len(i) // MOST_PIXELS)] for i in use), np.empty(weight.shape, np.float32)
-    mean = lambda image: window_mean(image, AROUND, weight)
-    shared = mean(seen * degraded) - mean(seen) * mean(degraded)
+    mean = lambda image, w: window_mean(image, AROUND, w)
+    shared = by_strips(lambda s, d, w: mean(s * d, w) - mean(s, w) * mean(d, w), AROUND, seen, degraded, weight)
     fit, w = None, weight
     for _ in range(3):
         fit = fit_radiometry(degraded, seen, w, start=fit)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_opening
 
-from ..core.operators import window_mean, window_sum
+from ..core.operators import by_strips, window_mean, window_sum
 from .alignment import LEAST_PIXELS
 from .radiometry import SPREAD_OF_MEDIAN
 from .tuning import DEFAULT
@@ -141,7 +141,7 @@ class SameGround:
 def _local(a, b, use, floor, tuning):
     """Where the guide contradicts EnMAP, and where it confirms it, bool, shape (y, x)."""
     n = window_sum(use.astype(np.float32)[..., None], AROUND)[..., 0]
-    shared, structure = _shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor)
+    shared, structure = by_strips(lambda a, b, n: _shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor), AROUND, a, b, n)
     told = use & (n > FILLED * n.max())
     area = np.ones((LEAST_AREA,) * 2)
     contradicted = binary_opening(told & (shared < tuning.contradicted) & (structure > 0.5), area)
