@@ -5,7 +5,9 @@
 A guide is observed through a Gaussian point spread function (standard deviation in its pixels), once on EnMAP's own grid and once on that of the neighbouring zone, some five degrees turned, and
 there brought back by each resampling; columns are PSNR with the first, and what the others lose. Two kinds of ground, as no guide tells which it shows: *no finer* is a truth that has no detail
 below the guide's pixels (band-limited between them), *finer* has twice as many pixels a side as the guide. What is aliased in the second no resampling can tell from what is not.
-The second table is there and back: the guide of a case is warped to the neighbouring zone by GDAL's kernels and as it is done, and given to `sharpen`, which warps it back.
+The second table is there and back: the guide of a case is warped to the neighbouring zone by GDAL's kernels and as it is done, and given to `sharpen`, which warps it back; and then some of its bands alone.
+Those of 20 m lose most: in the cases they are means of 2 × 2 pixels, sharper than a telescope makes them, so that much of what they hold is aliased, and a grid of 20 m that lies elsewhere samples it
+wrongly. Sharpening them on the grid that they were observed on, before anything is warped, would leave what the 10 m bands lose.
 """
 import argparse
 import logging
@@ -123,8 +125,8 @@ def at_multiples(image, like):
     return Grid(own.crs, rows, cols).georeference(image.values, coords={k: v for k, v in image.coords.items() if v.dims == ("band",)}, name=image.name)
 
 
-def there_and_back(case):
-    """PSNR of a case with its guide, and with that as GDAL brings it to the neighbouring zone."""
+def there_and_back(case, bands=("bands10", "bands20")):
+    """PSNR of a case with its guide, and with that as GDAL brings it to the neighbouring zone; with some of its `bands`, the others as they are and where they are brought back."""
     scene, guide = read_enmap(next(case.glob("ENMAP*"))), replace(read_sentinel2(case), scl=None)
     like = Grid.of(guide.bands10)
     truth = at_multiples(read_cube(case / "truth.tif"), like)
@@ -139,7 +141,10 @@ def there_and_back(case):
         return float(np.mean(psnr(a[..., held], b[..., held])))
 
     gdal = lambda how: lambda image: image.rio.reproject(f"EPSG:{like.crs.to_epsg() - 1}", resolution=abs(image.rio.resolution()[0]), resampling=how, nodata=np.nan)
-    away = lambda warp: replace(guide, bands10=warp(guide.bands10), bands20=None if guide.bands20 is None else warp(guide.bands20))
+    stacks = {name: image for name in ("bands10", "bands20") if (image := getattr(guide, name)) is not None}
+    back = lambda image, stack: (found := warped(image.chunk(), Grid.of(stack), np.nan).compute()).where(np.isfinite(found), stack)
+    whole = set(stacks) <= set(bands)
+    away = lambda warp: replace(guide, **{name: warp(stack) if whole else back(warp(stack), stack) for name, stack in stacks.items() if name in bands})
     own = lambda image: warped(image.chunk(), neighbour(Grid.of(image)), np.nan)
     return {"own": score(guide), **{how.name: score(away(gdal(how))) for how in KERNELS}, DONE: score(away(own))}
 
@@ -160,7 +165,10 @@ def main():
     logging.disable(logging.WARNING)
     first = [((name, f"{blur:g}"), observed(*rest[:3], blur, rest[3]).values()) for name, *rest in sources() for blur in BLURS]
     lines = [*table(["ground", "blur of the guide", "own grid [dB]", *RESAMPLED, DONE], first), ""]
-    second = [((name,), there_and_back(SHARED / "data/cases" / name).values()) for name in given.cases if (SHARED / "data/cases" / name).is_dir()]
+    folders = [SHARED / "data/cases" / name for name in given.cases]
+    second = [((case.name,), there_and_back(case).values()) for case in folders if case.is_dir()]
+    second += [((f"{case.name}, its {what} m bands alone",), there_and_back(case, (f"bands{what}",)).values())
+               for case in folders if (case / "sentinel2_20m.tif").is_file() for what in (10, 20)]
     lines += table(["case", "as it is [dB]", *(how.name for how in KERNELS), DONE], second)
     print(*lines, sep="\n")
     if given.output:
