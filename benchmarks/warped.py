@@ -6,8 +6,8 @@ A guide is observed through a Gaussian point spread function (standard deviation
 there brought back by each resampling; columns are PSNR with the first, and what the others lose. Two kinds of ground, as no guide tells which it shows: *no finer* is a truth that has no detail
 below the guide's pixels (band-limited between them), *finer* has twice as many pixels a side as the guide. What is aliased in the second no resampling can tell from what is not.
 The second table is there and back: the guide of a case is warped to the neighbouring zone by GDAL's kernels and as it is done, and given to `sharpen`, which warps it back; and then some of its bands alone.
-Those of 20 m lose most: in the cases they are means of 2 × 2 pixels, sharper than a telescope makes them, so that much of what they hold is aliased, and a grid of 20 m that lies elsewhere samples it
-wrongly. Sharpening them on the grid that they were observed on, before anything is warped, would leave what the 10 m bands lose.
+Those of 20 m lose most, probably since in the cases they are means of 2 × 2 pixels, sharper than a telescope makes them, so that much of what they hold is aliased; sharpening them on the grid that
+they were observed on, before anything is warped, might leave what the 10 m bands lose. Neither was tried.
 """
 import argparse
 import logging
