@@ -168,8 +168,8 @@ def where_worse(lines):
     for k, what in ((1, "cubic interpolation"), (2, "EnMAP made consistent with the guide's geometry")):
         gain = pairs[..., 0] - pairs[..., k]
         where = [f"{place} in {(g < 0).sum()} (mean {g.mean():+.2f} dB, worst {g.min():+.2f})" for place, g in zip(("on the patches", "around them", "elsewhere"), gain.T, strict=True)]
-        told.append(f"Worse than {what}, of {len(pairs)} rows: {'; '.join(where)}.")
-    return (f"**{' '.join(told)}** Ground that changed into what looks alike is trusted, and its detail is the guide's: "
+        told.append(f"Against {what}: {'; '.join(where)}")
+    return (f"**Where the result is worse than EnMAP alone**, of {len(pairs)} rows. {'. '.join(told)}. Ground that changed into what looks alike is trusted, and its detail is the guide's: "
             "see the trust in the quality layer where ground may have changed.")
 
 

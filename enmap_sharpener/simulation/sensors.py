@@ -46,13 +46,13 @@ def _seen_through(responses):
 
 
 def enmap_spectra(bands: BandTable) -> np.ndarray:
-    """Reflectance of `MATERIALS` in EnMAP's bands, shape (materials, bands), float32."""
+    """Reflectance of `MATERIALS` and `ALPINE` in EnMAP's bands, shape (materials, bands), float32."""
     distance = (SPECTRUM_NM - bands.wavelength[:, None]) / bands.fwhm[:, None]
     return _seen_through(2.0 ** -((2 * distance) ** 2))
 
 
 def sentinel2_spectra(names) -> np.ndarray:
-    """Reflectance of `MATERIALS` in the named Sentinel-2 bands, shape (materials, bands), float32."""
+    """Reflectance of `MATERIALS` and `ALPINE` in the named Sentinel-2 bands, shape (materials, bands), float32."""
     centre, width = np.array([(SENTINEL2[name].centre, SENTINEL2[name].width) for name in names]).T[..., None]
     return _seen_through(2.0 ** -((2 * (SPECTRUM_NM - centre) / width) ** 8))
 

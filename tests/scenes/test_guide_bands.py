@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from enmap_sharpener.scenes.guide_bands import SENTINEL2
-from enmap_sharpener.simulation.materials import SPECTRUM_NM, material_spectra
+from enmap_sharpener.simulation.materials import SPECTRUM_NM, alpine_spectra, material_spectra
 from enmap_sharpener.simulation.sensors import enmap_bands, enmap_spectra
 
 
@@ -65,7 +65,7 @@ def test_enmap_sees_each_band_where_esa_measured_it(name):
 
 def test_the_red_edge_is_seen_as_the_measured_response_sees_it():
     "On the red edge two nanometres change what B05 sees of plants by a tenth."
-    bands, spectra = enmap_bands(), material_spectra()
+    bands, spectra = enmap_bands(), np.concatenate([material_spectra(), alpine_spectra()])
     weights = SENTINEL2.responses(bands.wavelength, bands.good)[SENTINEL2.names.index("B05")]
     seen, at = enmap_spectra(bands) @ weights, 695 - SPECTRUM_NM[0] + np.arange(len(B05))
     expected = spectra[:, at] @ B05 / B05.sum()
