@@ -20,7 +20,7 @@ import numpy as np
 from cases import SHARED, find_cases, places
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
-from uncertainty import FROM, observed, read_truth, site
+from uncertainty import FROM, between_bands, observed, read_truth, site
 
 from enmap_sharpener.core.grid import Axis, Grid, axes
 from enmap_sharpener.core.operators import Observation, linear_stencil
@@ -28,7 +28,6 @@ from enmap_sharpener.fusion.measurement import align_guide
 from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.fusion.tuning import DEFAULT
 from enmap_sharpener.scenes.enmap import read_enmap
-from enmap_sharpener.scenes.guide_bands import SENTINEL2
 from enmap_sharpener.scenes.sentinel2 import Sentinel2
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
@@ -63,9 +62,8 @@ def real_pair(size, shared, place):
     bands, rng = template.bands.take(np.flatnonzero(template.bands.good)[::2]), np.random.default_rng(0)
     fine = Grid(CRS.from_epsg(32618), Axis(0.0, 10.0, n), Axis(0.0, 10.0, n))
     all_ten = np.concatenate([part, zoom(half, (1, 2, 2), order=1)])
-    order, centre = np.argsort([b.centre for b in SENTINEL2]), np.sort([b.centre for b in SENTINEL2])
-    at = np.clip(np.searchsorted(centre, bands.wavelength) - 1, 0, 8)
-    w = np.clip((bands.wavelength - centre[at]) / (centre[at + 1] - centre[at]), 0, 1)[:, None]
+    order, at, w = between_bands(bands.wavelength)
+    w = w[:, None]
     mix = np.zeros((len(bands), 10))
     np.put_along_axis(mix, order[at][:, None], 1 - w, 1)
     np.put_along_axis(mix, order[at + 1][:, None], w, 1)

@@ -104,21 +104,28 @@ def texture(shared, image, corner, side):
     return np.ascontiguousarray(np.moveaxis(np.concatenate([half[cut], twenty[cut]]), 0, -1) / np.float32(1e4))
 
 
+def between_bands(wavelength):
+    """Order of Sentinel-2's bands by wavelength; and for each wavelength [nm] the place in it of the band before, and the weight of the one behind, 0…1."""
+    centre = np.array([b.centre for b in SENTINEL2])
+    order = np.argsort(centre)
+    at = np.clip(np.searchsorted(centre[order], wavelength) - 1, 0, len(order) - 2)
+    before, behind = centre[order[at]], centre[order[at + 1]]
+    return order, at, np.clip((wavelength - before) / (behind - before), 0, 1)
+
+
 def dressed(image, spectra, wavelength):
     """Spectra for a Sentinel-2 image, shape (y, x, band): the mean of those of measured ones, (n, band), that are nearest in shape, stretched between the bands so that it is seen as the image has it."""
-    response, centre = SENTINEL2.responses(wavelength).astype(np.float32), np.array([b.centre for b in SENTINEL2])
+    response, (order, at, right) = SENTINEL2.responses(wavelength).astype(np.float32), between_bands(wavelength)
     shape = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)
-    pixels, order = image.reshape(-1, image.shape[-1]), np.argsort(centre)
+    pixels, right = image.reshape(-1, image.shape[-1]), right.astype(np.float32)
     drawn = shape(spectra)[cKDTree(shape(spectra @ response.T)).query(shape(pixels), NEAREST)[1]].mean(1)
-    ratio, centre = (pixels / (drawn @ response.T))[:, order], centre[order]
-    at = np.clip(np.searchsorted(centre, wavelength) - 1, 0, len(centre) - 2)
-    right = np.clip((wavelength - centre[at]) / (centre[at + 1] - centre[at]), 0, 1).astype(np.float32)
+    ratio = (pixels / (drawn @ response.T))[:, order]
     return (drawn * (ratio[:, at] * (1 - right) + ratio[:, at + 1] * right)).reshape(*image.shape[:2], -1)
 
 
-def textured(shared, template, spectra):
-    """Pairs of the texture of Sentinel-2 images; and one whose guide is a real image of another day."""
-    scene, wavelength = template, template.bands.wavelength[template.bands.good]
+def textured(shared, scene, spectra):
+    """Pairs of the texture of Sentinel-2 images, with the bands of a scene; and one whose guide is a real image of another day."""
+    wavelength = scene.bands.wavelength[scene.bands.good]
     for name, file, corner, side in TEXTURES:
         image = texture(shared, file, corner, side)
         grid = Grid(Grid.of(scene.cube).crs, *(Axis(0.0, 20.0, n) for n in image.shape[:2]))
