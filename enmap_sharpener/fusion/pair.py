@@ -18,7 +18,7 @@ from ..core.kernels import compiled
 from ..core.grid import Axis, Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
-from ..core.raster import NODATA, SCALE
+from ..core.raster import LARGEST, NODATA, SCALE
 from ..core.parallel import in_threads, this_thread
 from ..scenes.pairing import reconciled
 
@@ -64,7 +64,7 @@ def _pack(values, out):
         for b in range(values.shape[0]):
             for x in range(values.shape[2]):
                 v = values[b, y, x] * np.float32(1 / SCALE)
-                out[y, x, b] = np.int16(np.rint(min(max(v, np.float32(NODATA + 1)), np.float32(-NODATA - 1)))) if np.isfinite(v) else NODATA
+                out[y, x, b] = np.int16(np.rint(min(max(v, np.float32(NODATA + 1)), np.float32(LARGEST)))) if np.isfinite(v) else NODATA
 
 
 @compiled()
@@ -346,8 +346,8 @@ def _spooled(image, threads, name, held=None, size=256):
         out.write(*window, packed)
         if held is None:
             return bool((packed != NODATA).any())
-        held[window] = (packed != NODATA).any(-1)
-        return bool(held[window].any())
+        held[window] = there = (packed != NODATA).any(-1)
+        return bool(there.any())
 
     if not any(in_threads(one, [(r, c) for r in edges[0] for c in edges[1]], threads)):
         raise NoValidPixels(f"{name}: every pixel is nodata")

@@ -15,7 +15,7 @@ from ..core.kernels import compiled
 from ..core.grid import axes, inside, joined
 from ..core.operators import Observation, continued, linear_stencil
 from ..core.parallel import in_threads
-from ..core.raster import NODATA, SCALE
+from ..core.raster import LARGEST, NODATA, SCALE
 from .guide import Kept, WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, SwirGuide, guide_noise
@@ -144,7 +144,7 @@ def _expand(q, basis, mean, rest, start, weights, target, out):
                     k += 1
                 values = out[target[b], y]
                 for x in range(row.size):
-                    values[x] = np.int16(np.rint(min(max(row[x] * np.float32(1 / SCALE), np.float32(NODATA + 1)), np.float32(-NODATA - 1))))
+                    values[x] = np.int16(np.rint(min(max(row[x] * np.float32(1 / SCALE), np.float32(NODATA + 1)), np.float32(LARGEST))))
 
 
 @compiled(fastmath=True)

@@ -18,7 +18,7 @@ from ..core.errors import EnmapError, OutputError, ProductError
 from ..core.files import check_space, whole
 from ..core.grid import Grid, lazy_image, windows
 from ..core.parallel import this_thread
-from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened
+from ..core.raster import LARGEST, NODATA, SCALE, create_raster, open_raster, opened
 from ..fusion.error_widths import BandErrors, relative_error
 from .stac import SOFTWARE
 from ..scenes.cubes import read_cube
@@ -202,7 +202,7 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
         for done, (rows, cols) in enumerate(parts, 1):
             check_space(output.parent, 2 * len(disk.bands) * BLOCK**2)
             half = disk.window(rows, cols)
-            numbers = np.clip(np.rint(half / SCALE), 1, -NODATA - 1)
+            numbers = np.clip(np.rint(half / SCALE), 1, LARGEST)
             file.write(np.where(np.isnan(half), NODATA, numbers).astype(np.int16), window=Window.from_slices(rows, cols))
             if progress:
                 progress(done, len(parts))

@@ -37,7 +37,7 @@ from .candidates import Acquisition, passes, read_tile_item, understood
 from ..core.grid import Grid
 from .matchup import BANDS_OF, MOST_LOOKS, coarser, look_grid
 from ..core.errors import CopernicusError, EnmapError, GridError
-from ..core.raster import NODATA
+from ..core.raster import LARGEST, NODATA
 from .query import one_line
 from .retries import PatientSession
 
@@ -151,7 +151,7 @@ def evalscript(bands: tuple, kind: str = "INT16") -> str:
     """
     names = ", ".join(f'"{b}"' for b in (*bands, "dataMask"))
     units = ', units: "DN"' if kind == "INT16" else ""
-    values = ", ".join(f"s.{b}" if b == "SCL" or kind != "INT16" else f"Math.min(s.{b}, 32767)" for b in bands)
+    values = ", ".join(f"s.{b}" if b == "SCL" or kind != "INT16" else f"Math.min(s.{b}, {LARGEST})" for b in bands)
     empty = ", ".join("0" if b == "SCL" else "NODATA" for b in bands)
     return (f"//VERSION=3\nconst NODATA = {NODATA};\n"
             f'function setup() {{\n  return {{input: [{{bands: [{names}]{units}}}], output: {{bands: {len(bands)}, sampleType: "{kind}"}}, '

@@ -18,7 +18,7 @@ import shapely
 
 from .candidates import read_tile_item
 from .query import record_address
-from ..core.raster import NODATA, SCALE
+from ..core.raster import LARGEST, NODATA, SCALE
 from ..core.errors import ServiceError
 from ..scenes.sentinel2 import BANDS_10M, BANDS_20M
 
@@ -188,5 +188,5 @@ def harmonised(numbers: np.ndarray, offset: int) -> np.ndarray:
         Reflectance times 10000, nodata -32768. Small negative results are kept, as EnMAP's are; the Copernicus services clip
         them to 0.
     """
-    values = np.clip(numbers.astype("int32") + offset, NODATA + 1, 32767)
+    values = np.clip(numbers.astype("int32") + offset, NODATA + 1, LARGEST)
     return np.where(numbers == 0, NODATA, values).astype("int16")

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.grid import axes, joined, widened
 from ..core.operators import Observation, Stencil
 from ..core.parallel import in_threads
-from ..core.raster import NODATA, SCALE
+from ..core.raster import LARGEST, NODATA, SCALE
 from ..fusion.guide import usable
 from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.pair import Pair, complete
@@ -217,7 +217,7 @@ class PeerModel:
             if self.modulated:
                 made = self.mean[self._n:][bands, None, None] + np.tensordot(self.weights[bands], smooth, 1)
                 injected *= np.where(made > SCALE, x / np.maximum(made, np.float32(SCALE)), 0)
-            out[target[bands]] = np.rint(np.clip(1 / SCALE * (x + injected), NODATA + 1, -NODATA - 1))
+            out[target[bands]] = np.rint(np.clip(1 / SCALE * (x + injected), NODATA + 1, LARGEST))
         self.pair.mask_missing(out, target, rows, cols, near, raw)
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #763a55d7

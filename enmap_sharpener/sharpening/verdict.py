@@ -75,8 +75,10 @@ def _blur(found: dict) -> str:
 def _limit(found: dict) -> str:
     "Bands that reach the largest number of the format."
     bands = found.get("bands_at_limit", [])
-    where = f"{len(bands)} bands from {bands[0]} to {bands[-1]}" if len(bands) > 1 else f"band {bands[0]}" if bands else ""
-    return f"cut at {LARGEST * SCALE:g}, the largest reflectance that an int16 number holds, in {where}: glint, or no reflectance" if where else ""
+    if not bands:
+        return ""
+    where = f"{len(bands)} bands from {bands[0]} to {bands[-1]}" if len(bands) > 1 else f"band {bands[0]}"
+    return f"cut at {LARGEST * SCALE:g}, the largest reflectance that an int16 number holds, in {where}: glint, or no reflectance"
 
 
 def _ground(found: dict) -> str:
