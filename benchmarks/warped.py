@@ -5,9 +5,11 @@
 A guide is observed through a Gaussian point spread function (standard deviation in its pixels), once on EnMAP's own grid and once on that of the neighbouring zone, some five degrees turned, and
 there brought back by each resampling; columns are PSNR with the first, and what the others lose. Two kinds of ground, as no guide tells which it shows: *no finer* is a truth that has no detail
 below the guide's pixels (band-limited between them), *finer* has twice as many pixels a side as the guide. What is aliased in the second no resampling can tell from what is not.
-The second table is there and back: the guide of a case is warped to the neighbouring zone by GDAL's kernels and as it is done, and given to `sharpen`, which warps it back; and then some of its bands alone.
-Those of 20 m lose most, probably since in the cases they are means of 2 × 2 pixels, sharper than a telescope makes them, so that much of what they hold is aliased; sharpening them on the grid that
-they were observed on, before anything is warped, might leave what the 10 m bands lose. Neither was tried.
+The second table is a case whose guide was observed in the neighbouring zone: the 20 m bands, made from the truth, are seen there through a blur of 0.45 of their pixels, and the 10 m bands are brought there by the sinc;
+the columns are the result with both observed on EnMAP's grid, and what is lost by interpolating the pixels of all bands, as it is done (the 20 m bands are sharpened where they were observed, and then warped), and with the
+10 m bands alone. What remains is what the 10 m bands hold below their pixels: the airborne scenes are their own 10 m bands, sharper than a telescope makes them.
+The third table is there and back: the guide of a case is warped to the neighbouring zone by GDAL's kernels and by the sinc, 20 m bands too, and given to `sharpen`, which brings it back. What of 20 m bands was warped once is no
+regular sampling any more, which sharpening takes it for. By GDAL's kernels less is lost so than by interpolating a second time; by the sinc, which all but undoes itself, more.
 """
 import argparse
 import logging
@@ -30,7 +32,7 @@ from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import Scene, read_enmap
 from enmap_sharpener.scenes.guide_bands import SENTINEL2, band_responses
 from enmap_sharpener.scenes.sentinel2 import Sentinel2, read_sentinel2
-from enmap_sharpener.scenes.warping import places, warped
+from enmap_sharpener.scenes.warping import in_crs_of, places, warped, without_gaps
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
 
@@ -125,28 +127,66 @@ def at_multiples(image, like):
     return Grid(own.crs, rows, cols).georeference(image.values, coords={k: v for k, v in image.coords.items() if v.dims == ("band",)}, name=image.name)
 
 
-def there_and_back(case, bands=("bands10", "bands20")):
-    """PSNR of a case with its guide, and with that as GDAL brings it to the neighbouring zone; with some of its `bands`, the others as they are and where they are brought back."""
-    scene, guide = read_enmap(next(case.glob("ENMAP*"))), replace(read_sentinel2(case), scl=None)
-    like = Grid.of(guide.bands10)
-    truth = at_multiples(read_cube(case / "truth.tif"), like)
-    scene = replace(scene, cube=at_multiples(scene.cube, like).chunk(), quality={})
-    guide = replace(guide, bands10=at_multiples(guide.bands10, like), bands20=None if guide.bands20 is None else at_multiples(guide.bands20, like))
+class Case:
+    """A case on multiples of two of its guide's pixels, where a warped guide lies."""
 
-    def score(guide):
-        out = sharpen(scene, guide, uncertainty=False).to_dataarray().sel(x=truth.x, y=truth.y, method="nearest", tolerance=1)
+    def __init__(self, place):
+        scene, guide = read_enmap(next(place.glob("ENMAP*"))), replace(read_sentinel2(place), scl=None)
+        like = Grid.of(guide.bands10)
+        move = lambda image: None if image is None else at_multiples(image, like)
+        self.truth, self.scene = move(read_cube(place / "truth.tif")), replace(scene, cube=move(scene.cube).chunk(), quality={})
+        self.guide = replace(guide, bands10=move(guide.bands10), bands20=move(guide.bands20))
+
+    def score(self, guide):
+        """PSNR of the result with a guide."""
+        out = sharpen(self.scene, guide, uncertainty=False).to_dataarray().sel(x=self.truth.x, y=self.truth.y, method="nearest", tolerance=1)
         cut = slice(EDGE, -EDGE)
-        a, b = (np.moveaxis(v.values.astype(float), 0, -1)[cut, cut] for v in (out, truth))
+        a, b = (np.moveaxis(v.values.astype(float), 0, -1)[cut, cut] for v in (out, self.truth))
         held = np.isfinite(a).all((0, 1)) & np.isfinite(b).all((0, 1))
         return float(np.mean(psnr(a[..., held], b[..., held])))
 
-    gdal = lambda how: lambda image: image.rio.reproject(f"EPSG:{like.crs.to_epsg() - 1}", resolution=abs(image.rio.resolution()[0]), resampling=how, nodata=np.nan)
-    stacks = {name: image for name in ("bands10", "bands20") if (image := getattr(guide, name)) is not None}
-    back = lambda image, stack: (found := warped(image.chunk(), Grid.of(stack), np.nan).compute()).where(np.isfinite(found), stack)
-    whole = set(stacks) <= set(bands)
-    away = lambda warp: replace(guide, **{name: warp(stack) if whole else back(warp(stack), stack) for name, stack in stacks.items() if name in bands})
-    own = lambda image: warped(image.chunk(), neighbour(Grid.of(image)), np.nan)
-    return {"own": score(guide), **{how.name: score(away(gdal(how))) for how in KERNELS}, DONE: score(away(own))}
+
+def away(image):
+    """An image brought to the neighbouring zone by the sinc."""
+    return warped(image.chunk(), neighbour(Grid.of(image)), np.nan).compute()
+
+
+def there_and_back(place):
+    """PSNR of a case with its guide, and with that as GDAL and the sinc bring it to the neighbouring zone."""
+    case = Case(place)
+    stacks = {name: image for name in ("bands10", "bands20") if (image := getattr(case.guide, name)) is not None}
+    gdal = lambda image, how: image.rio.reproject(neighbour(Grid.of(image)).crs, resolution=abs(image.rio.resolution()[0]), resampling=how, nodata=np.nan)
+    warp = lambda how: replace(case.guide, **{name: how(image) for name, image in stacks.items()})
+    return {"own": case.score(case.guide), **{how.name: case.score(warp(lambda image, how=how: gdal(image, how))) for how in KERNELS}, DONE: case.score(warp(away))}
+
+
+BLUR20 = 0.45
+
+
+def twice(grid):
+    """The grid of pixels of twice the size; a grid of an even number of rows and columns."""
+    return Grid(grid.crs, *(replace(a, step=2 * a.step, n=a.n // 2) for a in (grid.rows, grid.cols)))
+
+
+def seen20(image):
+    """An image at 10 m as 20 m bands of the same zone, NaN where a pixel under them is."""
+    image = image[:, :image.shape[1] // 2 * 2, :image.shape[2] // 2 * 2]
+    grid, missing = Grid.of(image), np.isnan(image.values).any(0)
+    low = Observation.between(twice(grid), grid, BLUR20).degrade(without_gaps(image.values, missing))
+    low[:, missing.reshape(grid.ny // 2, 2, -1, 2).any((1, 3))] = np.nan
+    return twice(grid).georeference(low.astype("f4"), coords={"band": image.band.values}, name="reflectance")
+
+
+def observed_there(place):
+    """PSNR of a case whose guide was observed in EnMAP's zone, and in the neighbouring one: with its pixels interpolated, as it is done, and of the 10 m bands alone against the same."""
+    case, table = Case(place), SENTINEL2.coarser
+    good = np.isfinite(case.truth.values).all((1, 2))
+    bands = np.tensordot(band_responses(case.truth.wavelength.values[good], table), case.truth.values[good], 1)
+    ground = Grid.of(case.truth).georeference(bands.astype("f4"), coords={"band": list(table.names)}, name="reflectance")
+    here, there = (replace(case.guide, bands10=ten, bands20=seen20(image)) for ten, image in ((case.guide.bands10, ground), (away(case.guide.bands10), away(ground))))
+    alone = lambda guide: replace(guide, bands20=None)
+    own = case.score(here)
+    return {"own": own, "interpolated": case.score(in_crs_of(case.scene, there)), DONE: case.score(there), "four bands": own + case.score(alone(there)) - case.score(alone(here))}
 
 
 def table(head, found):
@@ -160,16 +200,16 @@ def main():
     """Read arguments, compute, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", type=Path, help="Markdown file; printed by default")
-    parser.add_argument("--cases", nargs="*", default=["potsdam_train", "sanfrancisco"])
+    parser.add_argument("--cases", nargs="*", default=["cases/potsdam_train", "cases/potsdam_train_mismatch", "cases/sanfrancisco", "cases_more/jasper_m", "cases_more/airport-4_m", "cases_more/salton_m"])
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     first = [((name, f"{blur:g}"), observed(*rest[:3], blur, rest[3]).values()) for name, *rest in sources() for blur in BLURS]
     lines = [*table(["ground", "blur of the guide", "own grid [dB]", *RESAMPLED, DONE], first), ""]
-    folders = [SHARED / "data/cases" / name for name in given.cases]
-    second = [((case.name,), there_and_back(case).values()) for case in folders if case.is_dir()]
-    second += [((f"{case.name}, its {what} m bands alone",), there_and_back(case, (f"bands{what}",)).values())
-               for case in folders if (case / "sentinel2_20m.tif").is_file() for what in (10, 20)]
-    lines += table(["case", "as it is [dB]", *(how.name for how in KERNELS), DONE], second)
+    folders = [SHARED / "data" / name for name in given.cases]
+    second = [((case.name,), observed_there(case).values()) for case in folders if (case / "sentinel2_20m.tif").is_file()]
+    lines += [*table(["case", "observed in EnMAP's zone [dB]", "all interpolated", "as it is done", "10 m bands alone"], second), ""]
+    third = [((case.name,), there_and_back(case).values()) for case in folders if case.is_dir()]
+    lines += table(["case", "as it is [dB]", *(how.name for how in KERNELS), "sinc"], third)
     print(*lines, sep="\n")
     if given.output:
         write_text(given.output, "# A guide in the neighbouring zone\n\n" + __doc__.split("\n\n", 2)[2].strip() + "\n\n" + "\n".join(lines) + "\n")

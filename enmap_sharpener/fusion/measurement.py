@@ -14,14 +14,14 @@ from ..core.grid import inside, widened
 from ..core.operators import Observation, continued
 from ..core.parallel import in_threads
 from .alignment import AlignmentTile, Geometry, measure_geometry
-from .band_registration import register_twenty
+from .band_registration import register_twenty, told_of
 from .denoising import Denoiser, relative_noise
 from .guide import ALREADY, KRIGING, WholeGuide
 from .pair import Pair, Scratch
 from .radiometry import fit_radiometry, measure_trust, weighted_line
 from .response_bands import ResponseBands, even_windows, response_bands, sample_windows
 from .same_ground import SameGround, same_ground
-from .sharpen20 import FARTHEST, Mover, Sharpen20, measure_blur20, measure_swir_geometry
+from .sharpen20 import FARTHEST, Mover, SharpenAll20, few, measure_blur20
 from .tuning import DEFAULT, Tuning
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #0f17b214
@@ -97,11 +97,6 @@ def _tiles(pair, found, whole, samples, geometry, threads, tuning):
     return in_threads(one, samples, threads)
 
 
-def _few(parts):
-    """Three of the samples, spread over the scene: for one number of the whole sensor they say as much as six."""
-    return parts[:: -(-len(parts) // 3)]
-
-
 def _guide_tiles(pair, whole, samples):
     """Sampled (10 m bands, 20 m bands, fine grid, 20 m grid, trust at 20 m)."""
     parts = []
@@ -120,10 +115,9 @@ def _register(pair, whole, samples, threads):
     if pair.fine20 is None:
         return {}
     bands = pair.guide_bands.coarser
-    registered = register_twenty([p[:4] for p in _guide_tiles(pair, whole, _few(samples))], bands, threads)
-    for detector, found in registered.items():
-        if found.measured:
-            pair.tell(f"{pair.guide.source}: its {' '.join(np.array(bands.names)[bands.serving(detector)])} lie {found.told(pair.fine20.cols.step)}; they are used where they lie")
+    registered = register_twenty([p[:4] for p in _guide_tiles(pair, whole, few(samples))], bands, threads)
+    for line in told_of(registered, bands, pair.guide.source, pair.fine20.cols.step):
+        pair.tell(line)
     return registered
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #52f90151
@@ -187,21 +181,17 @@ class GuideModel:
         Noise of the denoised guide relative to its mean.
     denoise10, denoise20 : callable
         Image to denoised image, for the 10 m and 20 m bands; not used without 20 m bands.
-    sharpen, sharpen_swir : Sharpen20
-        For the red edge, and for B11 and B12 on moved 10 m bands; None where there are no such.
-    mover : Mover
-        From the geometry of the 10 m bands to that of B11 and B12.
+    twenty : SharpenAll20
+        Brings the 20 m bands to 10 m; None without such.
     """
 
     whole: WholeGuide
     noise: float = 0.005
     denoise10: Denoiser = None
     denoise20: Denoiser = None
-    sharpen: Sharpen20 = None
-    sharpen_swir: Sharpen20 = None
-    mover: Mover = Mover()
+    twenty: SharpenAll20 = None
 
-    halo = 44
+    halo = SharpenAll20.halo
 
     def __call__(self, rows, cols):
         """Fine guide of a window, shape (y, x, channel): 10 m bands, sharpened red edge, sharpened B11 and B12 in their own geometry."""
@@ -229,16 +219,19 @@ class GuideModel:
         return found
 
     @property
+    def mover(self):
+        """`Mover` from the geometry of the 10 m bands to that of B11 and B12."""
+        return self.twenty.mover if self.twenty else Mover()
+
+    @property
     def sigma20(self):
         """Blur of the 20 m bands [20 m pixels]."""
-        return (self.sharpen or self.sharpen_swir).sigma
+        return self.twenty.sigma
 
     def stack(self, ten, twenty, fine, fine20):
         """The same from arrays."""
-        ten, twenty, bands = self.denoise10(ten), self.denoise20(twenty), self.whole.pair.guide_bands.coarser
-        vnir = [self.sharpen(ten, twenty[..., bands.serving("VNIR")], fine, fine20)] if self.sharpen else []
-        swir = [self.sharpen_swir(self.mover(ten), twenty[..., bands.serving("SWIR")], fine, fine20)] if self.sharpen_swir else []
-        return np.concatenate([ten, *vnir, *swir], -1)
+        ten, twenty = self.denoise10(ten), self.denoise20(twenty)
+        return np.concatenate([ten, self.twenty(ten, twenty, fine, fine20)], -1)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #8eeb7cde
 SWIR_SYSTEMATIC = 0.008
@@ -269,9 +262,8 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
         return GuideModel(whole), (geometry, _swir_alone(aligned, threads, tuning))
     parts, registered = _guide_tiles(pair, whole, aligned.samples), whole.registered
     coarser = pair.guide_bands.coarser
-    red_edge, swir_bands = coarser.serving("VNIR"), coarser.serving("SWIR")
     lies = {name: registered[name].shift for name in coarser.detectors}
-    blur20 = measure_blur20([p[:4] for p in _few(parts)], coarser.gauges, threads, next(iter(lies.values())))
+    blur20 = measure_blur20([p[:4] for p in few(parts)], coarser.gauges, threads, next(iter(lies.values())))
     rough = _noise(pair, parts, tuning)
     pixels = lambda i: np.concatenate([p[i].reshape(-1, p[i].shape[-1]) for p in parts])
     clean, noise = [np.asarray, np.asarray], rough
@@ -279,13 +271,7 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
         clean = [Denoiser.fit([p[i] for p in parts], rough * pixels(i).mean(0)) for i in (0, 1)]
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
         noise = _noise(pair, parts, tuning)
-    sharpen, swir, mover = None, None, Mover()
-    if "VNIR" in lies:
-        sharpen = Sharpen20.fit([(ten, z[..., red_edge], g, g20) for ten, z, g, g20, _ in parts], blur20, lies["VNIR"])
-    if "SWIR" in lies:
-        mover = measure_swir_geometry([(ten, z[..., swir_bands], g, g20) for ten, z, g, g20, _ in _few(parts)], blur20, threads, lies["SWIR"], tuning.blur_alike)
-        swir = Sharpen20.fit([(mover(ten), z[..., swir_bands], g, g20) for ten, z, g, g20, _ in parts], blur20, lies["SWIR"], tuning.guided_bands)
-    model = GuideModel(whole, noise, *clean, sharpen, swir, mover)
+    model = GuideModel(whole, noise, *clean, SharpenAll20.fit([p[:4] for p in parts], coarser, blur20, lies, threads=threads, tuning=tuning))
     return model, _geometries(aligned, model, parts, threads, tuning)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #eede83ba
@@ -295,9 +281,9 @@ def _geometries(aligned, model, parts, threads, tuning):
     lead, last, swir_bands = bands.sharpest, bands.serving("SWIR"), bands.coarser.serving("SWIR")
     tile = lambda guide, channels: _of_samples(aligned, [(guide(p), p[2]) for p in parts], channels)
     vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, threads=threads, tuning=tuning)
-    if not model.sharpen_swir:
+    if not model.twenty.swir:
         return vnir, _swir_alone(aligned, threads, tuning, vnir)
-    sharp = lambda p: model.sharpen_swir(model.mover(p[0]), p[1][..., swir_bands], p[2], p[3])
+    sharp = lambda p: model.twenty.swir_bands(*p[:4])
     if np.size(np.arange(len(bands))[last]) > np.size(np.arange(len(bands.coarser))[swir_bands]):      # some of them on the finest grid
         sharp = lambda p: model.stack(*p[:4])[..., last]
     return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, threads, tuning)

@@ -20,7 +20,7 @@ from .measurement import GuideModel, Measured
 from .pair import Pair, complete
 from .response_bands import response_bands
 from .same_ground import SameGround
-from .sharpen20 import Mover, Sharpen20
+from .sharpen20 import Mover, SharpenAll20
 from .subspace import OWN, fit_subspace
 from ..scenes.enmap import Scene
 from ..scenes.sentinel2 import Sentinel2
@@ -113,9 +113,7 @@ def _guide_model(measured, pair, whole):
     ten, twenty = np.nan_to_num(pair.ten(*full)), np.nan_to_num(pair.twenty(*full20))
     clean = [Denoiser.fit([image], d.noise) if isinstance(d, Denoiser) else np.asarray for image, d in ((ten, measured.model.denoise10), (twenty, measured.model.denoise20))]
     ten, twenty = clean[0](ten), clean[1](twenty)
-    fit = lambda guide, name, **more: Sharpen20.fit([(guide, twenty[..., bands.serving(name)], pair.fine, pair.fine20)], sigma, **more)
-    vnir, swir = ("VNIR" in bands.detectors and fit(ten, "VNIR")) or None, ("SWIR" in bands.detectors and fit(mover(ten), "SWIR", guided=measured.tuning.guided_bands)) or None
-    return GuideModel(whole, measured.model.noise, *clean, vnir, swir, mover)
+    return GuideModel(whole, measured.model.noise, *clean, SharpenAll20.fit([(ten, twenty, pair.fine, pair.fine20)], bands, sigma, mover=mover, tuning=measured.tuning))
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #0de83f2f
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..core.parallel import in_threads
 from ..core.raster import to_int16
 from .guide import ALREADY
 from .measurement import AlignedGuide, align_guide
+from .native_grid import brought_to
 from .pair import Pair, Scratch, interpolate
 from .radiometry import Radiometry, fit_radiometry
 from .response_bands import even_windows
@@ -29,7 +30,7 @@ from .sharpen20 import Mover
 from .tuning import DEFAULT
 from ..scenes.common_grid import common_grid, on_grid
 from ..scenes.sentinel2 import write_sentinel2
-from ..scenes.warping import in_crs_of, in_metres
+from ..scenes.warping import in_metres
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #d7bff26e
 _log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ def _measured(scene, guides, threads, tuning):
     coarse, there, told, error = Grid.of(scene.cube), [], [], None
     for number, guide in enumerate(guides, 1):
         try:
-            guide = in_crs_of(scene, guide)
+            guide = brought_to(scene, guide, threads, tuning)
         except GridError as failure:
             error = error or failure
             fine = None
@@ -343,7 +344,7 @@ def join_dates(scene, guides, threads=1, tuning=DEFAULT):
     scene : Scene
         The EnMAP scene.
     guides : list of Sentinel2
-        Acquisitions with pixels in common; each may cover a part, and lack the 20 m bands; in another coordinate system than EnMAP they are warped, see `in_crs_of`.
+        Acquisitions with pixels in common; each may cover a part, and lack the 20 m bands; in another coordinate system than EnMAP they are warped, see `brought_to`.
     threads : int
         Threads to use.
     tuning : Tuning
@@ -378,7 +379,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     scene : Scene
         The EnMAP scene.
     guide : Sentinel2 or list of Sentinel2
-        One, or several dates or parts, see `join_dates`; in another coordinate system than EnMAP they are warped, see `in_crs_of`. EnMAP in geographic coordinates is brought to their UTM zone, see `in_metres`.
+        One, or several dates or parts, see `join_dates`; in another coordinate system than EnMAP they are warped, see `brought_to`. EnMAP in geographic coordinates is brought to their UTM zone, see `in_metres`.
     threads, tuning
         See `join_dates`.
 
@@ -395,7 +396,7 @@ def open_pair(scene, guide, threads=1, tuning=DEFAULT):
     if not guides:
         raise EnmapError(f"{scene.metadata.id}: no Sentinel-2 image was given; give one, or a list of several")
     scene = in_metres(scene, guides[0])
-    return Pair(scene, in_crs_of(scene, guides[0]), threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
+    return Pair(scene, brought_to(scene, guides[0], threads, tuning), threads) if len(guides) == 1 else join_dates(scene, guides, threads, tuning)
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #ac7d517c
 CHUNK = 512

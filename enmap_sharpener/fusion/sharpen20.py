@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EVERY', 'NUGGET', 'ALIKE', 'ALIKE_NUGGET', 'Sharpen20', 'unexplained', 'measure_blur20', 'Mover',
-           'measure_swir_geometry']
+           'measure_swir_geometry', 'few', 'SharpenAll20']
 
 # %% ../../nbs/05_fusion/06_sharpen20.ipynb #c57bd368
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from ..core.parallel import in_threads
 from .guided_kriging import GuidedKriging, Likeness
 from .regression import LocalRegression
 from .tuning import DEFAULT
+from ..scenes.guide_bands import GuideBands
 
 # %% ../../nbs/05_fusion/06_sharpen20.ipynb #5f5f80ad
 LOCAL, TRIAL = (1.5, 0.05), (2.0, 0.1)
@@ -192,3 +193,56 @@ def measure_swir_geometry(tiles, sigma, threads=1, lies=(0.0, 0.0), alike=DEFAUL
     blur = float(min(max(t[2], 0) + MORE_BLUR, 2 * np.average(_BLURS, weights=likely), MOST_BLUR))
     helps = np.abs(errors([s.degrade(moved(m), axes=(0, 1)) for s, (m, _, _, _) in zip(see, tiles, strict=True)])).mean() < np.abs(errors(low)).mean()
     return Mover(moved.shift if helps else (0.0, 0.0), blur)
+
+# %% ../../nbs/05_fusion/06_sharpen20.ipynb #425e39d1
+def few(parts):
+    """Three of some samples, spread over the scene: for one number of the whole sensor they say as much as six."""
+    return parts[:: -(-len(parts) // 3)]
+
+
+@dataclass(frozen=True)
+class SharpenAll20:
+    """All 20 m bands to 10 m.
+
+    Parameters
+    ----------
+    bands : GuideBands
+        The 20 m bands.
+    red_edge, swir : Sharpen20
+        For those that serve the VNIR, and for B11 and B12 on moved 10 m bands; None where there are no such.
+    mover : Mover
+        From the geometry of the 10 m bands to that of B11 and B12.
+    """
+
+    bands: GuideBands
+    red_edge: Sharpen20 = None
+    swir: Sharpen20 = None
+    mover: Mover = Mover()
+
+    halo = 44
+
+    @classmethod
+    def fit(cls, tiles, bands, sigma, lies=None, mover=None, threads=1, tuning=DEFAULT):
+        """From tiles (10 m bands, 20 m bands, fine grid, 20 m grid), the blur of the 20 m bands and, for each of EnMAP's detectors that they serve, where they lie [20 m pixels]; a mover that is not given is measured."""
+        lies = {name: (0.0, 0.0) for name in bands.detectors} if lies is None else lies
+        serving = lambda detector, parts, moved=np.asarray: [(moved(ten), np.ascontiguousarray(z[..., bands.serving(detector)]), *grids) for ten, z, *grids in parts]
+        red_edge, swir = "VNIR" in lies and Sharpen20.fit(serving("VNIR", tiles), sigma, lies["VNIR"]) or None, None
+        if "SWIR" in lies:
+            mover = mover or measure_swir_geometry(serving("SWIR", few(tiles)), sigma, threads, lies["SWIR"], tuning.blur_alike)
+            swir = Sharpen20.fit(serving("SWIR", tiles, mover), sigma, lies["SWIR"], tuning.guided_bands)
+        return cls(bands, red_edge, swir, mover or Mover())
+
+    @property
+    def sigma(self):
+        """Blur of the 20 m bands [20 m pixels]."""
+        return (self.red_edge or self.swir).sigma
+
+    def swir_bands(self, ten, twenty, fine, fine20):
+        """B11 and B12 at 10 m, in their own geometry, shape (y, x, channel), float32, of windows with their grids."""
+        return self.swir(self.mover(ten), twenty[..., self.bands.serving("SWIR")], fine, fine20)
+
+    def __call__(self, ten, twenty, fine, fine20):
+        """The same of all 20 m bands, in their order."""
+        vnir = [self.red_edge(ten, twenty[..., self.bands.serving("VNIR")], fine, fine20)] if self.red_edge else []
+        swir = [self.swir_bands(ten, twenty, fine, fine20)] if self.swir else []
+        return np.concatenate([*vnir, *swir], -1)

@@ -9,11 +9,12 @@ __all__ = ['read_product', 'read_partner']
 from pathlib import Path
 
 from ..core.errors import ProductError
+from ..fusion.native_grid import brought_to
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.guides import DESCRIPTION
 from ..scenes.pairing import find_guide
 from ..scenes.sentinel2 import Sentinel2, read_sentinel2
-from ..scenes.warping import in_crs_of, in_metres
+from ..scenes.warping import in_metres
 
 # %% ../../nbs/06_preprocessing/00_reading.ipynb #2c7b3c7b
 def read_product(product) -> Scene:
@@ -53,11 +54,11 @@ def read_partner(product, scene: Scene | None, sentinel2=None, offset: float | N
     Raises
     ------
     ProductError
-        It is of another sensor, or is not there; others as for `read_sentinel2` and `in_crs_of`.
+        It is of another sensor, or is not there; others as for `read_sentinel2` and `brought_to`.
     """
     place = Path(find_guide(product) if sentinel2 is None else sentinel2)
     if (place / DESCRIPTION).is_file():
         raise ProductError(f"{place}: is a guide that {DESCRIPTION} describes; networks learn from Sentinel-2's bands alone: put those into the product's folder sentinel2, "
                            "or sharpen with this guide by the method subspace")
     guide = read_sentinel2(place, offset)
-    return guide if scene is None else in_crs_of(scene, guide)
+    return guide if scene is None else brought_to(scene, guide)
