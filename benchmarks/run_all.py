@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 RUNS = {     # heading and arguments of each script
     "cases": ("Against other methods", ()),
     "full_scene": ("A whole scene", ("--output", HERE / "full_scene.md")),
+    "strips": ("A strip", ("--output", HERE / "strips.md")),
     "network_scene": ("A network on a scene", ()),
     "twenty_to_ten": ("20 m bands at 10 m", ("--output", HERE / "twenty_to_ten.md")),
     "dates": ("Several dates", ("--output", HERE / "dates.md")),

@@ -184,22 +184,31 @@ def window_stencil(n, sigma, every=1):
 
 # %% ../../nbs/00_core/04_operators.ipynb #c88662ab
 def _covariances(gaussian, length):
-    """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, for C = exp(-distance / length)."""
+    """Covariance of coarse pixels with fine ones, shape (fine, coarse), and with one another, sparse, for C = exp(-distance / length)."""
     A, n = gaussian.matrix, gaussian.n_in
     offsets = np.arange(-min(int(16 * length), n - 1), min(int(16 * length), n - 1) + 1)
     C = sparse.diags([np.full(n - abs(d), np.exp(-abs(d) / length)) for d in offsets], offsets, format="csr")
-    cross = (C @ A.T).toarray()
-    return cross, A @ cross
+    cross = (C @ A.T).tocsr()
+    return cross, (A @ cross).tocsr()
 
 
 def _krige(cross, S, nugget, reach):
-    """Kriging weights of each row of `cross` in its neighbourhood of `reach` coarse pixels."""
-    noisy = S + nugget * np.mean(np.diag(S)) * np.eye(len(S))
-    taps = min(2 * reach + 1, len(S))
-    start = np.clip(np.abs(cross).argmax(1) - taps // 2, 0, len(S) - taps)
-    near = start[:, None] + np.arange(taps)
-    weights = np.linalg.solve(noisy[near[:, :, None], near[:, None, :]], np.take_along_axis(cross, near, 1)[..., None])[..., 0]
-    return Stencil(start, weights, len(S))
+    """Kriging weights of each row of `cross` in its neighbourhood of `reach` coarse pixels; some rows at a time, as of long axes all pairs of pixels would fill the memory."""
+    n = S.shape[0]
+    noise, taps = nugget * np.mean(S.diagonal()), min(2 * reach + 1, n)
+    starts, weights = [], []
+    for first in range(0, cross.shape[0], _ROWS):
+        part = cross[first:first + _ROWS]
+        low, high = max(0, part.indices.min() - taps), min(n, part.indices.max() + 1 + taps)
+        part, noisy = part[:, low:high].toarray(), S[low:high, low:high].toarray() + noise * np.eye(high - low)
+        start = np.clip(np.abs(part).argmax(1) + low - taps // 2, 0, n - taps)
+        near = start[:, None] + np.arange(taps) - low
+        weights.append(np.linalg.solve(noisy[near[:, :, None], near[:, None, :]], np.take_along_axis(part, near, 1)[..., None])[..., 0])
+        starts.append(start)
+    return Stencil(np.concatenate(starts), np.concatenate(weights), n)
+
+
+_ROWS = 256
 
 
 def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
@@ -382,4 +391,4 @@ def local_mean(x, sigma, weight=None):
 
 def continued(image, valid, sigma=1.5):
     """`image`, shape (y, x, channel), with the local mean of valid pixels around where it is not valid."""
-    return np.where(valid[..., None], image, window_mean(image, sigma, valid))
+    return by_strips(lambda image, valid: np.where(valid[..., None], image, window_mean(image, sigma, valid)), sigma, image, valid)

@@ -15,7 +15,7 @@ from ..core.operators import Observation, by_strips, linear_stencil, window_sum
 from ..core.parallel import in_threads
 from .denoising import TYPICAL_NOISE
 from .measurement import even_windows
-from .pair import Pair, Scratch, interpolate
+from .pair import Pair, Scratch, interpolate, on_disk
 from .radiometry import fit_radiometry
 from .regression import LocalRegression
 from .sharpen20 import Mover
@@ -73,12 +73,18 @@ class FineGuide:
 
         in_threads(one, even_windows(pair.coarse, 128), threads)
         fitted = fit_radiometry(degraded, seen, weight)
-        level = degraded * fitted.field[..., None] * fitted.gain
-        sums = lambda level, seen, weight: tuple(window_sum(level * other * weight[..., None], GAIN_WINDOW) for other in (level, seen - fitted.offset))
-        power, cross = by_strips(sums, GAIN_WINDOW, level, seen, weight)
+
+        def sums(degraded, field, seen, weight):
+            level = degraded * field[..., None] * fitted.gain
+            return tuple(window_sum(level * other * weight[..., None], GAIN_WINDOW) for other in (level, seen - fitted.offset))
+
+        power, factor = by_strips(sums, GAIN_WINDOW, degraded, fitted.field, seen, weight)
         small = GAIN_RIDGE * power.mean((0, 1)) + np.float32(1e-12)      # a guide without detail, or without any light, has no gain of its own
-        factor = fitted.field[..., None] * fitted.gain * (cross + small) / (power + small)
-        return cls(pair, raw, channels, seen, found.valid[..., None], factor.astype(np.float32), fitted.offset, see, see.inverse(NUGGET, reach=REACH))
+        for field, row, below in zip(fitted.field, factor, power, strict=True):       # in place: of a strip of many tiles these are the largest arrays
+            row += small
+            row *= field[:, None] * fitted.gain
+            row /= below + small
+        return cls(pair, raw, channels, seen, found.valid[..., None], on_disk(factor), fitted.offset, see, see.inverse(NUGGET, reach=REACH))
 
     def level(self, rows, cols):
         """The guide at EnMAP's level, not yet consistent, in a window of the fine grid."""

@@ -17,7 +17,7 @@ from .alignment import AlignmentTile, Geometry, measure_geometry
 from .band_registration import register_twenty, told_of
 from .denoising import Denoiser, relative_noise
 from .guide import ALREADY, KRIGING, WholeGuide
-from .pair import Pair, Scratch
+from .pair import Pair, Scratch, on_disk
 from .radiometry import fit_radiometry, measure_trust, weighted_line
 from .response_bands import ResponseBands, even_windows, response_bands, sample_windows
 from .same_ground import SameGround, same_ground
@@ -74,7 +74,7 @@ def degrade_guide(pair, whole, geometry, threads=1, needed=None):
             out[window][..., pair.guide_bands.coarse][..., bands] = operator.part(*window, *pair.twenty_window(*wide)).degrade(np.ascontiguousarray(twenty[..., bands]), axes=(0, 1))
 
     in_threads(one, [w for w in even_windows(pair.coarse, 128) if needed is None or needed[w].any()], threads)
-    return out, share
+    return on_disk(out), share
 
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #fc4c084b
@@ -152,7 +152,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         if found.missing.any():
             whole_pixels = use * ~found.missing.any(-1)
             filled = fit_radiometry(degraded, found.seen, whole_pixels)(degraded)
-            found = replace(found, seen=np.where(found.missing, filled, found.seen).astype(np.float32))
+            found = replace(found, seen=on_disk(np.where(found.missing, filled, found.seen).astype(np.float32)))
         other = False
         if needed is None:
             clear = (use > tuning.sure) & ~pair.cloud_mask()
@@ -165,7 +165,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         gain, offset = channels, 0 * channels      # EnMAP's own level, where nothing is trusted that could tell another
         if (use * trust).any():
             gain, offset = (a.astype(np.float32) for a in weighted_line(found.seen, degraded, use * trust)[:2])
-        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning, whole.registered, np.ascontiguousarray(degraded[..., pair.guide_bands.fine]))
+        whole = WholeGuide(pair, found.seen, interpolator(geometry), gain, offset, trust, tuning, whole.registered, on_disk(np.ascontiguousarray(degraded[..., pair.guide_bands.fine])))
     return found, whole, geometry, np.maximum(use * trust, LEAST_WEIGHT).astype(np.float32) * found.valid, ground, twenty, degraded
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #2d8f7d85

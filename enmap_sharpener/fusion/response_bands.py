@@ -13,7 +13,7 @@ import numpy as np
 from ..core.errors import BandError, NoValidPixels
 from ..core.operators import continued
 from ..core.parallel import in_threads
-from .pair import complete
+from .pair import complete, on_disk
 from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/06_response_bands.ipynb #d8f77d76
@@ -70,7 +70,7 @@ class ResponseBands:
     def without(self, masked):
         """The same without some pixels, bool, shape (y, x)."""
         valid = self.valid & ~masked
-        return replace(self, valid=valid, seen=continued(self.seen, valid))
+        return replace(self, valid=valid, seen=on_disk(continued(self.seen, valid)))
 
 # %% ../../nbs/05_fusion/06_response_bands.ipynb #63426afb
 def _seen(pair):
@@ -118,4 +118,4 @@ def response_bands(pair, threads=1):
     in_threads(one, even_windows(pair.coarse, 128), threads)
     if not valid.any():
         raise NoValidPixels(f"{pair.scene.metadata.id}: no valid pixel where {pair.guide_bands.sensor} covers the scene")
-    return pair, ResponseBands(continued(seen, valid), valid, valid, missing)
+    return pair, ResponseBands(on_disk(continued(seen, valid)), valid, valid, on_disk(missing))

@@ -34,9 +34,11 @@ def _floor(seen, use):
 
 def _detail(image, use, floor):
     """Clipped detail, shape (y, x, channel); 0 where it is not to be used."""
-    detail = image - window_mean(image, DETAIL, use)
+    detail = by_strips(lambda image, use: image - window_mean(image, DETAIL, use), DETAIL, image, use)
     most = CLIP * np.maximum(SPREAD_OF_MEDIAN * np.median(np.abs(detail[use]), 0), floor)
-    return np.clip(detail, -most, most) * use[..., None]
+    detail = np.clip(detail, -most, most, out=detail)
+    detail *= use[..., None]
+    return detail
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #eb71c34a
 def _shared(ab, aa, bb, n, floor):
@@ -183,7 +185,9 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
     here, there = zip(*(_moved(n, d) for n, d in zip(use.shape, (dy, dx), strict=True)), strict=True)
     placed, held = np.zeros_like(b), nowhere.copy()
     placed[here], held[here] = b[there], use[there]
-    contradicted, confirmed = _local(a * held[..., None], placed * use[..., None], use & held, floor, tuning)
+    a *= held[..., None]
+    placed *= use[..., None]
+    contradicted, confirmed = _local(a, placed, use & held, floor, tuning)
     verdict = bool(near.max() > chance or confirmed.sum() > CONFIRMED)
     if not verdict and (b[use] ** 2).mean(0).max() > FLAT**2 and ((a[use] ** 2).mean(0) < floor**2).all():
         verdict = None

@@ -1,4 +1,5 @@
 """Properties of the operators between grids: any origin, ratio, shape and shift."""
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -292,3 +293,19 @@ def test_stencil_is_hand_made_correctly():
     stencil = Stencil(np.array([0, 2]), np.array([[1.0, 2.0], [3.0, 4.0]]), 4)
     np.testing.assert_array_equal(stencil.matrix.toarray(), [[1, 2, 0, 0], [0, 0, 3, 4]])
     np.testing.assert_array_equal(stencil(np.array([1.0, 1, 1, 2]), 0), [3, 11])
+
+
+@pytest.mark.parametrize("stencil", [kriging_stencil, smoothing_stencil])
+def test_kriging_of_a_long_axis_does_not_hold_all_pairs_of_pixels(stencil):
+    coarse, fine = Axis(0.0, 3.0, 6000), Axis(0.0, 1.0, 18_000)
+    seen = gaussian_stencil(coarse, fine, 0.45, 0.1)
+    tracemalloc.start()
+    try:
+        found = stencil(seen, 1e-3, 4.0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2e8       # all pairs of fine and coarse ones alone are 0.9 GB
+    part = stencil(gaussian_stencil(Axis(0.0, 3.0, 60), Axis(0.0, 1.0, 180), 0.45, 0.1), 1e-3, 4.0)
+    n = 20 * (3 if stencil is kriging_stencil else 1)
+    np.testing.assert_allclose(found.weights[:n], part.weights[:n], rtol=1e-3, atol=1e-5)

@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from enmap_sharpener.fusion.pair import Pair
+from enmap_sharpener.fusion import harmonisation, measurement, response_bands
+from enmap_sharpener.fusion import pair as pair_module
+from enmap_sharpener.fusion.pair import Pair, on_disk
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate_pair
 
@@ -40,3 +42,18 @@ def test_what_was_found_is_told_without_the_way_to_it(pair, tmp_path):
     scene, guide = pair
     found = Pair(scene, replace(guide, date=None, source=tmp_path / "s2"))
     assert found.assumptions == ["s2: its date is not known"]
+
+
+def test_large_arrays_lie_in_files_and_nothing_else_changes(pair, monkeypatch):
+    scene, guide = pair
+    once = sharpen(scene, guide).to_dataarray().values
+    small = np.arange(6.0)
+    assert on_disk(small) is small
+    for module in (pair_module, measurement, response_bands, harmonisation):
+        assert module.on_disk is on_disk
+    monkeypatch.setattr(pair_module, "LARGE", 1)
+    kept = on_disk(small.reshape(2, 3))
+    assert isinstance(kept.base, np.memmap) and type(kept) is np.ndarray and (kept == small.reshape(2, 3)).all()
+    plan = sharpen(scene, guide)
+    assert all(isinstance(a.base, np.memmap) for a in (plan._model.found.seen, plan._model.whole.degraded))
+    np.testing.assert_array_equal(plan.to_dataarray().values, once)
