@@ -9,6 +9,7 @@ finished one leaves, by workers that are threads of this process, through Dask's
 Scheduler, workers and stubs share this process, so that the times are more than a client alone would need.
 """
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -68,9 +69,25 @@ def tree_memory(process):
     return found / 1e9
 
 
+def adopt_orphans():
+    """Be the parent of what outlives its own parent below this process, so that its processor time is counted too (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)      # PR_SET_CHILD_SUBREAPER
+
+
+def reap_orphans():
+    """Wait for all that is left below this process."""
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        pass
+
+
 def measured(commands):
     """Commands one after the other: wall time [s], processor time with all below them [s], most memory at a time [GB]."""
     import psutil
+    adopt_orphans()
     start, before, most = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
     for arguments in commands:
         child = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=HERE.parent)
@@ -80,6 +97,7 @@ def measured(commands):
             time.sleep(0.25)
         if child.returncode:
             sys.exit(f"failed: {' '.join(map(str, arguments))}")
+        reap_orphans()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, most
 

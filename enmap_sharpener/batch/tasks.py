@@ -26,6 +26,7 @@ from distributed import get_worker
 
 import enmap_sharpener
 from .jobs import Job, papermill_path
+from .kernel_server import WarmKernelManager
 from ..core.errors import EnmapError, ProductError
 from ..core.files import read_json, whole, write_json
 from ..core.ledger import digest
@@ -139,7 +140,7 @@ def _execute(task: Task, part: Path, threads: int):
     source.write_text(task.job.source, encoding="utf-8")
     try:
         papermill.execute_notebook(papermill_path(source), papermill_path(notebook), values, progress_bar=False, kernel_name="python3",
-                                   resources={"metadata": {"path": str(part)}}, extra_arguments=["--log-level=ERROR"])
+                                   resources={"metadata": {"path": str(part)}}, extra_arguments=["--log-level=ERROR"], kernel_manager_class=WarmKernelManager)
     finally:
         source.unlink()
         if notebook.exists():
