@@ -136,11 +136,16 @@ def stub(task):
     return TaskOutcome(task.scene, "done", 64.0), ""
 
 
+QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1h", "distributed.admin.tick.cycle": "1h", "distributed.admin.system-monitor.interval": "1h"}
+
+
 @contextmanager
 def stub_workers(number):
-    """As many workers, threads of this process."""
+    """As many workers, threads of this process; what each of them would measure of its own process many times a second, one process need not for a thousand."""
+    import dask
     from distributed import Client, LocalCluster
-    with (LocalCluster(n_workers=number, threads_per_worker=1, processes=False, protocol="inproc://", dashboard_address=None, worker_dashboard_address=None) as cluster,
+    with (dask.config.set(QUIET),
+          LocalCluster(n_workers=number, threads_per_worker=1, memory_limit=0, processes=False, protocol="inproc://", dashboard_address=None, worker_dashboard_address=None) as cluster,
           Client(cluster, set_as_default=False) as client):
         yield client
 

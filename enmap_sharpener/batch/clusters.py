@@ -27,7 +27,8 @@ from ..core.files import private_folder
 
 # %% ../../nbs/14_batch/01_clusters.ipynb #453a4278
 _HERE = "127.0.0.1"
-_NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}    # what `dashboard: False` leaves of them
+_CALM = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],      # pages that `dashboard: False` leaves
+         "distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms", "distributed.admin.system-monitor.interval": "5s"}    # and what others would show
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def local_workers(workers: int | None = None, threads: int | None = None, gpus: 
     if gpus and workers > len(gpus):
         raise JobError(f"{workers} workers were asked for and {len(gpus)} GPUs; each worker needs one")
     threads = threads or max(1, cpu_count() // workers)
-    with _removed(private_folder()) as private, dask.config.set(_NO_PAGES):
+    with _removed(private_folder()) as private, dask.config.set(_CALM):
         listening = {"host": _HERE, "protocol": "tls://", "security": Security.temporary(), "dashboard": False}
         nannies = {i: {"cls": Nanny, "options": _worker(threads, gpus[i] if gpus else -1) | listening | {"local_directory": str(private)}} for i in range(workers)}
         scheduler = {"cls": Scheduler, "options": {**listening, "dashboard_address": f"{_HERE}:0"}}
@@ -141,7 +142,7 @@ def slurm_cluster(path, logs=None):
         private = private_folder(shared, hidden=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise JobError(told.format(type(error).__name__, error)) from None
-    with _removed(private), dask.config.set(_NO_PAGES):
+    with _removed(private), dask.config.set(_CALM):
         try:
             cluster = cluster_class(**arguments, security=_certificates(str(private)) if encrypted else None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -217,7 +218,7 @@ def _slurm_arguments(spec: dict) -> dict:
     directives = [*spec.pop("job_extra_directives", ()), *(["--gres=gpu:1"] if gpu else [])]
     arguments = [*spec.pop("worker_extra_args", ()), "--no-dashboard", "--dashboard-address", f"{_HERE}:0", "--resources", f"threads={cores}"]
     prologue = [*spec.pop("job_script_prologue", ()), f"export OMP_NUM_THREADS={cores} TF_NUM_INTRAOP_THREADS={cores}",
-                "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'",
+                "export " + " ".join(f"DASK_{re.sub('[.]', '__', key).replace('-', '_').upper()}='{value}'" for key, value in _CALM.items()),
                 f'export DASK_TEMPORARY_DIRECTORY="$(mktemp -d "{folder}/enmap-sharpener-XXXXXXXX")" || exit 1',
                 """trap 'rm -rf "$DASK_TEMPORARY_DIRECTORY"' EXIT"""]
     scheduler = {"dashboard": False, "dashboard_address": f"{_HERE}:0"} | spec.pop("scheduler_options", {})

@@ -20,6 +20,7 @@ import sys
 import threading
 import warnings
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -33,15 +34,17 @@ _MODULES = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "
 _INLINE = "module://matplotlib_inline.backend_inline"     # as a kernel has it; read where matplotlib is imported
 
 
-def _prepare():
-    "Import what kernels need, as a kernel would find it."
+def _prepare(gone=lambda: False):
+    "Import what kernels need, as a kernel would find it, unless nobody needs any more."
+    os.chdir("/")                       # no folder is held, nor taken for that of a kernel
     os.environ.setdefault("MPLBACKEND", _INLINE)
     for name in _MODULES:
+        if gone():
+            sys.exit()
         with suppress(ImportError):     # the kernel will tell
             import_module(name)
     import numba
     numba.njit(lambda: 0)()             # what it makes ready for its first function takes longer than that function
-    os.chdir("/")                       # no folder is held, nor taken for that of a kernel
     gc.collect()
     gc.freeze()                         # no collection writes to pages that kernels share
 
@@ -58,7 +61,7 @@ def serve(number: int):
         File descriptor of the socket.
     """
     control, server, kernels = socket.socket(fileno=number), os.getpid(), {}
-    _prepare()
+    _prepare(partial(_is_closed, control))
     ended, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -73,7 +76,12 @@ def serve(number: int):
             if not data:
                 return _end(kernels)
             channel = socket.socket(fileno=received[0])
-            if not (pid := _fork()):
+            try:
+                pid = _fork()
+            except OSError:             # no room for a process; the worker hears that from the closed channel
+                channel.close()
+                continue
+            if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for other in (control, *kernels.values()):
@@ -81,6 +89,13 @@ def serve(number: int):
                 os.close(ended), os.close(waker)
                 return _become_kernel(channel, server)
             kernels[pid] = channel
+
+
+def _is_closed(control: socket.socket) -> bool:
+    "Whether the other end is closed, whatever there is to read."
+    poll = select.poll()
+    poll.register(control, 0)
+    return bool(poll.poll(0))
 
 
 def _fork() -> int:
@@ -96,8 +111,9 @@ def _reap(kernels: dict):
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        with kernels.pop(pid) as channel, suppress(OSError):
-            channel.send(str(os.waitstatus_to_exitcode(status)).encode())
+        if channel := kernels.pop(pid, None):
+            with channel, suppress(OSError):     # the worker may have turned away
+                channel.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _end(kernels: dict):
@@ -184,6 +200,7 @@ class _Server:
             return _Forked(channel, int(pid))
         except OSError as error:
             channel.close()
+            self.env = None             # it is not asked again
             raise OSError(f"no kernel from the server: {error}") from None
 
     def close(self):
