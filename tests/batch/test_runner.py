@@ -101,7 +101,7 @@ def kernels(folder):
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.cwd().startswith(str(folder)) and any(name in " ".join(process.cmdline()) for name in ("ipykernel", "kernel_server")):
+            if process.cwd().startswith(str(folder)) and any(name in " ".join(process.cmdline()) for name in ("ipykernel", "kernel_server import")):
                 found.append(process.pid)
     return found
 
