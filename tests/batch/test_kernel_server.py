@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,3 +156,15 @@ def total(a):
 print(np.allclose(a @ np.linalg.inv(a), np.eye(500), atol=1e-6), np.isclose(total(a), a.sum()), [i["num_threads"] for i in threadpool_info() if "openblas" in i["filepath"]][:1])"""
     warm, ever = run(tmp_path, code), run(tmp_path, code, AsyncKernelManager)
     assert warm == ever and warm.startswith("True True")
+
+
+def test_imports_end_with_the_worker():
+    "Also while the worker's last question waits to be read."
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    there.send(b"k")
+    assert not kernel_server._is_closed(here)
+    there.close()
+    assert kernel_server._is_closed(here)
+    here.close()
+    code = "import sys; from enmap_sharpener.batch.kernel_server import _prepare\ntry: _prepare(lambda: 'pystac' in sys.modules)\nfinally: print('enmap_sharpener.sharpening.sharpening' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
