@@ -15,9 +15,9 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from .. import __version__
 from ..model.data import Tiles, Variation, check_store, order, training_stores
@@ -438,12 +438,14 @@ def history_figure(history):
         As `train` writes it.
     """
     table = history if isinstance(history, pd.DataFrame) else pd.read_csv(history)
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    panels = figure.subplots(1, 3)
     for panel, (name, label) in zip(panels, (("loss", "loss"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
         for prefix, style in (("", "-"), ("val_", "--")):
             if prefix + name in table:
                 panel.plot(table.epoch, table[prefix + name], style, marker=".", label="validation" if prefix else "training")
         panel.set(xlabel="epoch", ylabel=label)
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
     panels[0].legend()
     return figure
@@ -461,8 +463,6 @@ def _finish(run, output, paths, tiles, seconds):
     net.set_weights(run.best)
     save_model(net, output)
     write_history(history, output.with_suffix(".csv"))
-    figure = history_figure(pd.DataFrame(history))
-    figure.savefig(output.with_suffix(".png"), dpi=120)
-    plt.close(figure)
+    history_figure(pd.DataFrame(history)).savefig(output.with_suffix(".png"), dpi=120)
     output.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return net
