@@ -158,7 +158,7 @@ def _window(native, model, grid, fine, rows, cols):
         return nothing
     sharp = model(ten, twenty, own, own20)
     sharp[gap | gap20[np.ix_(*(a.nearest(b) for a, b in zip(axes(own20), axes(own), strict=True)))]] = np.nan
-    image = warped_window(own.georeference(np.moveaxis(sharp, -1, 0), coords={"band": list(native.bands.names)}), own, part, np.nan)
+    image = warped_window(own.georeference(np.moveaxis(sharp, -1, 0), coords={"band": list(native.bands.names)}), own, part, np.nan, finest=False)      # it is blurred to 20 m
     missing = np.isnan(image).any(0)
     if missing.all():
         return nothing

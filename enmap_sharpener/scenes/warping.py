@@ -18,7 +18,8 @@ from rasterio.warp import transform, transform_bounds
 from scipy.ndimage import correlate1d, distance_transform_edt, map_coordinates
 
 from ..core.errors import GridError
-from ..core.grid import Axis, Grid
+from ..core.grid import Axis, Grid, axes
+from ..core.operators import Observation, linear_stencil
 from .enmap import Scene
 from .sentinel2 import Sentinel2
 
@@ -41,14 +42,16 @@ ORDER = 5
 CHUNK = 512
 """Side of a window [pixels]; of a cube of many bands a quarter."""
 
-_MANY = 16
+_MANY, _FEW = 16, 8
 
 
 def places(own: Grid, part: Grid) -> np.ndarray:
-    "Where the pixels of a window lie in another grid: fractional rows and columns, shape (2, y, x)."
-    xs, ys = np.meshgrid(part.cols.centres, -part.rows.centres)
+    "Where the pixels of a window lie in another grid: fractional rows and columns, shape (2, y, x); worked out for every few, and linear between, as the Earth is not bent more than a ten-thousandth of a pixel there."
+    few = [a.every(_FEW) for a in axes(part)]
+    xs, ys = np.meshgrid(few[1].centres, -few[0].centres)
     x, y = transform(part.crs, own.crs, xs.ravel(), ys.ravel())
-    return np.stack([own.rows.index(-np.asarray(y)), own.cols.index(np.asarray(x))]).reshape(2, *part.shape)
+    at = np.stack([own.rows.index(-np.asarray(y)), own.cols.index(np.asarray(x))]).reshape(2, *xs.shape)
+    return Observation(*(linear_stencil(a, b) for a, b in zip(few, axes(part), strict=True))).degrade(at)
 
 
 def _halfway():
@@ -71,18 +74,19 @@ def without_gaps(image, missing):
     return image[(..., *distance_transform_edt(missing, return_distances=False, return_indices=True))] if missing.any() else image
 
 
-def _splined(band, at):
-    "A band at fractional places; NaN between pixels of which one is."
+def _splined(band, at, finest=True):
+    "A band at fractional places; NaN between pixels of which one is. Without the sinc where its `finest` detail is not asked for."
     missing = np.isnan(band)
     if missing.all():
         return np.full(at.shape[1:], np.nan, np.float32)
-    out = map_coordinates(doubled(without_gaps(band, missing)), 2 * at, order=ORDER, mode="nearest")
+    band = without_gaps(band, missing)
+    out = map_coordinates(doubled(band), 2 * at, order=ORDER, mode="nearest") if finest else map_coordinates(band, at, order=ORDER, mode="nearest")
     out[map_coordinates(missing.astype(np.float32), at, order=1, mode="constant", cval=1) > 1e-3] = np.nan
     return out
 
 
-def warped_window(image, own: Grid, part: Grid, nothing):
-    "A window of a warped image, shape (band, y, x): splines of bands, the nearest of classes; of the image, dims (band, y, x), only what lies around is read."
+def warped_window(image, own: Grid, part: Grid, nothing, finest=True):
+    "A window of a warped image, shape (band, y, x): splines of bands, the nearest of classes; of the image, dims (band, y, x), only what lies around is read. `finest` as in `_splined`."
     at, out = places(own, part), np.full((image.shape[0], *part.shape), nothing, image.dtype)
     cut = lambda where, n: slice(max(0, int(where.min()) - AROUND), max(0, min(n, int(where.max()) + 2 + AROUND)))
     rows, cols = cut(at[0], own.rows.n), cut(at[1], own.cols.n)
@@ -90,7 +94,7 @@ def warped_window(image, own: Grid, part: Grid, nothing):
         return out
     values, at = image[:, rows, cols].values, at - np.array([rows.start, cols.start])[:, None, None]
     for k, band in enumerate(values):
-        out[k] = _splined(band, at) if band.dtype.kind == "f" else map_coordinates(band, at, order=0, mode="constant", cval=nothing)
+        out[k] = _splined(band, at, finest) if band.dtype.kind == "f" else map_coordinates(band, at, order=0, mode="constant", cval=nothing)
     return out
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 from readme import ROOT
 
 from enmap_sharpener.core.grid import Axis, Grid
@@ -101,3 +101,18 @@ def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pai
     assert np.isfinite(a.values[50]).sum() > 0.8 * np.isfinite(b.values[50]).sum()
     assert np.sqrt(np.nanmean((a.values - b.values) ** 2)) < 0.02
     assert warping.in_metres(scene, guide) is scene and Grid.of(warping.in_metres(delivered).cube).crs == direct.grid.crs
+
+
+@pytest.mark.parametrize("target", [32632, 32635, 3035, 4326, 32733])
+@pytest.mark.parametrize("step", [10, 30])
+def test_places_are_those_of_every_pixel(target, step):
+    own = Grid(CRS.from_epsg(32633), Axis(-5_810_000, step, 403), Axis(360_000, step, 517))
+    west, south, east, north = transform_bounds(own.crs, f"EPSG:{target}", *own.bounds)
+    size = step / 111_000 if target == 4326 else step
+    part = Grid(CRS.from_epsg(target), Axis(-north, size, 301), Axis(west, size, 250))
+    xs, ys = np.meshgrid(part.cols.centres, -part.rows.centres)
+    x, y = transform(part.crs, own.crs, xs.ravel(), ys.ravel())
+    exact = np.stack([own.rows.index(-np.asarray(y)), own.cols.index(np.asarray(x))]).reshape(2, *part.shape)
+    np.testing.assert_allclose(warping.places(own, part), exact, atol=1e-3)
+    one = part.part(slice(7, 8), slice(9, 10))
+    np.testing.assert_allclose(warping.places(own, one)[:, 0, 0], exact[:, 7, 9], atol=1e-6)
