@@ -125,7 +125,8 @@ def brought_to(scene: Scene, guide: Sentinel2, threads: int = 1, tuning=DEFAULT)
         See `in_crs_of`.
     """
     came = in_crs_of(scene, guide)
-    native = None if came is guide or guide.bands20 is None else NativeGuide.of(guide)
+    warped_true = Grid.of(came.bands10).cols.step == Grid.of(guide.bands10).cols.step      # else its own grid is not in metres of the ground, in which blurs are measured
+    native = NativeGuide.of(guide) if came is not guide and guide.bands20 is not None and warped_true else None
     tiles = native and _samples(native, Grid.of(came.bands20), tuning)
     if not tiles:
         return came

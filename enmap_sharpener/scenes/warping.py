@@ -150,12 +150,25 @@ def utm_zone(grid: Grid) -> CRS:
     return CRS.from_epsg((32600 if south + north >= 0 else 32700) + zone)
 
 # %% ../../nbs/01_scenes/09_warping.ipynb #c0ffee02
+def _side(crs: CRS, own: Grid) -> float:
+    "Side of the pixels that a guide is warped to [m]: its own, or what they measure on the ground where its coordinate system tells another (degrees, feet, Mercator's metres)."
+    y, x = (a.start + (a.n // 2 + np.array([0, 1])) * a.step for a in axes(own))
+    x, y = (np.asarray(v) for v in transform(own.crs, crs, [x[0], x[1], x[0]], [-y[0], -y[0], -y[1]]))
+    side = float(np.prod(np.hypot(x[1:] - x[0], y[1:] - y[0])) ** 0.5)
+    return own.cols.step if not np.isfinite(side) or abs(side / own.cols.step - 1) < _TRUE else float(f"{side:.2g}")
+
+
+_TRUE = 0.05     # of a pixel's side by which projections that are true to scale may differ
+
+
 def _target(scene: Scene, guide: Sentinel2) -> Grid:
     "The grid that a guide is warped to; GridError where they do not meet, or EnMAP's coordinate system is not metric."
     coarse, own = Grid.of(scene.cube), Grid.of(guide.bands10)
     if not coarse.crs.is_projected or coarse.crs.linear_units_factor[1] != 1:
         raise GridError(f"EnMAP is in {coarse.crs}, which is not in metres; order the scene in its UTM zone")
     try:
+        if not (own.crs.is_projected or own.crs.is_geographic):
+            raise CRSError("it lies nowhere on Earth")
         there = transform_bounds(own.crs, coarse.crs, *own.bounds, densify_pts=21)
     except CRSError as error:
         raise GridError(f"{guide.source}: is in {own.crs}, which cannot be brought to EnMAP's {coarse.crs} ({error})") from None
@@ -163,7 +176,7 @@ def _target(scene: Scene, guide: Sentinel2) -> Grid:
     west, south, east, north = (pick(a, b) for pick, a, b in zip((max, max, min, min), wide, there, strict=True))
     if not (np.isfinite([west, south, east, north]).all() and west < east and south < north):
         raise GridError(f"EnMAP and Sentinel-2 do not overlap, in {coarse.crs} and {own.crs}; check that both show the same place")
-    step = own.cols.step
+    step = _side(coarse.crs, own)
     first, last = (lambda v: 2 * int(np.floor(v / step / 2))), (lambda v: 2 * int(np.ceil(v / step / 2)))
     return Grid(coarse.crs, Axis(-step * last(north), step, last(north) - first(south)), Axis(step * first(west), step, last(east) - first(west)))
 
@@ -195,4 +208,7 @@ def in_crs_of(scene: Scene, guide: Sentinel2) -> Sentinel2:
     _log.warning(line)
     bands20 = None if guide.bands20 is None else warped(guide.bands20, half, np.nan)
     scl = None if guide.scl is None else warped(guide.scl.expand_dims("band").assign_coords(band=["SCL"]), half, 0)[0].drop_vars("band")
-    return replace(guide, bands10=warped(guide.bands10, grid, np.nan), bands20=bands20, scl=scl, found=(*guide.found, line))
+    longer, table = grid.cols.step / own.cols.step, guide.described
+    if table is not None and longer != 1:
+        table = replace(table, bands=tuple(replace(b, distance=b.distance * longer, grid=b.grid * longer) for b in table))
+    return replace(guide, bands10=warped(guide.bands10, grid, np.nan), bands20=bands20, scl=scl, found=(*guide.found, line), described=table)

@@ -54,12 +54,14 @@ def grid_over(own: Grid, crs, pixel: float) -> Grid:
     """
     try:
         crs = plain_utm(CRS.from_user_input(crs))
+        if not (crs.is_projected or crs.is_geographic):
+            raise CRSError("it lies nowhere on Earth")
         west, south, east, north = transform_bounds(own.crs, crs, *own.bounds, densify_pts=21)
     except (CRSError, ValueError) as error:
         raise GridError(f"{crs}: is no coordinate system that EnMAP's {own.crs} can be brought to ({error}); give one as EPSG:3035") from None
     if not (np.isfinite([west, south, east, north]).all() and west < east and south < north):
         raise GridError(f"{crs}: the scene does not lie in this coordinate system")
-    if not 0 < pixel < min(east - west, north - south) or (east - west) * (north - south) / pixel**2 > _MOST_FINER * own.ny * own.nx:
+    if not 0 < pixel < min(east - west, north - south) or (east - west) / pixel * ((north - south) / pixel) > _MOST_FINER * own.ny * own.nx:
         unit = "degrees" if crs.is_geographic else crs.linear_units
         raise GridError(f"{pixel:g} {unit}: are no pixels for a scene of {east - west:.4g} x {north - south:.4g} {unit}; give their side in {unit}")
     axis = lambda low, high: Axis(pixel * np.floor(low / pixel + 1e-6), pixel, int(np.ceil(high / pixel - 1e-6) - np.floor(low / pixel + 1e-6)))
@@ -72,6 +74,8 @@ _MOST_FINER = 60**2     # pixels for one of EnMAP: half a metre
 def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") -> None:
     "GridError where a grid holds nothing of another."
     try:
+        if not (grid.crs.is_projected or grid.crs.is_geographic):
+            raise CRSError("it lies nowhere on Earth")
         west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
     except CRSError as error:
         raise GridError(f"{name}: is in {grid.crs}, to which {own.crs} cannot be brought ({error})") from None
@@ -97,6 +101,19 @@ def _needed(at: np.ndarray, own: Grid):
     return tuple(window)
 
 
+def _shared(grid: Grid, own: Grid) -> tuple:
+    "The window of a grid, two slices, outside which nothing of another lies: of a map of the world the rest is not even asked for, as not all of it can be brought to another's coordinate system."
+    west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
+    window = []
+    for axis, low, high in zip(axes(grid), (-north, west), (-south, east), strict=True):
+        spare = axis.step + _SPARE * (high - low)
+        window.append(slice(max(0, int((low - spare - axis.start) // axis.step)), min(axis.n, int((high + spare - axis.start) // axis.step) + 1)))
+    return tuple(window)
+
+
+_SPARE = 0.02     # of a scene's side, for edges that are bent in another projection
+
+
 def _quarters(rows: slice, cols: slice) -> list:
     "A window in quarters, halves of what cannot be cut further."
     cut = lambda w: [w] if w.stop - w.start < 2 else [slice(w.start, m := (w.start + w.stop) // 2), slice(m, w.stop)]
@@ -104,7 +121,10 @@ def _quarters(rows: slice, cols: slice) -> list:
 
 
 def _parts(own: Grid, grid: Grid, rows: slice, cols: slice):
-    "Parts of a window of a grid, the window of another that each needs, and its pixels' places there."
+    "Parts of a window of a grid, the window of another that each needs, and its pixels' places there; of what lies far from it none."
+    rows, cols = (slice(max(w.start, s.start), min(w.stop, s.stop)) for w, s in zip((rows, cols), _shared(grid, own), strict=True))
+    if rows.start >= rows.stop or cols.start >= cols.stop:
+        return
     at = places(own, grid.part(rows, cols))
     need = _needed(at, own)
     if need is None:
@@ -118,7 +138,7 @@ def _parts(own: Grid, grid: Grid, rows: slice, cols: slice):
 
 def _kernel(own: Grid, grid: Grid) -> dict:
     "How much wider than the pixels of `own` the kernel is, in GDAL's words: one for the whole grid, where GDAL would guess it of each window."
-    middle = grid.part(*(slice(a.n // 2, a.n // 2 + 2) for a in axes(grid)))
+    middle = grid.part(*(slice(m := (w.start + w.stop) // 2, m + 2) for w in _shared(grid, own)))
     at = places(own, middle)
     return {name: 1 / max(1.0, float(np.hypot(*step))) for name, step in (("XSCALE", at[:, 0, 1] - at[:, 0, 0]), ("YSCALE", at[:, 1, 0] - at[:, 0, 0]))}
 
