@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.fusion import harmonisation, measurement, response_bands
 from enmap_sharpener.fusion import pair as pair_module
 from enmap_sharpener.fusion.pair import Pair, on_disk
@@ -57,3 +58,36 @@ def test_large_arrays_lie_in_files_and_nothing_else_changes(pair, monkeypatch):
     plan = sharpen(scene, guide)
     assert all(isinstance(a.base, np.memmap) for a in (plan._model.found.seen, plan._model.whole.degraded))
     np.testing.assert_array_equal(plan.to_dataarray().values, once)
+
+
+def lacking(guide, names, share):
+    "The guide without the western part of some 20 m bands."
+    gone = (np.arange(guide.bands20.shape[2]) < share * guide.bands20.shape[2])[None, None] & np.isin(guide.bands20.band.values, names)[:, None, None]
+    return replace(guide, bands20=guide.bands20.where(~gone))
+
+
+@pytest.mark.parametrize(("names", "share", "said"), [
+    (["B07"], 1, "its B07 lack 100% of what its 10 m bands show; left out"),
+    (["B07", "B11"], 0.5, "its B07 B11 lack 5"),
+    (["B05", "B06", "B07", "B8A", "B11", "B12"], 0.5, "lack 5"),
+    (["B12"], 0.15, "EnMAP's own level stands in there"),
+])
+def test_20_m_bands_that_lack_pixels_are_left_out_and_said(pair, names, share, said):
+    "Filled with EnMAP's level they spoilt the others, and what they showed."
+    scene, guide = pair
+    truth = simulate_pair(size=24, seed=3)[2]
+    plan, ten, all_bands = (sharpen(scene, g) for g in (lacking(guide, names, share), replace(guide, bands20=None), guide))
+    assert any(said in line for line in plan.report["assumptions"])
+    assert set(all_bands.report["guide_bands"]) - set(plan.report["guide_bands"]) == (set(names) if share > 0.2 else set())
+
+    def rmse(plan):
+        out = plan.to_dataarray()
+        return float(np.sqrt(np.nanmean((out.values - truth.sel(x=out.x, y=out.y, method="nearest").values) ** 2)))
+
+    assert rmse(all_bands) < 1.1 * rmse(plan) and rmse(plan) < 1.1 * rmse(ten)
+
+
+def test_a_10_m_band_that_is_empty_is_refused(pair):
+    scene, guide = pair
+    with pytest.raises(NoValidPixels, match="its B03 are nodata wherever it covers EnMAP"):
+        Pair(scene, replace(guide, bands10=guide.bands10.where(guide.bands10.band != "B03")))
