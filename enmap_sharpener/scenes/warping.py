@@ -42,12 +42,12 @@ ORDER = 5
 CHUNK = 512
 """Side of a window [pixels]; of a cube of many bands a quarter."""
 
-_MANY, _FEW = 16, 8
+_MANY, _FEW, _SMALL = 16, 8, 100.0      # bands; pixels; metres
 
 
 def places(own: Grid, part: Grid) -> np.ndarray:
-    "Where the pixels of a window lie in another grid: fractional rows and columns, shape (2, y, x); worked out for every few, and linear between, as the Earth is not bent more than a ten-thousandth of a pixel there."
-    few = [a.every(_FEW) for a in axes(part)]
+    "Where the pixels of a window lie in another grid: fractional rows and columns, shape (2, y, x); worked out for every few of small pixels, and linear between, as the Earth is not bent more than a ten-thousandth of a pixel there."
+    few = [a.every(_FEW if part.metres <= _SMALL else 1) for a in axes(part)]
     xs, ys = np.meshgrid(few[1].centres, -few[0].centres)
     x, y = transform(part.crs, own.crs, xs.ravel(), ys.ravel())
     at = np.stack([own.rows.index(-np.asarray(y)), own.cols.index(np.asarray(x))]).reshape(2, *xs.shape)

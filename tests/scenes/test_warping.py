@@ -104,7 +104,7 @@ def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pai
 
 
 @pytest.mark.parametrize("target", [32632, 32635, 3035, 4326, 32733])
-@pytest.mark.parametrize("step", [10, 30])
+@pytest.mark.parametrize("step", [10, 30, 3000])
 def test_places_are_those_of_every_pixel(target, step):
     own = Grid(CRS.from_epsg(32633), Axis(-5_810_000, step, 403), Axis(360_000, step, 517))
     west, south, east, north = transform_bounds(own.crs, f"EPSG:{target}", *own.bounds)
