@@ -90,7 +90,7 @@ def serve(number: int):
                 return _become_kernel(channel, server)
             kernels[pid] = channel
 
-
+# %% ../../nbs/14_batch/01_kernel_server.ipynb #0db5d109
 def _is_closed(control: socket.socket) -> bool:
     "Whether the other end is closed, whatever there is to read."
     poll = select.poll()

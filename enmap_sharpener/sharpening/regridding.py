@@ -113,7 +113,7 @@ def _shared(grid: Grid, own: Grid) -> tuple:
 
 _SPARE = 0.02     # of a scene's side, for edges that are bent in another projection
 
-
+# %% ../../nbs/09_sharpening/07_regridding.ipynb #08a9fb6f
 def _quarters(rows: slice, cols: slice) -> list:
     "A window in quarters, halves of what cannot be cut further."
     cut = lambda w: [w] if w.stop - w.start < 2 else [slice(w.start, m := (w.start + w.stop) // 2), slice(m, w.stop)]
