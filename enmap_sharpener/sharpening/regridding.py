@@ -18,7 +18,7 @@ from ..core.errors import GridError
 from ..core.grid import Axis, Grid, axes, plain_utm
 from ..core.raster import NODATA, open_raster
 from ..scenes.stores import read_store
-from ..scenes.warping import places
+from ..scenes.warping import check_on_earth, places
 from .quality import QUALITY_CLASSES
 from .sharpening import Block, Sharpened
 
@@ -54,8 +54,7 @@ def grid_over(own: Grid, crs, pixel: float) -> Grid:
     """
     try:
         crs = plain_utm(CRS.from_user_input(crs))
-        if not (crs.is_projected or crs.is_geographic):
-            raise CRSError("it lies nowhere on Earth")
+        check_on_earth(crs)
         west, south, east, north = transform_bounds(own.crs, crs, *own.bounds, densify_pts=21)
     except (CRSError, ValueError) as error:
         raise GridError(f"{crs}: is no coordinate system that EnMAP's {own.crs} can be brought to ({error}); give one as EPSG:3035") from None
@@ -74,8 +73,7 @@ _MOST_FINER = 60**2     # pixels for one of EnMAP: half a metre
 def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") -> None:
     "GridError where a grid holds nothing of another."
     try:
-        if not (grid.crs.is_projected or grid.crs.is_geographic):
-            raise CRSError("it lies nowhere on Earth")
+        check_on_earth(grid.crs)
         west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
     except CRSError as error:
         raise GridError(f"{name}: is in {grid.crs}, to which {own.crs} cannot be brought ({error})") from None
