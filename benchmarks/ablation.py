@@ -16,9 +16,10 @@ from cases import METRICS, SHARED, find_cases, places, produce, score
 
 from enmap_sharpener.fusion.tuning import DEFAULT
 
-WITHOUT = {"blur_alike": 0.0, "swir_shift": False, "guided_bands": False, "guided_residual": False}
+WITHOUT = {"blur_alike": 0.0, "swir_shift": False, "guided_bands": False, "guided_residual": False, "detail_relations": False}
 PARTS = {"A a soft choice of the SWIR's blur": ["blur_alike"], "B guided kriging of B11 and B12": ["guided_bands"], "C the shift of the SWIR's guide tried on EnMAP": ["swir_shift"],
-         "A to C": ["blur_alike", "guided_bands", "swir_shift"], "D guided kriging of what the guide leaves": ["guided_residual"], "all": list(WITHOUT)}
+         "A to C": ["blur_alike", "guided_bands", "swir_shift"], "D guided kriging of what the guide leaves": ["guided_residual"],
+         "E what detail tells of detail, as strongly as the scene says": ["detail_relations"], "all": list(WITHOUT)}
 
 
 def scores(cases, **changed):

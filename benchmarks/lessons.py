@@ -3,7 +3,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.interpolate import interp1d
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.core.grid import Axis, Grid
@@ -40,6 +42,39 @@ def resampled(cube, wavelength):
     return (cube[order[low]] * (1 - part) + cube[order[low + 1]] * part).astype(np.float32)
 
 
+def painted(image, library, near=6):
+    """A cube with the texture of a real image of Sentinel-2, its spectra from a library.
+
+    Each pixel gets the mean of the spectra that look most like it to Sentinel-2, brought to its ten bands by a factor that changes linearly from band to band.
+
+    Parameters
+    ----------
+    image : ndarray, shape (band, y, x)
+        The ten bands on one grid [reflectance].
+    library : ndarray, shape (spectrum, 224)
+        [reflectance].
+    near : int
+        Spectra that are averaged.
+
+    Returns
+    -------
+    ndarray, shape (224, y, x), float32
+    """
+    wavelength, pixels = enmap_bands().wavelength, np.maximum(image.reshape(len(image), -1).T, 1e-3)
+    response = SENTINEL2.responses(wavelength)
+    seen = library @ response.T
+    library = library[(seen > 5e-3).all(1)]
+    seen = seen[(seen > 5e-3).all(1)]
+    shape = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    nearest = cKDTree(shape(seen)).query(shape(pixels), near)[1]
+    spectra = (library / np.linalg.norm(seen, axis=1, keepdims=True))[nearest].mean(1)
+    centre = response @ wavelength / response.sum(1)
+    order = np.argsort(centre)
+    ratio = pixels / np.maximum(spectra @ response.T, 1e-6)
+    factor = interp1d(centre[order], ratio[:, order], fill_value=(ratio[:, order[0]], ratio[:, order[-1]]), bounds_error=False)(wavelength)
+    return np.ascontiguousarray((spectra * factor).T.reshape(-1, *image.shape[1:]), np.float32)
+
+
 def _even(truth, ratio):
     "A cube cropped to whole EnMAP pixels, an even number of them."
     ny, nx = (n // (2 * ratio) * 2 * ratio for n in truth.shape[1:])
@@ -54,7 +89,7 @@ def views(truth, seed, ratio=3, strength=1.0):
     truth : ndarray, shape (224, y, x)
         [reflectance], NaN nodata.
     seed : int
-        Of what is drawn: blur 0.35…0.52 and shift to 0.2 [EnMAP pixels], gains 0.05, offsets 0.005 [reflectance], field 0.04, noise 0.5 %.
+        Of what is drawn: blur 0.35…0.52 and shift to 0.2 [EnMAP pixels], responses up to 4 nm off, gains 0.05, offsets 0.005 [reflectance], field 0.04, noise 0.5 %.
     ratio : int
         Pixels of the cube along one of EnMAP's.
     strength : float
@@ -81,7 +116,8 @@ def views(truth, seed, ratio=3, strength=1.0):
 def _sentinel2(truth, fine, grid20, rng, strength):
     "Sentinel-2's view: 10 m and 20 m bands in another light."
     names, fine_bands, coarse_bands = SENTINEL2.names, SENTINEL2.fine, SENTINEL2.coarse
-    seen = np.tensordot(SENTINEL2.responses(enmap_bands().wavelength).astype(np.float32), np.nan_to_num(truth), 1)
+    off = strength * rng.uniform(-4, 4)
+    seen = np.tensordot(SENTINEL2.responses(enmap_bands().wavelength + off).astype(np.float32), np.nan_to_num(truth), 1)
     field = gaussian_filter(rng.standard_normal(fine.shape), max(fine.shape) / 4, mode="reflect")
     light = 1 + strength * 0.04 * (field / (field.std() + 1e-9))
     seen = seen * light * (1 + strength * 0.05 * rng.standard_normal((len(names), 1, 1))) + strength * 0.005 * rng.standard_normal((len(names), 1, 1))
@@ -94,19 +130,19 @@ def _sentinel2(truth, fine, grid20, rng, strength):
 
 
 class _Lesson(PredictionPair):
-    "Views of a cube at its own scale, with the cube as the target; `base` is another `x1`, shape (y, x, good band), or None."
+    "Views of a cube at its own scale, with the cube as the target; `other` is `x1` of the subspace method, shape (y, x, good band), or None."
 
     names = ("hs", "ms", "target")
 
-    def __init__(self, aligned, truth, base, threads):
-        super().__init__(aligned, threads)
-        self.truth, self.base = truth, base
+    def __init__(self, aligned, truth, base, other, threads):
+        super().__init__(aligned, threads, "interpolated" if base == "subspace" else base)
+        self.truth, self.other = truth, other
 
     def read(self, rows, cols):
         "As `PredictionPair.read`, with `target`."
         found = super().read(rows, cols)
-        if self.base is not None:
-            found["hs"] = self.base[rows, cols]
+        if self.other is not None:
+            found["hs"] = self.other[rows, cols]
         found["target"] = self.truth[rows, cols]
         found["valid"] = found["valid"] & np.isfinite(found["target"]).all(-1) & np.isfinite(found["hs"]).all(-1)
         return found
@@ -123,7 +159,7 @@ def write_lesson(cube, path, seed, *, base="interpolated", tile=24, stride=18, s
     seed : int
         See `views`.
     base : str
-        What `hs` is: 'interpolated' or 'subspace', see `Contract`.
+        What `hs` is: 'interpolated', 'regression' or 'subspace', see `Contract`.
     tile, stride : int
         [pixels of the cube].
     split : int
@@ -153,7 +189,7 @@ def write_lesson(cube, path, seed, *, base="interpolated", tile=24, stride=18, s
         if done.grid != pair.fine:
             raise NoValidPixels(f"{path}: the subspace method gives another grid than the alignment")
         other = np.moveaxis(done.to_dataarray().values[good], 0, -1)
-    source = _Lesson(aligned, inner, other, threads)
+    source = _Lesson(aligned, inner, base, other, threads)
     corners = tile_corners(source.grid.shape, tile, stride)
     whole = source.read(slice(0, source.grid.ny), slice(0, source.grid.nx))["valid"]
     corners = corners[[whole[r:r + tile, c:c + tile].sum() >= 0.98 * tile**2 for r, c in corners]]

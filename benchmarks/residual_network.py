@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers
 from lessons import views
 from scipy.ndimage import gaussian_filter
-from train_models import cubes
+from train_models import sites
 
 from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.core.grid import Grid
@@ -105,13 +105,11 @@ def cases(data):
 
 def lessons(data):
     "(name, kept out, example) for every drawn view of the lessons' cubes."
-    for name, cube, draws in cubes(data):
-        cut = cube.shape[2] * 5 // 8 if name == "potsdam" else cube.shape[2]
-        parts = [(False, 200 + s, cube[:, :, :cut]) for s in range(max(draws * 2 // 3, 2))]
-        for kept, seed, part in [*parts, *((True, 300 + s, cube[:, :, cut + 6:]) for s in range(2) if cut < cube.shape[2])]:
+    for name, cube, draws, kept, _ in sites(data):
+        for seed in range(200 + 100 * kept, 200 + 100 * kept + max(draws // 2, 2)):
             try:
-                scene, guide, truth = views(part, seed, strength=(0.3, 1, 2)[seed % 3])
-                yield name, kept, example(scene, guide, Grid.of(guide.bands10).georeference(truth))
+                scene, guide, truth = views(cube, seed, strength=(0.3, 1, 2)[seed % 3])
+                yield name, bool(kept), example(scene, guide, Grid.of(guide.bands10).georeference(truth))
             except NoValidPixels as error:
                 print(name, seed, error)
 

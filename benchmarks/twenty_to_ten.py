@@ -135,7 +135,7 @@ def regression(ten, twenty):
     fine, fine20 = grids(ten.shape[:2])
     blur = measure_blur20(few(tiles(ten, twenty)), COARSE.gauges)
     low = Observation.between(fine20, fine, blur).degrade(ten, axes=(0, 1))
-    model = LocalRegression.fit(low.reshape(-1, low.shape[-1]), twenty.reshape(-1, twenty.shape[-1]), *LOCAL)
+    model = LocalRegression.fit([low], [twenty], *LOCAL)
     return model.predict(ten, model.maps(low, twenty), *(linear_stencil(a, b) for a, b in zip(axes(fine20), axes(fine), strict=True)))
 
 

@@ -22,7 +22,7 @@ def preprocess(
     stage: Annotated[list[Literal["all", "crop", "scrape", "check", "mask", "clean", "wald", "predictions"]], Several] = ["all"],  # noqa: B006
     haze: Flag = False, cirrus: Flag = False, distance: float = 60, days: float = 15,
     provider: Literal[tuple(PROVIDERS)] | None = None, sentinel2_offset: Offset = None,
-    tile: int = 32, stride: int = 27, least_valid: float = 0.9, smooth: Flag = False, numpy: Flag = False, seed: int = 0,
+    tile: int = 32, stride: int = 27, least_valid: float = 0.9, smooth: Flag = False, base: Literal["regression", "interpolated"] = "regression", numpy: Flag = False, seed: int = 0,
     restore: Flag = False, dry_run: Flag = False, limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Make training and prediction data of scene pairs.
@@ -71,6 +71,8 @@ def preprocess(
         Least share of valid pixels in a training tile, from 0 to 1.
     smooth
         Smooth spectra (Savitzky-Golay over 7 bands, first order), within a detector and not across gaps.
+    base
+        What a network will start from: EnMAP interpolated, with the detail that one regression of the whole scene finds in Sentinel-2, or interpolated alone, as in the thesis.
     numpy
         Write the training tiles also as NumPy files, in numpy/train/x, numpy/train/y and so on.
     seed
@@ -86,7 +88,7 @@ def preprocess(
     session.start()
     settings = preprocessing.Settings(
         haze=haze, cirrus=cirrus, wanted=Wanted(days=days), distance=distance, tile=tile, stride=stride, least_valid=least_valid,
-        smooth=(7, 1) if smooth else None, seed=seed, sentinel2_offset=sentinel2_offset, numpy=numpy)
+        smooth=(7, 1) if smooth else None, base=base, seed=seed, sentinel2_offset=sentinel2_offset, numpy=numpy)
     with session.progress("Preprocessing") as progress:
         report = preprocessing.preprocess(stage, enmap_dir, output_dir, settings=settings, provider=lambda: _provider(provider, session),
                                           restore=restore, threads=limits.threads(), dry_run=dry_run, progress=progress)

@@ -25,7 +25,7 @@ def _recipe(name: str, **changes):
 # %% ../../nbs/15_cli/07_training.ipynb #5409eb15
 def train(
     *, train_data_dir: Path, output: Path = Path("output/models/network.keras"), recipe: Literal["thesis", "quick"] = "quick",
-    base: Literal["interpolated", "subspace"] = "interpolated", batch_size: int | None = None, epochs: int | None = None,
+    batch_size: int | None = None, epochs: int | None = None,
     initial_lr: float | None = None, loss: Literal["ssim+mae", "mae", "mse", "ssim"] | None = None, spectral_window: int | None = None,
     mixed_precision: Flag = False, seed: int = 0, resume: Flag = False, tensorboard: Flag = False,
     gpus: Annotated[list[int] | None, Several] = None, gpu_mem_limit: Annotated[float | None, Parameter(name=["--gpu-mem-limit"])] = None,
@@ -51,8 +51,6 @@ def train(
         File of the network, as mine.keras; beside it mine.csv (history), mine.png (its figure), mine.json (settings) and the folder mine (checkpoint).
     recipe
         thesis: reflectance x 10 000, SSIM + MAE, exponential decay. quick: standardised values, MAE, cosine; learns in minutes.
-    base
-        What the network starts from: EnMAP interpolated, or the subspace method's result.
     batch_size
         How many tiles make a step. By default 64 (thesis) or 4 (quick).
     epochs
@@ -79,7 +77,7 @@ def train(
     session.start()
     _ready(limits, gpus)
     from enmap_sharpener.training import training
-    chosen = _recipe(recipe, base=base, batch_size=batch_size, epochs=epochs, initial_lr=initial_lr, loss=loss, spectral_window=spectral_window, seed=seed,
+    chosen = _recipe(recipe, batch_size=batch_size, epochs=epochs, initial_lr=initial_lr, loss=loss, spectral_window=spectral_window, seed=seed,
                      mixed_precision=mixed_precision or None)
     with session.progress("Training") as progress:
         net = training.train(train_data_dir, output, chosen, gpus=gpus, mem_limit=gpu_mem_limit or (limits.mem_limit if gpus else None), resume=resume,

@@ -128,7 +128,7 @@ class SwirGuide:
 LEAST_SIDE = 15
 """EnMAP pixels a side that a tile must have for the guide's noise to be measured."""
 
-DOWN_NUGGET = 0.01     # of what is put back one scale down
+RIDGE, DOWN_NUGGET = 0.2, 0.01     # of the regression one scale down, where a scene has too few pixels to choose it, and of what is put back there
 
 # %% ../../nbs/05_fusion/08_harmonisation.ipynb #74d03d96
 _TRIALS = np.array([0.00125, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2])
@@ -183,8 +183,7 @@ def _one_scale_down(c, seen, guide, weight, sigma):
 def _down_error(prepared, noise, tuning, root):
     """Squared error of the coefficients predicted one scale down with a given noise variance."""
     c, low_c, low_seen, guide, weight, see, spread = prepared
-    flat = lambda x: x.reshape(-1, x.shape[-1])
-    model = LocalRegression.fit(flat(low_seen), flat(low_c), tuning.window, tuning.ridge_vnir, noise)
+    model = LocalRegression.fit([low_seen], [low_c], tuning.window, RIDGE, noise)
     p = model.predict(guide, model.maps(low_seen, low_c), *spread)
     p += see.inverse(DOWN_NUGGET).degrade(low_c - see.degrade(p, axes=(0, 1)), axes=(0, 1))
     return float(((((p - c) @ root) ** 2).sum(-1) * (weight > tuning.sure))[1:-1, 1:-1].sum())

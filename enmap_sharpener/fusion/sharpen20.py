@@ -64,9 +64,8 @@ class Sharpen20:
     def fit(cls, tiles, sigma, shift=(0.0, 0.0), guided=False):
         """Global part from tiles (10 m bands, 20 m bands, fine grid, 20 m grid); `guided` adds the kriging."""
         low = [Observation.between(g20, g, sigma, shift).degrade(m, axes=(0, 1)) for m, _, g, g20 in tiles]
-        flat = lambda parts: np.concatenate([p.reshape(-1, p.shape[-1]) for p in parts])
         likeness = Likeness.fit([t[0] for t in tiles], **ALIKE) if guided else None
-        return cls(sigma, LocalRegression.fit(flat(low), flat([t[1] for t in tiles]), *LOCAL), shift, likeness)
+        return cls(sigma, LocalRegression.fit(low, [t[1] for t in tiles], *LOCAL, detail=True), shift, likeness)
 
     def __call__(self, ten, twenty, fine, fine20):
         """Sharpened bands, shape (y, x, channel), float32, of windows with their grids."""
@@ -83,8 +82,7 @@ class Sharpen20:
 def unexplained(ten, twenty, fine, fine20, sigma, shift=(0.0, 0.0)):
     """What local regression of the 20 m bands on the degraded 10 m bands leaves, border cut, if they are blurred by `sigma` and lie off by `shift` [20 m pixels]."""
     low = Observation.between(fine20, fine, sigma, shift).degrade(ten, axes=(0, 1))
-    n = low.shape[-1]
-    return LocalRegression.fit(low.reshape(-1, n), twenty.reshape(-1, twenty.shape[-1]), *TRIAL).residual(low, twenty)[RIM:-RIM, RIM:-RIM]
+    return LocalRegression.fit([low], [twenty], *TRIAL).residual(low, twenty)[RIM:-RIM, RIM:-RIM]
 
 
 def measure_blur20(tiles, gauges, threads=1, shift=(0.0, 0.0)):
@@ -159,7 +157,7 @@ def _detail_error(sigma, low, twenty, grid20):
     z, grid, grid40 = _even(twenty, grid20)
     low = low[: z.shape[0], : z.shape[1]]
     z40 = Observation.between(grid40, grid, sigma).degrade(z, axes=(0, 1))
-    model = Sharpen20(sigma, LocalRegression.fit(*(x.reshape(-1, x.shape[-1]) for x in (Observation.between(grid40, grid, sigma).degrade(low, axes=(0, 1)), z40)), *TRIAL))
+    model = Sharpen20(sigma, LocalRegression.fit([Observation.between(grid40, grid, sigma).degrade(low, axes=(0, 1))], [z40], *TRIAL, detail=True))
     return (model(low, z40, grid, grid40) - z)[3:-3, 3:-3]
 
 

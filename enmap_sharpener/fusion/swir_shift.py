@@ -21,8 +21,8 @@ from .spectra import band_noise, spectral_basis
 DOWN = 3
 """How much coarser than EnMAP its SWIR is made for the trial: as much as EnMAP is than Sentinel-2."""
 
-PUT_BACK = 0.01
-"""Nugget with which what is left is put back in the trial."""
+RIDGE, PUT_BACK = 0.1, 0.01
+"""Ridge of the regression in the trial, and nugget with which what is left is put back."""
 
 TILES = 3
 """Sampled windows that are looked at."""
@@ -42,8 +42,8 @@ def _error_below(coefficients, guide, counts, sigma, noise, tuning):
     c, m, counts = (np.ascontiguousarray(part[:h, :w]) for part in (coefficients, guide, counts))
     grid, low = Grid(None, Axis(0.0, 1.0, h), Axis(0.0, 1.0, w)), Grid(None, Axis(0.0, DOWN, h // DOWN), Axis(0.0, DOWN, w // DOWN))
     see = Observation.between(low, grid, sigma)
-    down, flat = lambda x: see.degrade(x, axes=(0, 1)), lambda x: x.reshape(-1, x.shape[-1])
-    model = LocalRegression.fit(flat(down(m)), flat(down(c)), tuning.window, tuning.ridge, noise)
+    down = lambda x: see.degrade(x, axes=(0, 1))
+    model = LocalRegression.fit([down(m)], [down(c)], tuning.window, RIDGE, noise)
     p = model.predict(m, model.maps(down(m), down(c)), *(linear_stencil(a, b) for a, b in zip(axes(low), axes(grid), strict=True)))
     p += see.inverse(PUT_BACK).degrade(down(c) - down(p), axes=(0, 1))
     return float((((p - c) ** 2).sum(-1) * counts)[1:-1, 1:-1].sum())

@@ -57,14 +57,14 @@ class Tuning:
         EnMAP pixels from one local regression to the next.
     window : float
         Standard deviation of the window of a local regression [EnMAP pixels].
-    ridge, ridge_vnir : float
-        Weight of the global covariance in a local regression: in general, and for the VNIR where the guide has all its bands [1].
     blur_alike : float
         Difference of the errors of two blurs of the SWIR, relative to the least, up to which they count about alike [1]; the smallest alone counts at 0.
     swir_shift : bool
         Whether the shift of the SWIR's guide is tried on EnMAP's own SWIR.
     guided_bands, guided_residual : bool
         Guided kriging of Sentinel-2's SWIR bands, and of what the guide leaves of EnMAP's coefficients.
+    detail_relations : bool
+        Whether the local regressions of EnMAP's coefficients are drawn to what the detail of the guide tells all over the scene, as strongly as foretells the scene best; else to what levels tell, with a ridge of 0.1.
     """
 
     trust_deviation: float = 1.7
@@ -89,12 +89,11 @@ class Tuning:
     components: int = 40
     every: int = 3
     window: float = 2.0
-    ridge: float = 0.1
-    ridge_vnir: float = 0.2
     blur_alike: float = 0.002
     swir_shift: bool = True
     guided_bands: bool = True
     guided_residual: bool = True
+    detail_relations: bool = True
 
 # %% ../../nbs/05_fusion/00_tuning.ipynb #f8f69282
 DEFAULT = Tuning()

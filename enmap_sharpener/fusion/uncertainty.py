@@ -107,7 +107,7 @@ def band_left_out(model, sample):
     for k in range(raw.shape[-1]):
         others = [i for i in range(raw.shape[-1]) if i != k]
         target, guide = seen[..., [k]], np.ascontiguousarray(seen[..., others])
-        fit = LocalRegression.fit(guide.reshape(-1, len(others)), target.reshape(-1, 1), *LEFT_OUT, (model.measured.model.noise * guide.mean((0, 1))) ** 2)
+        fit = LocalRegression.fit([guide], [target], *LEFT_OUT, (model.measured.model.noise * guide.mean((0, 1))) ** 2)
         predicted = LocalRegression.predict(raw[..., others], fit.maps(guide, target, coarse), *lines)
         left = target - see.degrade(predicted, axes=(0, 1))
         error = predicted + back.degrade(left, axes=(0, 1)) - raw[..., [k]]

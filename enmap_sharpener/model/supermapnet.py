@@ -43,7 +43,8 @@ class Contract:
     Attributes
     ----------
     base : str
-        What `x1` is: 'interpolated' (EnMAP, consistently interpolated) or 'subspace' (the result of that method).
+        What `x1` is: 'interpolated' (EnMAP, consistently interpolated), 'regression' (with the detail that one regression finds in the guide, see
+        `preprocessing.base`) or 'subspace' (the result of that method).
     scaling : str
         'standard': every band of `x1` less its mean and divided by its standard deviation over the scene, every guide channel likewise;
         'reflectance': everything × 10 000, as in the thesis. See `Scaling`.
@@ -60,8 +61,8 @@ class Contract:
 
     def __post_init__(self):
         object.__setattr__(self, "guide", tuple(self.guide))
-        if self.base not in ("interpolated", "subspace") or self.scaling not in ("standard", "reflectance"):
-            raise ModelError(f"a network on '{self.base}' scaled as '{self.scaling}' is unknown here; wanted interpolated or subspace, standard or reflectance")
+        if self.base not in ("interpolated", "regression", "subspace") or self.scaling not in ("standard", "reflectance"):
+            raise ModelError(f"a network on '{self.base}' scaled as '{self.scaling}' is unknown here; wanted interpolated, regression or subspace, standard or reflectance")
 
 # %% ../../nbs/07_model/00_supermapnet.ipynb #ecaa88dd
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ class DetailLayer(layers.Layer):
     def __init__(self, filters, kernel, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.size = filters, kernel
-        self.conv = layers.Conv2D(filters, kernel, padding="valid", name="conv")
-        self.norm = layers.BatchNormalization(momentum=0.9, epsilon=0.01, name="norm")
+        self.conv = layers.Conv2D(filters, kernel, padding="valid", name="conv", dtype=self.dtype_policy)
+        self.norm = layers.BatchNormalization(momentum=0.9, epsilon=0.01, name="norm", dtype=self.dtype_policy)
 
     def build(self, shape):
         "Make the weights."
@@ -240,18 +241,18 @@ class SupErMAPnet(keras.Model):
 
     def __init__(self, detail_kernels=(9, 5, 3), detail_filters=(64, 32, 9), main_kernels=((9, 9, 7), (3, 3, 6), (3, 3, 6), (5, 5, 3)),
                  main_filters=(64, 64, 64), channels=4, form="factored", residual=1.0, zero_start=False, contract=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)      # its layers cast for themselves, and `x1`, which they are added to, keeps all its digits
         if not len(detail_kernels) == len(detail_filters) == len(main_filters) == len(main_kernels) - 1:
             raise ModelError(f"{len(detail_kernels)} detail kernels, {len(detail_filters)} detail filters, {len(main_filters)} main filters and {len(main_kernels)} "
                              "main kernels; wanted as many of each, and one main kernel more")
         self.settings = {"detail_kernels": list(detail_kernels), "detail_filters": list(detail_filters), "main_kernels": [list(k) for k in main_kernels],
                          "main_filters": list(main_filters), "channels": channels, "form": form, "residual": residual, "zero_start": zero_start}
         self.contract = contract if isinstance(contract, Contract) else Contract(**(contract or {}))
-        last = "zeros" if zero_start else "glorot_uniform"
-        self.detail = [DetailLayer(f, k, name=f"detail_{i}") for i, (f, k) in enumerate(zip(detail_filters, detail_kernels, strict=True), 1)]
-        self.first = layers.Conv3D(main_filters[0], tuple(main_kernels[0]), padding="same", name="main_1")
-        self.injected = [InjectedConv3D(f, k, form, name=f"main_{i}") for i, (f, k) in enumerate(zip(main_filters[1:], main_kernels[1:-1], strict=True), 2)]
-        self.last = InjectedConv3D(1, main_kernels[-1], form, last, name="residual")
+        last, same = "zeros" if zero_start else "glorot_uniform", {"dtype": self.dtype_policy}      # Keras hands it on to no layer by itself
+        self.detail = [DetailLayer(f, k, name=f"detail_{i}", **same) for i, (f, k) in enumerate(zip(detail_filters, detail_kernels, strict=True), 1)]
+        self.first = layers.Conv3D(main_filters[0], tuple(main_kernels[0]), padding="same", name="main_1", **same)
+        self.injected = [InjectedConv3D(f, k, form, name=f"main_{i}", **same) for i, (f, k) in enumerate(zip(main_filters[1:], main_kernels[1:-1], strict=True), 2)]
+        self.last = InjectedConv3D(1, main_kernels[-1], form, last, name="residual", **same)
 
     def build(self, shapes=None):
         "Make the weights; they depend on no number of bands and no size of tile."

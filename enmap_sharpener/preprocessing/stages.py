@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from .base import BASES
 from .checks import Wanted, check_scene, reject
 from ..core.archives import list_files
 from ..core.files import discard, make_folder, read_facts, write_json
@@ -66,6 +67,8 @@ class Settings:
         Share of valid pixels that a training tile has at least.
     smooth : (int, int), optional
         Window and order of a Savitzky–Golay filter along the bands.
+    base : str
+        What a network will start from, see `preprocessing.base`.
     fractions : (float, float, float)
         Shares of training, validation and test.
     seed : int
@@ -89,6 +92,7 @@ class Settings:
     stride: int = 27
     least_valid: float = 0.9
     smooth: tuple[int, int] | None = None
+    base: str = "regression"
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     seed: int = 0
     sentinel2_offset: float | None = None
@@ -107,6 +111,7 @@ class Settings:
             (0 <= self.distance < 1e5, f"a distance of {self.distance:g} m around masked pixels", "0 to 100 000"),
             (self.wanted.days >= 0, f"acquisitions at most {self.wanted.days:g} days apart", "0 or more"),
             (0 <= order < window, f"a filter of order {order} over {window} bands", "more bands than the order"),
+            (self.base in BASES, f"a base of {self.base!r}", " or ".join(BASES)),
             (len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6, f"shares {self.fractions}", "three that add up to 1"),
             (self.seed >= 0, f"a seed of {self.seed}", "0 or more"),
         ]:
@@ -225,7 +230,7 @@ SCENE_STAGES = {
     "crop": Stage(_crop, ("haze", "cirrus"), partner=False, spare=("enmap.tif",)),
     "check": Stage(_check, ("wanted", "sentinel2_offset")),
     "mask": Stage(_mask, ("distance",), ("crop",)),
-    "wald": _store("wald", write_wald_store, ("tile", "stride", "least_valid", "smooth")),
-    "predictions": _store("predictions", write_prediction_store, ("tile", "stride", "smooth")),
+    "wald": _store("wald", write_wald_store, ("tile", "stride", "least_valid", "smooth", "base")),
+    "predictions": _store("predictions", write_prediction_store, ("tile", "stride", "smooth", "base")),
 }
 """Stages that work on one scene at a time."""

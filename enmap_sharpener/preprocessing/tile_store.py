@@ -194,7 +194,7 @@ def write_store(path, kind, source, corners, settings, *, split=0, threads=1, pr
         return _write(part, kind, source, corners, len(corners), settings, split, threads, progress)
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #8b7c4cf0
-def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, least_valid=0.9, smooth=None, split=None,
+def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, least_valid=0.9, smooth=None, base="interpolated", split=None,
                      threads=1, progress=None):
     """Training tiles of a scene under Wald's protocol.
 
@@ -209,6 +209,8 @@ def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, s
         Side of a tile and step from one to the next [EnMAP pixels].
     least_valid : float
         Share of a tile's pixels that must be valid; zeros are valid, nodata is not.
+    base : str
+        What `hs` is: 'interpolated', or 'regression' with the detail that one regression finds in the guide; see `preprocessing.base`.
     split : int, optional
         Of all tiles: 0 training (default), 1 validation, 2 test; see `splits.assign_splits`.
     threads : int
@@ -235,28 +237,28 @@ def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, s
     EnMAP: int16 [reflectance × 10 000], nodata −32768. `valid` (tile, y, x) is where all three hold data.
     """
     with _place(path) as part:
-        source = WaldPair(align(scene, guide, mask10=mask10, window=window, smooth=smooth, threads=threads), threads)
+        source = WaldPair(align(scene, guide, mask10=mask10, window=window, smooth=smooth, threads=threads), threads, base)
         every = tile_corners(source.grid.shape, tile, stride)
         shares = _shares(source.valid, every, tile)
         corners = every[shares >= least_valid]
         if not len(corners):
             raise NoValidPixels(f"{scene.metadata.id}: the best of {len(every)} tiles of {tile} pixels is {100 * shares.max():.0f} % valid, "
                                 f"{100 * least_valid:.0f} % are wanted; take smaller tiles or another scene")
-        settings = {"tile": tile, "stride": stride, "least_valid": least_valid, "smooth": list(smooth) if smooth else None, "masked": mask10 is not None}
+        settings = {"tile": tile, "stride": stride, "least_valid": least_valid, "smooth": list(smooth) if smooth else None, "masked": mask10 is not None, "base": base}
         return _write(part, "wald", source, corners, len(every), settings, split or 0, threads, progress)
 
 
-def write_prediction_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, smooth=None, threads=1, progress=None):
+def write_prediction_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, smooth=None, base="interpolated", threads=1, progress=None):
     """Tiles of a scene at full resolution that cover all of it; arguments, result and errors as `write_wald_store`.
 
     `hs` is EnMAP consistently interpolated to Sentinel-2's 10 m grid, `ms` Sentinel-2 there. Tiles without any EnMAP are left out.
     """
     with _place(path) as part:
-        source = PredictionPair(align(scene, guide, mask10=mask10, window=window, smooth=smooth, threads=threads), threads)
+        source = PredictionPair(align(scene, guide, mask10=mask10, window=window, smooth=smooth, threads=threads), threads, base)
         every, pair = tile_corners(source.grid.shape, tile, stride), source.aligned.pair
         cut = lambda corner: tuple(slice(int(c), int(min(c + tile, n))) for c, n in zip(corner, source.grid.shape, strict=True))
         corners = every[[source.held[widened(pair.under(*cut(c))[0], 3, pair.coarse)].any() for c in every]]
-        settings = {"tile": tile, "stride": stride, "smooth": list(smooth) if smooth else None, "masked": mask10 is not None}
+        settings = {"tile": tile, "stride": stride, "smooth": list(smooth) if smooth else None, "masked": mask10 is not None, "base": base}
         return _write(part, "prediction", source, corners, len(every), settings, 0, threads, progress)
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #a3ad76f6

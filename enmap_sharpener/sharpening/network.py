@@ -28,7 +28,7 @@ from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
 from ..model.keras_file import check_keras_file
 from ..model.memory import MAPS_GB, SMALLEST, streamed_side, tile_side
-from ..preprocessing.wald import Interpolator, weighted
+from ..preprocessing.base import Interpolator, Regressed, weighted
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #2d841c79
 _TURN = threading.Lock()
@@ -141,6 +141,20 @@ def _interpolated(pair, detectors):
     return Interpolator(read, pair.coarse, pair.fine, detectors)
 
 
+def _regressed(pair, measured, guide):
+    """`x1` of the kind 'regression'; `guide` reads all bands of the guide."""
+    sure = measured.weight > measured.tuning.sure
+    sure = sure if sure.any() else measured.found.valid
+    level = measured.found.seen[sure].mean(0)
+    trusted = lambda *window: (guide(*window) - level) * _share(measured, *window)
+    return Regressed(_interpolated(pair, measured.detectors), trusted, sure, level)
+
+
+def _share(measured, rows, cols):
+    """Of what the guide tells, as much as it is trusted in a window of the output, shape (y, x, 1)."""
+    return share_of_guide(measured.model.whole.trust_between(rows, cols)[..., None], measured.tuning)
+
+
 def _subspace(pair, measured, threads):
     """`x1` of the kind 'subspace', to 1e-4; NaN where EnMAP measured nothing."""
     model, every = subspace.fit_subspace(pair, threads, measured.tuning, measured), np.arange(len(pair.bands))
@@ -154,7 +168,7 @@ def _subspace(pair, measured, threads):
 
 
 def _guide(pair, measured, channels, threads):
-    """`x`: a function of a window, shape (y, x, channel), float32 [reflectance]; Sentinel-2 made whole, its 20 m bands sharpened to 10 m."""
+    """A function of a window, shape (y, x, channel), float32 [reflectance]; Sentinel-2 made whole, its 20 m bands sharpened to 10 m."""
     model, out, coarse = measured.model, Scratch((*pair.fine.shape, len(channels)), np.float32), pair.guide_bands.coarse
 
     def one(window):
@@ -269,13 +283,9 @@ class NetworkModel:
         else:
             y = apply(self.net, x[near][None], z[near][None])[0, halo:-halo or None, halo:-halo or None]
         x1 = x1[inside(window, wide)]
-        added = self._share(rows, cols) * (self.scaling.output(y) - x1)
+        added = _share(self.measured, rows, cols) * (self.scaling.output(y) - x1)
         self._note(added)
         return x1 + added
-
-    def _share(self, rows, cols):
-        """Of what the network adds, as much as the guide is trusted, shape (y, x, 1)."""
-        return share_of_guide(self.measured.model.whole.trust_between(rows, cols)[..., None], self.measured.tuning)
 
     def _note(self, added):
         """Keep account of what the network added."""
@@ -309,7 +319,7 @@ class NetworkModel:
 
     def _seen(self, near, fine):
         """What the output must look like to EnMAP in a coarse window, shape (y, x, band)."""
-        if self.net.contract.base == "interpolated":
+        if self.net.contract.base != "subspace":
             return self.pair.enmap(*near)
         x1, out = self.base(*fine), np.empty((*(w.stop - w.start for w in near), len(self.pair.bands)), np.float32)
         for bands, see, _ in self.detectors:
@@ -370,8 +380,11 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
     pair = measured.pair
     channels = channels_of(net, name, pair.names, "what this scene sees of its guide")
     detectors = [(bands, see, see.inverse(*CONSISTENT[:2])) for bands, see in ((b, g.between(pair.coarse, pair.fine)) for b, g in measured.detectors)]
-    guide, contract = _guide(pair, measured, channels, threads), net.contract
-    base = _interpolated(pair, measured.detectors) if contract.base == "interpolated" else _subspace(pair, measured, threads)
+    contract, every = net.contract, channels if net.contract.base != "regression" else list(range(len(pair.names)))
+    whole = _guide(pair, measured, every, threads)
+    guide = whole if every == channels else lambda rows, cols: whole(rows, cols)[..., channels]
+    base = {"interpolated": lambda: _interpolated(pair, measured.detectors), "regression": lambda: _regressed(pair, measured, whole),
+            "subspace": lambda: _subspace(pair, measured, threads)}[contract.base]()
     pixel = pair.coarse.cols.step
     report = {"alignment": {"VNIR": measured.vnir.as_dict(pixel), "SWIR": measured.swir.as_dict(pixel)}, "guide_bands": list(contract.guide),
               "network": {"model": name, "base": contract.base, "scaling": contract.scaling, "parameters": net.count_params(), "added_rms": 0.0},

@@ -172,7 +172,9 @@ class Recipe:
 
     Attributes
     ----------
-    base, scaling : str
+    base : str, optional
+        What the network starts from, see `Contract`; by default what the stores hold.
+    scaling : str
         See `Contract`.
     loss : str
         'ssim+mae', 'mae', 'mse' or 'ssim'.
@@ -199,7 +201,7 @@ class Recipe:
     seed : int
     """
 
-    base: str = "interpolated"
+    base: str | None = None
     scaling: str = "reflectance"
     loss: str = "ssim+mae"
     schedule: str = "exponential"
@@ -226,7 +228,7 @@ def make_network(recipe, **settings):
     keras.utils.set_random_seed(recipe.seed)
     if recipe.mixed_precision:
         settings["dtype"] = "mixed_bfloat16"
-    net = SupErMAPnet(residual=recipe.residual, zero_start=recipe.residual < 1, contract=Contract(recipe.base, recipe.scaling), **settings)
+    net = SupErMAPnet(residual=recipe.residual, zero_start=recipe.residual < 1, contract=Contract(recipe.base or "interpolated", recipe.scaling), **settings)
     net.build()
     return net
 
@@ -375,6 +377,7 @@ def train(folder, output, recipe=QUICK, *, gpus=None, mem_limit=None, resume=Fal
     if output.suffix != ".keras":
         raise ModelError(f"{output}: a network's file ends in .keras; give --output {output}.keras")
     stores = [check_store(p) for p in paths]
+    recipe = replace(recipe, base=recipe.base or stores[0].attrs["settings"].get("base", "interpolated"))
     tiles = [Tiles(stores, split, Contract(recipe.base, recipe.scaling)) for split in (0, 1)]
     if len(tiles[0]) * recipe.repeats < recipe.batch_size:
         raise ModelError(f"{folder}: {len(tiles[0])} training tiles are fewer than a batch of {recipe.batch_size}; give a smaller --batch-size or more data")
