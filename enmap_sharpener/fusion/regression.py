@@ -150,7 +150,7 @@ def detail_weights(guides, targets, held, noise=0.0):
     m, c = (np.concatenate([(a - window_mean(a, DETAIL, h))[h] for a, h in zip(images, held, strict=True)]).astype(float) for images in (guides, targets))
     return _weights(m, c, noise)
 
-
+# %% ../../nbs/05_fusion/03_regression.ipynb #3f5d5874
 @dataclass(frozen=True)
 class LocalRegression:
     """Ridge regression of target channels on guide channels in a moving window.
@@ -202,25 +202,7 @@ class LocalRegression:
         noise = np.broadcast_to(noise, len(m)).astype(float)
         W = detail_weights(guides, targets, held, noise) if detail else _weights(guide - m, target - c, noise)
         fitted = cls(sigma, ridge, (guide - m).T @ (guide - m) / len(guide), noise, m, c, W)
-        return fitted if ridge else fitted._with_best_ridge(guides, targets, held)
-
-    def _with_best_ridge(self, guides, targets, held):
-        """The same with the ridge of `RIDGES` that leaves least of the detail of blocks, a fourth of all at a time, that are foretold from the others."""
-        parts = [(g, c, h, self._without_blocks(g, c, h)) for g, c, h in zip(guides, targets, held, strict=True)]
-        return replace(self, ridge=min(RIDGES, key=lambda ridge: sum(replace(self, ridge=ridge)._left_of_blocks(*part) for part in parts)))
-
-    def _without_blocks(self, guide, target, held):
-        """Pairs (pixels that are left out, sums of products of the others in each window)."""
-        row, col = np.indices(held.shape) // FOLD % 2
-        window, folds = self.window(held.shape), [2 * row + col == k for k in range(4)]
-        return [(fold, window.degrade(self._moments(guide, target, held & ~fold), axes=(0, 1))) for fold in folds]
-
-    def _left_of_blocks(self, guide, target, held, folds):
-        """Sum of the squares of the detail that is left of blocks."""
-        error = np.zeros(target.shape, np.float32)
-        for fold, moments in folds:
-            error[fold] = self._left(guide, target, self._solved(moments, target.shape[2]))[fold]
-        return ((error - window_mean(error, DETAIL, held))[held] ** 2).sum(dtype=float)
+        return fitted if ridge else replace(fitted, ridge=_best_ridge(fitted, guides, targets, held))
 
     def window(self, shape, every=1):
         """The moving window over coarse pixels, around every so many-th of them: an `Observation`."""
@@ -245,14 +227,7 @@ class LocalRegression:
         """
         shape = guide.shape[:2]
         weight = np.ones(shape, np.float32) if weight is None else weight
-        return self._solved((window or self.window(shape)).degrade(self._moments(guide, target, weight), axes=(0, 1)), target.shape[2])
-
-    def _moments(self, guide, target, weight):
-        """Products of each pixel, as the kernels take them, float32."""
-        (*shape, n), r = guide.shape, target.shape[2]
-        moments = np.empty((*shape, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
-        _moments(n, r)((guide - self.centre_guide).astype(np.float32), (target - self.centre_target).astype(np.float32), weight.astype(np.float32), moments)
-        return moments
+        return self._solved((window or self.window(shape)).degrade(_products(self, guide, target, weight), axes=(0, 1)), target.shape[2])
 
     def _solved(self, moments, r):
         """Coefficients of `r` targets from sums of products."""
@@ -285,9 +260,38 @@ class LocalRegression:
 
     def residual(self, guide, target, weight=None):
         """What the local regression leaves of the target on the coarse grid itself, shape (y, x, r)."""
-        return self._left(guide, target, self.maps(guide, target, weight))
+        return _left(guide, target, self.maps(guide, target, weight))
 
-    @staticmethod
-    def _left(guide, target, maps):
-        """What coefficients for each pixel leave of the target."""
-        return target - maps[..., -1, :] - np.einsum("yxn,yxnr->yxr", guide, maps[..., :-1, :], optimize=True)
+# %% ../../nbs/05_fusion/03_regression.ipynb #5e3da7b0
+def _products(fitted, guide, target, weight):
+    """Products of each pixel, as the kernels take them, float32."""
+    (*shape, n), r = guide.shape, target.shape[2]
+    moments = np.empty((*shape, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
+    _moments(n, r)((guide - fitted.centre_guide).astype(np.float32), (target - fitted.centre_target).astype(np.float32), weight.astype(np.float32), moments)
+    return moments
+
+
+def _left(guide, target, maps):
+    """What coefficients for each pixel leave of the target."""
+    return target - maps[..., -1, :] - np.einsum("yxn,yxnr->yxr", guide, maps[..., :-1, :], optimize=True)
+
+
+def _best_ridge(fitted, guides, targets, held):
+    """That of `RIDGES` that leaves least of the detail of blocks, a fourth of all at a time, that are foretold from the others."""
+    parts = [(g, c, h, _without_blocks(fitted, g, c, h)) for g, c, h in zip(guides, targets, held, strict=True)]
+    return min(RIDGES, key=lambda ridge: sum(_left_of_blocks(replace(fitted, ridge=ridge), *part) for part in parts))
+
+
+def _without_blocks(fitted, guide, target, held):
+    """Pairs (pixels that are left out, sums of products of the others in each window)."""
+    row, col = np.indices(held.shape) // FOLD % 2
+    window, folds = fitted.window(held.shape), [2 * row + col == k for k in range(4)]
+    return [(fold, window.degrade(_products(fitted, guide, target, held & ~fold), axes=(0, 1))) for fold in folds]
+
+
+def _left_of_blocks(fitted, guide, target, held, folds):
+    """Sum of the squares of the detail that is left of blocks."""
+    error = np.zeros(target.shape, np.float32)
+    for fold, moments in folds:
+        error[fold] = _left(guide, target, fitted._solved(moments, target.shape[2]))[fold]
+    return ((error - window_mean(error, DETAIL, held))[held] ** 2).sum(dtype=float)

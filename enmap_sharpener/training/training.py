@@ -172,10 +172,8 @@ class Recipe:
 
     Attributes
     ----------
-    base : str, optional
-        What the network starts from, see `Contract`; by default what the stores hold.
-    scaling : str
-        See `Contract`.
+    base, scaling : str
+        See `Contract`; `base` is by default what the stores hold.
     loss : str
         'ssim+mae', 'mae', 'mse' or 'ssim'.
     schedule : str
@@ -257,7 +255,7 @@ class _Batches(keras.utils.PyDataset):
     def __getitem__(self, i):
         rng = np.random.default_rng((self.recipe.seed, self.epoch if self.training else 0, i))
         chosen = self.order[i * self.size:(i + 1) * self.size]
-        return self.tiles.batch(chosen, rng, self.recipe.spectral_window, self.recipe.variation if self.training else None)
+        return self.tiles.batch(chosen, rng, self.recipe.spectral_window, self.recipe.variation if self.training else None, rim=True)
 
 # %% ../../nbs/08_training/00_training.ipynb #0a5e4e96
 class _Run:

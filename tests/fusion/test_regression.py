@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from enmap_sharpener.fusion.regression import RIDGES, LocalRegression, detail_weights
+from enmap_sharpener.fusion.regression import RIDGES, LocalRegression, _without_blocks, detail_weights
 
 SHAPE = 40, 36
 TRUE = np.float32([[0.2, -0.1], [0.3, 0.5], [0.1, 0.2]])
@@ -61,7 +61,7 @@ def test_what_is_foretold_of_a_block_does_not_know_it(guide):
     fitted, held = LocalRegression.fit([guide], [guide @ TRUE], 2.0, 0.1, detail=True), np.ones(SHAPE, bool)
     spoilt = guide @ TRUE
     spoilt[4:6, 4:6] += 1                                    # a whole block of the first fold
-    for (fold, before), (_, after) in zip(fitted._without_blocks(guide, guide @ TRUE, held), fitted._without_blocks(guide, spoilt, held), strict=True):
+    for (fold, before), (_, after) in zip(_without_blocks(fitted, guide, guide @ TRUE, held), _without_blocks(fitted, guide, spoilt, held), strict=True):
         same = np.array_equal(before[4:6, 4:6], after[4:6, 4:6])
         assert same == bool(fold[4, 4])
 
