@@ -102,9 +102,11 @@ def opened(path: str):
             _check_size(dataset, path)
             yield dataset
     except (RasterioError, OSError) as error:
+        name = "/".join(path.rstrip("/").split("/")[-2:])      # files of several dates have the same names
+        if not path.startswith("/vsi") and not os.path.exists(path):
+            raise ProductError(f"{name}: is not there; check how it is spelt, and where it lies.") from None
         reason = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip(".")
-        raise ProductError(f"{file_name(path)}: cannot be read, it is truncated or corrupt ({reason}); "
-                           "get the file again.") from None
+        raise ProductError(f"{name}: cannot be read, it is truncated or corrupt ({reason}); get the file again.") from None
 
 
 def _check_size(file, path: str):

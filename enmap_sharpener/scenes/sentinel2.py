@@ -288,7 +288,7 @@ def _check_same_place(fine: xr.DataArray, coarse: xr.DataArray | None, what: str
         return
     a, b = Grid.of(coarse), Grid.of(fine)
     if a.crs != b.crs:
-        raise GridError(f"{path}: the {what} are in {coarse.rio.crs}, the 10 m bands in {fine.rio.crs}; "
+        raise GridError(f"{path}: the coordinate system of the {what} is {coarse.rio.crs}, that of the 10 m bands {fine.rio.crs}; "
                         "bring them to one CRS.")
     apart = np.abs(np.subtract(a.bounds, b.bounds)).max()
     if apart > _APART * a.cols.step:

@@ -67,11 +67,11 @@ def grid_over(own: Grid, crs, pixel: float) -> Grid:
     return Grid(crs, axis(-north, -south), axis(west, east))
 
 
-_MOST_FINER = 60**2     # pixels for one of EnMAP: half a metre
+_MOST_FINER, _MOST_PIXELS = 60**2, 10**9     # pixels for one of EnMAP (half a metre), and of a grid that is larger than the scene
 
 
 def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") -> None:
-    "GridError where a grid holds nothing of another."
+    "GridError where a grid holds nothing of another, or has far more pixels than what it holds of it."
     try:
         check_on_earth(grid.crs)
         west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
@@ -80,6 +80,11 @@ def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") ->
     left, lower, right, upper = grid.bounds
     if not (west < right and east > left and south < upper and north > lower):
         raise GridError(f"{name}: lies within {tuple(round(v, 3) for v in grid.bounds)}, the scene within {tuple(round(v, 3) for v in (west, south, east, north))} of {grid.crs}; they do not meet")
+    within = [(max(low, a), min(high, b)) for low, high, a, b in ((left, right, west, east), (lower, upper, south, north))]
+    share = np.prod([(b - a) / (high - low) for (a, b), (low, high) in zip(within, ((left, right), (lower, upper)), strict=True)])
+    most = _MOST_FINER * own.ny * own.nx
+    if grid.ny * grid.nx > max(most, _MOST_PIXELS) or grid.ny * grid.nx * share > most:
+        raise GridError(f"{name}: has {grid.ny} x {grid.nx} pixels of {grid.cols.step:g} units, of which the scene covers {100 * share:.3g} %; cut it to the scene, or take larger pixels")
 
 # %% ../../nbs/09_sharpening/07_regridding.ipynb #d802c570
 LARGEST = 768

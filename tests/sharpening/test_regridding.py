@@ -128,3 +128,22 @@ def test_a_file_that_is_no_raster_or_has_no_place(tmp_path):
         file.write(np.ones((1, 4, 4), np.uint8))
     with pytest.raises(GridError):
         grid_of_file(tmp_path / "plain.tif")
+
+
+@pytest.mark.parametrize("step, n", [(0.2, 8000), (10.0, 40000)], ids=["finer than half a metre", "far more than the scene"])
+def test_far_too_many_pixels_are_refused(plan, step, n):
+    grid = Grid(plan.grid.crs, Axis(plan.grid.rows.start, step, n), Axis(plan.grid.cols.start, step, n))
+    with pytest.raises(GridError, match=f"map.tif: has {n} x {n} pixels of {step:g} units, of which the scene covers .* %; cut it to the scene, or take larger pixels"):
+        regridding.check_meets(grid, Grid(plan.grid.crs, *(Axis(a.start, 30.0, max(a.n // 3, 1)) for a in (plan.grid.rows, plan.grid.cols))), "map.tif")
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(ProductError, match=r"2024/none\.tif: is not there; check how it is spelt"):
+        grid_of_file(tmp_path / "2024/none.tif")
+
+
+def test_a_damaged_file_is_named_with_its_folder(tmp_path):
+    (tmp_path / "second_date").mkdir()
+    (tmp_path / "second_date/sentinel2_10m.tif").write_bytes(b"II*\0" + bytes(20))
+    with pytest.raises(ProductError, match=r"second_date/sentinel2_10m\.tif: cannot be read, it is truncated or corrupt"):
+        grid_of_file(tmp_path / "second_date/sentinel2_10m.tif")
