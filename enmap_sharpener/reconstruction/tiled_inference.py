@@ -48,7 +48,8 @@ class StoreReader:
         contract, size = net.contract, self.store.hs.shape[1:3]
         base = self.store.attrs["settings"].get("base", "interpolated")
         if base != contract.base:
-            raise ModelError(f"the network {name} starts from what the {contract.base} method makes of EnMAP, {path.name} holds it {base}: use `sharpen --method supermapnet`")
+            other = "" if contract.base == "subspace" else f"make the tiles with `preprocess --base {contract.base}`, or "
+            raise ModelError(f"the network {name} starts from EnMAP of the kind {contract.base}, {path.name} holds it {base}: {other}use `sharpen --method supermapnet`")
         if min(size) <= max(net.settings["detail_kernels"]) // 2:
             raise ModelError(f"{path.name}: tiles of {size[0]} x {size[1]} pixels are too small for {name}; wanted more than {max(net.settings['detail_kernels']) // 2} a side")
         self.channels = channels_of(net, name, self.store.channel.values, path.name)
