@@ -66,7 +66,7 @@ def painted(image, library, near=6):
     library = library[(seen > 5e-3).all(1)]
     seen = seen[(seen > 5e-3).all(1)]
     shape = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
-    nearest = cKDTree(shape(seen)).query(shape(pixels), near)[1]
+    nearest = cKDTree(shape(seen)).query(shape(pixels), [*range(1, near + 1)])[1]
     spectra = (library / np.linalg.norm(seen, axis=1, keepdims=True))[nearest].mean(1)
     centre = response @ wavelength / response.sum(1)
     order = np.argsort(centre)

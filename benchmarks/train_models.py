@@ -2,8 +2,8 @@
 
     python benchmarks/train_models.py --data ../shared/data --workdir lessons --output output/models/supErMAPnet.keras
 
-Lessons: Potsdam's train file (half of them), AVIRIS over California and the Salton Sea, simulated landscapes; each seen several times with drawn
-blur, shift and light. Validation tiles are other draws of a part of the cubes that training does not see. Made stores are used again.
+Lessons: Potsdam's train file, AVIRIS over California and the Salton Sea, simulated landscapes, and images of Sentinel-2 painted with spectra of libraries; each seen several times
+with drawn blur, shift, responses and light. Validation is on ground that training does not see. Made stores are used again.
 """
 import argparse
 import re
@@ -105,9 +105,9 @@ def main():
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--base", default="regression", choices=["interpolated", "regression", "subspace"])
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=11)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--window", type=int, default=48)
     parser.add_argument("--tile", type=int, default=24)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
@@ -117,7 +117,7 @@ def main():
     if options.output:
         from enmap_sharpener.training.training import QUICK, train
         recipe = replace(QUICK, base=options.base, epochs=options.epochs, repeats=options.repeats, spectral_window=options.window,
-                         residual=0.1 if options.base == "interpolated" else 0.05, initial_lr=1e-3 if options.base == "interpolated" else 5e-4, mixed_precision=True, patience=options.epochs)
+                         residual=0.1 if options.base == "interpolated" else 0.05, initial_lr=1e-3 if options.base == "interpolated" else 2e-4, mixed_precision=True, patience=options.epochs)
         train(folder, options.output, recipe, resume=options.resume, progress=lambda n, of: n % 50 == 0 and print(f"{n}/{of}", flush=True))
 
 

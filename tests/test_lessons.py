@@ -7,11 +7,12 @@ from readme import ROOT
 
 from enmap_sharpener.core.errors import EnmapError
 from enmap_sharpener.preprocessing.tile_store import open_store
+from enmap_sharpener.scenes.guide_bands import SENTINEL2
 from enmap_sharpener.simulation.scene import simulate_pair
 from enmap_sharpener.simulation.sensors import enmap_bands
 
 sys.path.append(str(ROOT / "benchmarks"))
-from lessons import resampled, views, write_lesson  # noqa: E402
+from lessons import painted, resampled, views, write_lesson  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +31,27 @@ def test_a_cube_of_enmaps_bands_is_left_as_it_is(cube):
     np.testing.assert_allclose(resampled(cube, enmap_bands().wavelength)[good], cube[good], atol=1e-6)
 
 
+def test_a_painted_image_looks_to_sentinel2_as_it_did(cube):
+    "Near its ten bands, whose responses are narrow; and its spectra are those of the library where the library is what is painted."
+    full = resampled(cube, enmap_bands().wavelength)[:, 20:80, 20:80]
+    assert np.isfinite(full).all()
+    response, own, other = SENTINEL2.responses(enmap_bands().wavelength), full[:, :30, :30], full[:, 30:, 30:]
+    image = np.tensordot(response, own, 1)
+    made = painted(image, other.reshape(224, -1).T)
+    assert made.shape == (224, 30, 30) and np.abs(np.tensordot(response, made, 1) / image - 1).mean() < 0.02
+    np.testing.assert_allclose(painted(image, own.reshape(224, -1).T, near=1), own, rtol=0.02, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_store(cube, tmp_path):
-    "What the subspace method gives is nearer to the truth than the interpolation."
+    "What the regression and the subspace method give is nearer to the truth than the interpolation."
     error = {}
-    for base in ("interpolated", "subspace"):
+    for base in ("interpolated", "regression", "subspace"):
         assert write_lesson(cube, tmp_path / f"{base}.zarr", 1, base=base) > 0
         store = open_store(tmp_path / f"{base}.zarr")
         good, valid = store.good.values, store.valid.values
         error[base] = np.sqrt(((store.hs.values[..., good].astype(float) - store.target.values[..., good])[valid] ** 2).mean())
-    assert error["subspace"] < 0.5 * error["interpolated"]
+    assert error["subspace"] < 0.5 * error["interpolated"] and error["regression"] < 0.6 * error["interpolated"]
 
 
 def test_a_cube_that_is_too_small(cube, tmp_path):
