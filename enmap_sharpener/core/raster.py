@@ -89,8 +89,7 @@ def opened(path: str):
     Raises
     ------
     ProductError
-        It is missing, of another format than its ending says, truncated or corrupt (also when a damaged part is read), leads elsewhere, or claims
-        to be larger than what it holds, or than any scene.
+        It is missing, of another format than its ending says, truncated or corrupt (also when a damaged part is read), leads elsewhere, or claims to be larger than what it holds, or than any scene.
     """
     path = str(path)
     driver = _driver(path)
@@ -103,10 +102,9 @@ def opened(path: str):
             yield dataset
     except (RasterioError, OSError) as error:
         name = "/".join(path.rstrip("/").split("/")[-2:])      # files of several dates have the same names
-        if not path.startswith("/vsi") and not os.path.exists(path):
-            raise ProductError(f"{name}: is not there; check how it is spelt, and where it lies.") from None
-        reason = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip(".")
-        raise ProductError(f"{name}: cannot be read, it is truncated or corrupt ({reason}); get the file again.") from None
+        reason, there = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip("."), path.startswith("/vsi") or os.path.exists(path)
+        raise ProductError(f"{name}: cannot be read, it is truncated or corrupt ({reason}); get the file again." if there else
+                           f"{name}: is not there; check how it is spelt, and where it lies.") from None
 
 
 def _check_size(file, path: str):

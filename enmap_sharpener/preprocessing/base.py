@@ -16,7 +16,7 @@ from ..core.grid import Grid, axes, inside, widened
 from ..core.operators import Observation, continued
 from ..fusion.guide import KRIGING
 from ..fusion.pair import complete
-from ..fusion.regression import detail_weights
+from ..fusion.regression import detail_weights, unexplained_detail
 from ..fusion.response_bands import sample_windows
 
 # %% ../../nbs/06_preprocessing/04_base.ipynb #4454bba2
@@ -101,6 +101,11 @@ class Regressed:
         Coarse pixels to learn from; the guide and the cube show the same there.
     level : ndarray, shape (channel,)
         Mean of the guide, which its noise is relative to [reflectance].
+
+    Attributes
+    ----------
+    unexplained : ndarray, shape (band,)
+        Share of the variance of each band's detail at coarse pixels that the guide leaves, 0…1.
     """
 
     def __init__(self, interpolator, guide, use, level):
@@ -108,12 +113,17 @@ class Regressed:
         self.read, self.coarse, self.fine = interpolator.read, interpolator.coarse, interpolator.fine
         self.sees = [g.between(self.coarse, self.fine) for _, g in interpolator.detectors]
         samples, noise = sample_windows(use), (NOISE * np.asarray(level)) ** 2
-        self.weights = [self._learnt(bands, see, samples, use, noise) for (bands, _), see in zip(interpolator.detectors, self.sees, strict=True)]
+        self.weights, left = zip(*(self._learnt(bands, see, samples, use, noise) for (bands, _), see in zip(interpolator.detectors, self.sees, strict=True)), strict=True)
+        self.unexplained = np.empty(sum(map(len, left)))
+        for (bands, _), share in zip(interpolator.detectors, left, strict=True):
+            self.unexplained[bands] = share
 
     def _learnt(self, bands, see, samples, use, noise):
-        """W of a detector, shape (channel, band), float32."""
+        """W of a detector, shape (channel, band), float32, and what it leaves unexplained, shape (band,)."""
         cubes, held = zip(*(complete(self.read(*s, bands)) for s in samples), strict=True)
-        return detail_weights([self._seen(see, *s) for s in samples], cubes, [h & use[s] for h, s in zip(held, samples, strict=True)], noise).astype(np.float32)
+        guides, held = [self._seen(see, *s) for s in samples], [h & use[s] for h, s in zip(held, samples, strict=True)]
+        weights = detail_weights(guides, cubes, held, noise)
+        return weights.astype(np.float32), unexplained_detail(guides, cubes, held, weights)
 
     def _seen(self, see, rows, cols):
         """The guide as EnMAP would see it, shape (y, x, channel)."""

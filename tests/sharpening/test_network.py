@@ -305,7 +305,7 @@ def test_tiles_agree_with_the_whole_scene_inside(made):
         window = slice(row + halo, row + 32 - halo), slice(col + halo, col + 32 - halo)
         hs, out = (d[i, halo:-halo, halo:-halo].values[..., scene.bands.good] for d in (store.hs, data.sharpened))
         held = store.valid[i].values.all() and (hs != NODATA).all()
-        if held and model._share(*window).min() > 0.999:
+        if held and networks._share(model.measured, *window).min() > 0.999:
             assert np.abs(model.raw(*window) - out * 1e-4).max() < 2e-3    # the tiles' inputs are rounded to 1e-4
             compared += 1
     assert compared >= 2
@@ -388,6 +388,18 @@ def test_tiles_that_do_not_fit(place, made):
     assert not (place / "new").exists()
 
 
+def test_bands_that_the_regression_explains_are_left_alone(fitted):
+    "Bands under Sentinel-2's own are explained all but wholly, those of the SWIR less; what is added is taken as much as is left."
+    model = fitted("regression")
+    unexplained, window = model.base.unexplained, (slice(12, 40), slice(12, 40))
+    near = [int(np.abs(model.pair.bands.wavelength - nm).argmin()) for nm in (560, 665)]
+    assert (unexplained[near] < 0.05).all() and unexplained.max() > unexplained[near].max()
+    np.testing.assert_allclose(model.gate, np.clip(10 * unexplained, 0, 1), rtol=1e-6)
+    added, whole = (np.abs(m.raw(*window) - m.base(*window)).mean((0, 1)) for m in (model, replace(model, gate=1.0)))
+    np.testing.assert_allclose(added, model.gate * whole, rtol=1e-3, atol=1e-6)
+    assert fitted("interpolated").gate == 1.0
+
+
 def test_batches_are_what_fits(made):
     store, net = open_store(made[0] / "in/one.zarr"), SupErMAPnet()
     assert tiles._batch(net, store, None, 0.05) == 1 and tiles._batch(net, store, 3, 100) == 3 and tiles._batch(net, store, None, 100) == 64
@@ -447,7 +459,7 @@ def simulated(tmp_path_factory):
     "A simulated scene, its tiles, and networks on disk."
     folder = tmp_path_factory.mktemp("simulated")
     simulate(folder / "enmap", size=20, seed=5, truth=False)
-    assert main(f"preprocess --stage crop mask predictions --enmap-dir {folder / 'enmap'} --output-dir {folder / 'data'}".split()) == 0
+    assert main(f"preprocess --stage crop mask predictions --base interpolated --enmap-dir {folder / 'enmap'} --output-dir {folder / 'data'}".split()) == 0
     for base in ("interpolated", "subspace"):
         save_model(network(base), folder / f"{base}.keras")
     return folder
