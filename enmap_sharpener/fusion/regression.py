@@ -127,9 +127,9 @@ RIDGES, FOLD = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), 2
 
 
 def _weights(m, c, noise):
-    """The global solution, shape (n, r), from what has no mean, shapes (pixel, n) and (pixel, r)."""
-    G = m.T @ m / len(m)
-    return np.linalg.solve(G + np.diag(np.broadcast_to(noise, len(G)) + 1e-10 * np.trace(G) / len(G) + 1e-14), m.T @ c / len(m))
+    """The global solution, shape (n, r), from what has no mean, shapes (pixel, n) and (pixel, r); zero where there are no pixels."""
+    G = m.T @ m / max(len(m), 1)
+    return np.linalg.solve(G + np.diag(np.broadcast_to(noise, len(G)) + 1e-10 * np.trace(G) / len(G) + 1e-14), m.T @ c / max(len(m), 1))
 
 
 def detail_weights(guides, targets, held, noise=0.0):
@@ -156,8 +156,10 @@ def _detail(images, held):
 
 
 def unexplained_detail(guides, targets, held, weights):
-    """Share of the variance of the target's detail that the guide's detail leaves, 0…1, shape (r,); arguments as for `detail_weights`, with its result."""
+    """Share of the variance of the target's detail that the guide's detail leaves, 0…1, shape (r,), one where nothing is held; arguments as for `detail_weights`, with its result."""
     c = _detail(targets, held)
+    if not len(c):
+        return np.ones(c.shape[1])
     return np.clip((c - _detail(guides, held) @ weights).var(0) / np.maximum(c.var(0), 1e-14), 0, 1)
 
 # %% ../../nbs/05_fusion/03_regression.ipynb #3f5d5874

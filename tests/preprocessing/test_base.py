@@ -71,6 +71,14 @@ def test_without_20_m_bands(simulated):
     assert all(w.shape[0] == 4 for w in source.hs.weights) and np.isfinite(source.read(slice(30, 40), slice(30, 50))["hs"]).all()
 
 
+def test_where_nothing_can_be_learnt_it_is_interpolated(aligned):
+    "All of a guide distrusted, say: no warning, and no detail that nobody vouches for."
+    plain, window = PredictionPair(aligned), (slice(20, 50), slice(30, 60))
+    lost = open_base("regression", plain.hs, plain._guide, np.zeros(aligned.pair.coarse.shape, bool), np.ones(10))
+    np.testing.assert_array_equal(lost(*window), plain.hs(*window))
+    assert (lost.unexplained == 1).all()
+
+
 def test_an_unknown_base():
     with pytest.raises(EnmapError, match="'subspce' are unknown here; wanted interpolated or regression"):
         open_base("subspce", None, None, None, None)
