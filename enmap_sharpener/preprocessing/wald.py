@@ -22,7 +22,7 @@ from ..fusion.measurement import Measured, degrade_guide, measure_pair
 from ..fusion.pair import Pair, Scratch, complete
 from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.tuning import DEFAULT
-from .base import Interpolator, open_base, weighted
+from .base import Interpolator, learnt_from, open_base, weighted
 from .crop import cropped
 from ..scenes.sentinel2 import SCL_CLEAR, SCL_CLOUD
 
@@ -354,9 +354,7 @@ class PredictionPair:
         self.aligned, self.grid, self.held = aligned, pair.fine, aligned.found.held
         self.report = alignment_report(aligned, *degraded_guide(aligned, threads), threads)
         self._fine20 = None if pair.fine20 is None else self._sharpened(threads)
-        sure = aligned.weight > aligned.tuning.sure
-        sure = sure if sure.any() else aligned.found.valid
-        self.hs = open_base(base, Interpolator(aligned.enmap, pair.coarse, pair.fine, aligned.detectors), self._guide, sure, aligned.found.seen[sure].mean(0))
+        self.hs = open_base(base, Interpolator(aligned.enmap, pair.coarse, pair.fine, aligned.detectors), self._guide, *learnt_from(aligned))
 
     def _sharpened(self, threads):
         """The 20 m bands at 10 m."""

@@ -28,7 +28,7 @@ from ..fusion.subspace import CONSISTENT
 from ..fusion.tuning import DEFAULT
 from ..model.keras_file import check_keras_file
 from ..model.memory import MAPS_GB, SMALLEST, streamed_side, tile_side
-from ..preprocessing.base import Interpolator, Regressed, weighted
+from ..preprocessing.base import Interpolator, Regressed, learnt_from, weighted
 
 # %% ../../nbs/09_sharpening/03_network.ipynb #2d841c79
 _TURN = threading.Lock()
@@ -143,11 +143,9 @@ def _interpolated(pair, detectors):
 
 def _regressed(pair, measured, guide):
     """`x1` of the kind 'regression'; `guide` reads all bands of the guide."""
-    sure = measured.weight > measured.tuning.sure
-    sure = sure if sure.any() else measured.found.valid
-    level = measured.found.seen[sure].mean(0)
+    use, level = learnt_from(measured)
     trusted = lambda *window: (guide(*window) - level) * _share(measured, *window)
-    return Regressed(_interpolated(pair, measured.detectors), trusted, sure, level)
+    return Regressed(_interpolated(pair, measured.detectors), trusted, use, level)
 
 
 def _share(measured, rows, cols):

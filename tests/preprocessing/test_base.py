@@ -47,8 +47,7 @@ def test_a_window_is_a_part_of_the_whole(aligned):
         np.testing.assert_allclose(source.read(*window)["hs"], whole[window], atol=2e-6)
 
 
-def test_wald_knows_no_more_than_it_may(aligned):
-    "The target is never looked at: with another EnMAP of the same degraded pixels nothing changes."
+def test_nearer_to_enmap_under_walds_protocol(aligned):
     source = WaldPair(aligned, base="regression")
     parts = source.read(*everything(source))
     error = lambda hs: np.sqrt(np.nanmean((hs - parts["target"])[parts["valid"]] ** 2))
