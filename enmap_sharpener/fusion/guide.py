@@ -21,13 +21,24 @@ from .tuning import DEFAULT, Tuning
 from ..scenes.sentinel2 import SCL_UNUSABLE
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #9635ca4e
+@compiled()
+def _measured(ten):
+    """True where all bands are, shape (y, x)."""
+    out = np.ones(ten.shape[:2], np.bool_)
+    for y in range(ten.shape[0]):
+        for x in range(ten.shape[1]):
+            for b in range(ten.shape[2]):
+                out[y, x] &= np.isfinite(ten[y, x, b])
+    return out
+
+# %% ../../nbs/05_fusion/04_guide.ipynb #3da23aa1
 def usable(pair, ten, rows, cols):
     """True where the 10 m bands `ten` are measured and the classification allows them, shape (y, x), in a window of `pair.fine`."""
     wide = widened((rows, cols), 1, pair.fine)
-    good = np.isfinite(ten).all(-1)
+    good = _measured(ten)
     classes = pair.classes(*wide)
-    if classes is not None:
-        good &= ~binary_dilation(np.isin(classes, SCL_UNUSABLE), np.ones((3, 3)))[inside((rows, cols), wide)]
+    if classes is not None and (masked := np.isin(classes, SCL_UNUSABLE)).any():
+        good &= ~binary_dilation(masked, np.ones((3, 3)))[inside((rows, cols), wide)]
     return good
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #fa5c45bd

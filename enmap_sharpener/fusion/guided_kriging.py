@@ -30,13 +30,19 @@ PIXELS, CLUSTERED = 20_000, 4_000
 
 
 @lru_cache
-def _likeness(p, m):
-    """Kernel: likeness of points, (n, p), with m centres, (p, m). With both numbers known its loops are unrolled."""
+def _likeness(n, p, m):
+    """Kernel: likeness of guides, (pixel, n), less their mean and in p components, with m centres, (p, m). With the numbers known its loops are unrolled."""
     @compiled(fastmath=True)
-    def likeness(points, centres, soft, out):
-        q = np.empty(m, np.float32)
-        for i in range(points.shape[0]):
-            z, o = points[i], out[i]
+    def likeness(guides, mean, project, centres, soft, out):
+        q, z = np.empty(m, np.float32), np.empty(p, np.float32)
+        for i in range(guides.shape[0]):
+            o = out[i]
+            for k in range(p):
+                z[k] = 0
+            for b in range(n):
+                v = guides[i, b] - mean[b]
+                for k in range(p):
+                    z[k] += v * project[b, k]
             for c in range(m):
                 q[c] = 1
             for k in range(p):
@@ -98,10 +104,10 @@ class Likeness:
 
     def __call__(self, guide):
         """Likeness of a guide, shape (y, x, channel), with each centre, 0…1: shape (y, x, centre), float32."""
-        points = guide.reshape(-1, guide.shape[-1]) @ self.project - self.mean @ self.project
-        out = np.empty((len(points), self.centres.shape[1]), np.float32)
-        _likeness(*self.centres.shape)(points, self.centres, np.float32(SOFT), out)
-        return out.reshape(*guide.shape[:2], -1)
+        (*shape, n), (p, m) = guide.shape, self.centres.shape
+        out = np.empty((*shape, m), np.float32)
+        _likeness(n, p, m)(np.ascontiguousarray(guide, np.float32).reshape(-1, n), self.mean, self.project, self.centres, np.float32(SOFT), out.reshape(-1, m))
+        return out
 
 # %% ../../nbs/05_fusion/05_guided_kriging.ipynb #2df21728
 REACH = 2
@@ -208,6 +214,15 @@ def _weigh(r):
                         for c in range(r):
                             o[c] += v * t[c]
     return weigh
+
+
+@compiled()
+def _turned(image, first, out):
+    """Put an image, shape (y, x, feature), into `out`, shape (y, feature, x), from pixel `first`, (y, x), on."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            for f in range(image.shape[2]):
+                out[first[0] + y, f, first[1] + x] = image[y, x, f]
 
 
 def _places(shape):
@@ -373,9 +388,11 @@ class GuidedKriging:
         parts = -(-w // LANES)
         lanes = -(-w // (8 * parts)) * 8      # whole registers
         aside = (3 * k, 3 * k + lanes * parts - w)      # what is looked at around a pixel has covariances of its own
-        turned = lambda x: np.ascontiguousarray(np.moveaxis(np.pad(x, ((k, k), aside, (0, 0))), 2, 1))
         own_y, own_x = np.pad(self.rows.own[2 * k:], ((0, 0), (k, k))), np.pad(self.cols.own, ((0, 0), aside))
-        low, held, left = turned(low), turned(held), np.pad(left, ((k, k), (k, k), (0, 0)))
+        turned = np.zeros((2, h + 2 * k, low.shape[2], w + sum(aside)), np.float32)
+        for image, out in zip((low, held), turned, strict=True):
+            _turned(image, (k, aside[0]), out)
+        (low, held), left = turned, np.pad(left, ((k, k), (k, k), (0, 0)))
         noise = np.pad(np.where(np.broadcast_to(valid, (h, w)), self.noise, UNKNOWN * self.noise), ((k, k), aside), constant_values=self.noise)
         out = np.empty((h, w, left.shape[2]), np.float32)
         for y in range(0, h, STRIP):

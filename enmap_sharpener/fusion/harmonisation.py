@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.grid import Axis, Grid, axes, inside, joined, widened
+from ..core.kernels import compiled
 from ..core.operators import Observation, by_strips, linear_stencil, window_sum
 from ..core.parallel import in_threads
 from .denoising import TYPICAL_NOISE
 from .measurement import even_windows
-from .pair import Pair, Scratch, interpolate, on_disk
+from .pair import Pair, Scratch, on_disk
 from .radiometry import fit_radiometry
 from .regression import LocalRegression
 from .sharpen20 import Mover
@@ -26,6 +27,21 @@ GAIN_WINDOW, GAIN_RIDGE = 2.0, 0.1
 """Window of a channel's own gain [EnMAP pixels], and the share of the mean power that holds it to the common gain."""
 
 # %% ../../nbs/05_fusion/08_harmonisation.ipynb #c908fdfe
+@compiled(fastmath=True)
+def _levelled(raw, factor, y0, wy, x0, wx, offset, out):
+    """raw times the linearly interpolated factor, (coarse y, coarse x, channel), plus the offset, (channel,)."""
+    row, last = np.empty(factor.shape[1:], np.float32), (wy.shape[1] - 1, wx.shape[1] - 1)
+    for y in range(out.shape[0]):
+        above, below, u, v = factor[y0[y]], factor[y0[y] + last[0]], wy[y, 0], wy[y, last[0]] * np.float32(last[0])
+        for x in range(row.shape[0]):
+            for c in range(row.shape[1]):
+                row[x, c] = u * above[x, c] + v * below[x, c]
+        for x in range(out.shape[1]):
+            a, b, s, t = row[x0[x]], row[x0[x] + last[1]], wx[x, 0], wx[x, last[1]] * np.float32(last[1])
+            for c in range(row.shape[1]):
+                out[y, x, c] = raw[y, x, c] * (s * a[c] + t * b[c]) + offset[c]
+
+# %% ../../nbs/05_fusion/08_harmonisation.ipynb #74e4d71d
 NUGGET, REACH = 0.05, 4
 """Nugget and reach [EnMAP pixels] with which the guide is made to agree with EnMAP: not closer than their noise."""
 
@@ -88,8 +104,13 @@ class FineGuide:
 
     def level(self, rows, cols):
         """The guide at EnMAP's level, not yet consistent, in a window of the fine grid."""
-        factor = interpolate(self.factor, self.pair.coarse, self.pair.fine.part(rows, cols))
-        return self.raw.read(rows, cols)[..., self.channels] * factor + self.offset
+        lines = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(self.pair.coarse), axes(self.pair.fine), (rows, cols), strict=True)]
+        under = tuple(s.inputs(slice(None)) for s in lines)
+        y, x = (s.part(slice(None), u) for s, u in zip(lines, under, strict=True))
+        raw = self.raw.read(rows, cols)[..., self.channels]
+        out = np.empty(raw.shape, np.float32)
+        _levelled(raw, np.ascontiguousarray(self.factor[under]), y.start, y.weights.astype(np.float32), x.start, x.weights.astype(np.float32), self.offset, out)
+        return out
 
     def __call__(self, rows, cols):
         """The consistent guide in a window of the fine grid, shape (y, x, channel), float32."""
@@ -97,7 +118,9 @@ class FineGuide:
         wide = joined(self.see.inputs(*coarse), (rows, cols))
         guide = self.level(*wide)
         left = (self.seen[coarse] - self.see.part(*coarse, *wide).degrade(guide, axes=(0, 1))) * self.valid[coarse]
-        return guide[inside((rows, cols), wide)] + self.back.part(rows, cols, *coarse).degrade(left, axes=(0, 1))
+        out = self.back.part(rows, cols, *coarse).degrade(left, axes=(0, 1))
+        out += guide[inside((rows, cols), wide)]
+        return out
 
 
 @dataclass(frozen=True)

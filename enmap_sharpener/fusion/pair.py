@@ -391,6 +391,20 @@ def _spooled(image, threads, name, held=None, size=256):
     return out
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #6ce7a376
+@compiled()
+def _gaps(spectra, known):
+    """How many bands of each pixel are known, and whether any is not."""
+    lacking = False
+    for y in range(known.shape[0]):
+        for x in range(known.shape[1]):
+            n = 0
+            for b in range(spectra.shape[2]):
+                n += not np.isnan(spectra[y, x, b])
+            known[y, x] = n
+            lacking |= n < spectra.shape[2]
+    return lacking
+
+# %% ../../nbs/05_fusion/00_pair.ipynb #87478ae4
 def complete(spectra):
     """Spectra without gaps, and where there are any: pixels that lack some bands are interpolated along the bands.
 
@@ -404,15 +418,14 @@ def complete(spectra):
     filled, held
         Shape (y, x, band), and bool, shape (y, x): pixels with at least one band.
     """
-    gaps = np.isnan(spectra)
-    held = ~gaps.all(-1)
-    if not gaps.any():
-        return spectra, held
-    filled, band = np.where(gaps, np.float32(0), spectra), np.arange(spectra.shape[-1])
-    for y, x in np.argwhere(held & gaps.any(-1)):
-        known = ~gaps[y, x]
-        filled[y, x] = np.interp(band, band[known], spectra[y, x, known])
-    return filled, held
+    known, band = np.empty(spectra.shape[:2], np.int32), np.arange(spectra.shape[2])
+    if not _gaps(spectra, known):
+        return spectra, known > 0
+    filled = np.where(np.isnan(spectra), np.float32(0), spectra)
+    for y, x in np.argwhere((known > 0) & (known < len(band))):
+        there = ~np.isnan(spectra[y, x])
+        filled[y, x] = np.interp(band, band[there], spectra[y, x, there])
+    return filled, known > 0
 
 
 def interpolate(image, coarse, fine):

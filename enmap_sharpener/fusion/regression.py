@@ -17,16 +17,19 @@ from ..core.operators import Observation, window_mean, window_stencil
 # %% ../../nbs/05_fusion/03_regression.ipynb #fa07f92c
 @lru_cache
 def _moments(n, r):
-    """Kernel: weighted products of a pixel's guide (n) and target (r): 1, m, c, upper triangle of m m', m c'. With both numbers known its loops are unrolled."""
+    """Kernel: weighted products of a pixel's guide (n) and target (r) less their centres: 1, m, c, upper triangle of m m', m c'. With both numbers known its loops are unrolled."""
     @compiled(fastmath=True)
-    def moments(guide, target, weight, out):
+    def moments(guide, target, weight, centre_guide, centre_target, out):
+        m, c = np.empty(n, np.float32), np.empty(r, np.float32)
         for y in range(guide.shape[0]):
             for x in range(guide.shape[1]):
-                u, m, c, o = weight[y, x], guide[y, x], target[y, x], out[y, x]
+                u, o = weight[y, x], out[y, x]
                 o[0] = u
                 for i in range(n):
+                    m[i] = guide[y, x, i] - centre_guide[i]
                     o[1 + i] = u * m[i]
                 for j in range(r):
+                    c[j] = target[y, x, j] - centre_target[j]
                     o[1 + n + j] = u * c[j]
                 at = 1 + n + r
                 for i in range(n):
@@ -41,8 +44,8 @@ def _moments(n, r):
 
 
 @compiled(fastmath=True)
-def _solve(moments, n, r, prior, drawn, floor, out):
-    """Coefficients (n, r) and intercept (r) for each pixel; `prior` = kG + diag n, `drawn` = kGW."""
+def _solve(moments, n, r, prior, drawn, centre_guide, centre_target, floor, out):
+    """Coefficients (n, r) and intercept (r) for each pixel; `prior` = kG + diag n, `drawn` = kGW; the centres are what was taken off before products were formed."""
     S, B = np.empty((n, n)), np.empty((n, r))
     for p in range(moments.shape[0]):
         o = moments[p]
@@ -83,9 +86,9 @@ def _solve(moments, n, r, prior, drawn, floor, out):
             for j in range(r):
                 B[i, j] *= f
         for j in range(r):
-            out[p, n, j] = o[1 + n + j] / u
+            out[p, n, j] = o[1 + n + j] / u + centre_target[j]
         for i in range(n):
-            f = o[1 + i] / u
+            f = o[1 + i] / u + centre_guide[i]
             for j in range(r):
                 out[p, i, j] = B[i, j]
                 out[p, n, j] -= f * B[i, j]
@@ -245,8 +248,8 @@ class LocalRegression:
         """Coefficients of `r` targets from sums of products."""
         n, drawn = len(self.noise), self.ridge * self.covariance
         out = np.empty((*moments.shape[:2], n + 1, r), np.float32)
-        _solve(moments.reshape(-1, moments.shape[2]), n, r, drawn + np.diag(self.noise + 1e-14), drawn @ self.weights, 1e-3, out.reshape(-1, n + 1, r))
-        out[..., n, :] += self.centre_target - (self.centre_guide[:, None] * out[..., :n, :]).sum(-2)
+        _solve(moments.reshape(-1, moments.shape[2]), n, r, drawn + np.diag(self.noise + 1e-14), drawn @ self.weights,
+               self.centre_guide, self.centre_target, 1e-3, out.reshape(-1, n + 1, r))
         return out
 
     @staticmethod
@@ -279,7 +282,8 @@ def _products(fitted, guide, target, weight):
     """Products of each pixel, as the kernels take them, float32."""
     (*shape, n), r = guide.shape, target.shape[2]
     moments = np.empty((*shape, 1 + n + r + n * (n + 1) // 2 + n * r), np.float32)
-    _moments(n, r)((guide - fitted.centre_guide).astype(np.float32), (target - fitted.centre_target).astype(np.float32), weight.astype(np.float32), moments)
+    single = lambda a: np.asarray(a, np.float32)
+    _moments(n, r)(*map(single, (guide, target, weight, fitted.centre_guide, fitted.centre_target)), moments)
     return moments
 
 

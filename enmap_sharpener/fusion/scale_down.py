@@ -38,9 +38,8 @@ def injected(d, window, solved):
     solved : Solved
         Of a window around it.
     """
-    y, held = complete(solved.raw)
-    c = d.leading(y) * held[..., None]
-    return solved.predicted[inside(window, solved.fine)] - d.own.part(*window, *solved.near).degrade(np.ascontiguousarray(c, np.float32), axes=(0, 1))
+    own = d.own.part(*window, *solved.near).degrade(np.ascontiguousarray(solved.enmap.leading), axes=(0, 1))
+    return np.subtract(solved.predicted[inside(window, solved.fine)], own, out=own)
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #3ce02ac9
 LEAST = 12

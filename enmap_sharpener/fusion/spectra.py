@@ -92,8 +92,10 @@ class Solved(NamedTuple):
     ----------
     predicted
         Leading coefficients on the fine window `fine`, shape (y, x, rank).
-    left, rest, raw
-        What they leave of EnMAP's coefficients, shape (y, x, components), what the basis does not hold, and EnMAP's spectra, shapes (y, x, band), on the coarse window `near`.
+    left, rest
+        What they leave of EnMAP's coefficients, shape (y, x, components), and what the basis does not hold, shape (y, x, band), on the coarse window `near`.
+    enmap : Seen
+        EnMAP there.
     fine, near, inner
         The windows; `inner` is the part of `near` that is put back.
     """
@@ -101,7 +103,7 @@ class Solved(NamedTuple):
     predicted: np.ndarray
     left: np.ndarray
     rest: np.ndarray
-    raw: np.ndarray
+    enmap: Seen
     fine: tuple
     near: tuple
     inner: tuple

@@ -98,10 +98,10 @@ class DetectorModel:
                 kept[..., held] = part.degrade(c[..., held], axes=(0, 1))
             if -1 in components:
                 rest = part.degrade(rest, axes=(0, 1))
-        out = self.basis @ kept.reshape(-1, kept.shape[2]).T
-        out += rest.reshape(-1, rest.shape[2]).T
-        out *= self.noise[:, None]
-        return out.reshape(-1, *kept.shape[:2])
+        out = kept.reshape(-1, kept.shape[2]) @ self.basis.T
+        out += rest.reshape(out.shape)
+        out *= self.noise
+        return np.ascontiguousarray(out.T).reshape(-1, *kept.shape[:2])
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #8ab56dbf
 @compiled(fastmath=True)
@@ -257,14 +257,14 @@ class SubspaceModel:
         back = d.back.part(rows, cols, *s.inner)
         q = s.predicted[inside((rows, cols), s.fine)]
         expand(q, d.basis[:, :d.rank] * d.noise[:, None], d.mean, back.cols(left, -1), back.rows, target, out)
-        self.pair.mask_missing(out, target, rows, cols, s.near, np.moveaxis(s.raw, -1, 0))
+        self.pair.mask_missing(out, target, rows, cols, s.near, np.moveaxis(s.enmap.raw, -1, 0))
         return self.look and self.look(d, (rows, cols), s)
 
     def _predicted(self, d, fine, near):
-        """What the regression predicts of the coefficients on a fine window; and on the coarse window `near` what it leaves, the remainder, and EnMAP's spectra."""
+        """What the regression predicts of the coefficients on a fine window; and on the coarse window `near` what it leaves, the remainder, and EnMAP."""
         predicted, _, enmap = self._predict(d, fine, near)
         enmap = enmap.part(near)
-        return predicted, *self._left(d, fine, predicted, enmap), enmap.raw
+        return predicted, *self._left(d, fine, predicted, enmap), enmap
 
     def _guided(self, d, fine, near):
         """The same with guided kriging of what is left, as far as the guide is trusted."""
@@ -277,7 +277,7 @@ class SubspaceModel:
         weight = np.clip(self.trust(*fine) / d.tuning.trust_sharpened, 0, 1).astype(np.float32)
         d.kriging.window(*fine)(left, guide[inside(sees, seen)], under.held, inside(fine, sees), (predicted, inside(fine, seen), weight))
         enmap = enmap.part(near)
-        return predicted[inside(fine, seen)], *self._left(d, seen, predicted, enmap), enmap.raw
+        return predicted[inside(fine, seen)], *self._left(d, seen, predicted, enmap), enmap
 
     def _left(self, d, fine, predicted, enmap):
         """What the prediction on a fine window leaves of EnMAP's coefficients and remainder; nothing where EnMAP holds no data."""

@@ -274,7 +274,7 @@ class Pattern:
     def ingredients(self, d, window, solved):
         """Squared detail, remainder and brightness in units of their typical values, shape (group, y, x, 3), float32."""
         wide, groups = widened(window, MARGIN, self.pair.fine), self.groups[int(d.bands[0])]
-        squares = lambda c, k: np.stack([((c @ g[k]) ** 2).sum(-1) for g in groups], -1)
+        squares = lambda c, k: np.stack([np.einsum("yxk,yxk->yx", z, z) for z in (c @ g[k] for g in groups)], -1)
         detail = _blur(self.pair.fine, window, wide).degrade(squares(injected(d, wide, solved), 0), axes=(0, 1))
         left = self._spread(squares(solved.left[..., :d.rank], 1), solved.near, window)
         q = solved.predicted[inside(window, solved.fine)]
