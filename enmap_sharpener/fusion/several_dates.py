@@ -20,7 +20,7 @@ from ..core.grid import Grid, axes, inside, overlap, widened
 from ..core.operators import Observation, window_mean
 from ..core.parallel import in_threads
 from ..core.raster import to_int16
-from .guide import ALREADY
+from .guide import ALREADY, usable
 from .measurement import AlignedGuide, align_guide
 from .native_grid import brought_to
 from .pair import Pair, Scratch, interpolate
@@ -300,15 +300,41 @@ def _found(dates, told):
     """Lines that were found of the dates, in which they are called by their names."""
     return tuple(dict.fromkeys([line.replace(str(d.pair.guide.source), d.name) for d in dates for line in (*d.pair.guide.found, *d.pair.told)] + told))
 
+# %% ../../nbs/05_fusion/07_several_dates.ipynb #6ac722ef
+def _adds_nothing(pair, other):
+    """Whether all that the guide of a pair shows, that of another shows with the same numbers, and it has the same bands, or 20 m bands where this one has none."""
+    if pair.fine20 is not None and (pair.fine20, pair.names) != (other.fine20, other.names):
+        return False
+
+    def differs(window):
+        ten, others = pair.ten(*window), other.ten(*window)
+        if (usable(pair, ten, *window) & ~(usable(other, others, *window) & (ten == others).all(-1))).any():
+            return True
+        twenty, others = (p.twenty(*pair.twenty_window(*window)) for p in (pair, other)) if pair.fine20 else (np.zeros(0),) * 2
+        return (np.isfinite(twenty) & (twenty != others)).any()
+
+    return not any(differs(window) for window in even_windows(pair.fine, 512))
+
+
+def _without_repeats(pairs, told):
+    """Those of numbered pairs whose guides show anything that no other shows, the first of those that are alike."""
+    kept = list(pairs)
+    for number, pair in reversed(pairs):
+        if same := next((other for n, other in kept if n != number and _adds_nothing(pair, other)), None):
+            kept.remove((number, pair))
+            told.append(f"{pair.guide.source}: shows nothing that {same.guide.source} does not show with the same numbers; it is left out")
+            _log.warning(told[-1])
+    return kept
+
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #c1767183
 def _measured(scene, guides, threads, tuning):
-    """All dates, each measured by itself; those that show nothing of the scene are left out, and the first of their errors raised if all are."""
-    coarse, there, told, error = Grid.of(scene.cube), [], [], None
+    """All dates, each measured by itself; those that show nothing of the scene, or nothing of their own, are left out, and the first of their errors raised if all are."""
+    coarse, there, told, errors = Grid.of(scene.cube), [], [], []
     for number, guide in enumerate(guides, 1):
         try:
             guide = brought_to(scene, guide, threads, tuning)
         except GridError as failure:
-            error = error or failure
+            errors.append(failure)
             fine = None
         else:
             fine = Grid.of(guide.bands10)
@@ -317,23 +343,28 @@ def _measured(scene, guides, threads, tuning):
             _log.warning(told[-1])
         else:
             there.append((number, guide))
-    if not there and error:
-        raise error
+    if not there and errors:
+        raise errors[0]
     if not there:
         return [measure_date(1, Pair(scene, guides[0], threads), threads, tuning)], told      # which says how far away it is
-    grid, dates, first = common_grid(scene, [guide for _, guide in there]), [], None
-    for number, guide in there:
+
+    def tried(guide, make):
         try:
-            pair = Pair(scene, on_grid(guide, grid), threads, first)
-            first, pair.alone = first or pair, False
-            dates.append(measure_date(number, pair, threads, tuning))
+            return make()
         except NoValidPixels as failure:
-            error = error or failure
+            errors.append(failure)
             told.append(f"{guide.source}: {failure}; it is left out")
             _log.warning(told[-1])
-    if not dates:
-        raise error
-    return dates, told
+
+    grid, pairs = common_grid(scene, [guide for _, guide in there]), []
+    for number, guide in there:
+        if pair := tried(guide, lambda guide=guide: Pair(scene, on_grid(guide, grid), threads, pairs[0][1] if pairs else None)):
+            pair.alone = False
+            pairs.append((number, pair))
+    dates = [tried(pair.guide, lambda number=number, pair=pair: measure_date(number, pair, threads, tuning)) for number, pair in _without_repeats(pairs, told)]
+    if not any(dates):
+        raise errors[0]
+    return [d for d in dates if d], told
 
 # %% ../../nbs/05_fusion/07_several_dates.ipynb #7e902a22
 def join_dates(scene, guides, threads=1, tuning=DEFAULT):

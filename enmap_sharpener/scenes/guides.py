@@ -112,7 +112,7 @@ def _rasters(found: _Description) -> list[Path]:
     mask = found.file(found.given, "mask")
     files = [p for p in sorted(found.folder.iterdir()) if p.is_file() and not p.name.startswith(".") and _RASTERS.search(p.name) and p != mask]
     if not files:
-        raise found.wrong("no raster lies beside it; put the guide's GeoTIFF there")
+        raise found.wrong(f"no raster lies beside it{' but the mask' if mask else ''}; put the guide's GeoTIFF there")
     return files
 
 
@@ -249,13 +249,15 @@ CLEAR, HIDDEN = 7, 9
 """Classes of Sentinel-2's scene classification that stand for what a mask shows and hides: *unclassified* and *cloud, high probability*."""
 
 
-def _masked(found: _Description, grid: Grid) -> xr.DataArray | None:
-    "The mask of a guide as a scene classification; GridError if it is in another coordinate system than its bands."
+def _masked(found: _Description, grid: Grid, bands: set) -> xr.DataArray | None:
+    "The mask of a guide, whose bands lie in some files, as a scene classification; GridError if it is in another coordinate system than its bands."
     file, clear = found.file(found.given, "mask"), found.given.get("clear", [0])
     if not isinstance(clear, list) or not 0 < len(clear) <= 256 or not all(isinstance(v, int) and not isinstance(v, bool) and -2**31 <= v < 2**31 for v in clear):
         raise found.wrong("clear: wanted a list of the numbers in the mask that mean clear ground, such as [1]")
     if file is None:
         return None
+    if file in bands:
+        raise found.wrong(f"mask is {file.name}, which holds the bands; name the file that tells clear ground, or leave it out")
     mask = open_raster(file)[0].drop_vars("band")
     if Grid.of(mask).crs != grid.crs:
         raise GridError(f"{file}: the mask is in {Grid.of(mask).crs}, the bands are in {grid.crs}; bring them to one")
@@ -322,7 +324,7 @@ def _read_described(folder: Path) -> Sentinel2:
     if scale is None and offset:
         raise found.wrong("offset is told without scale; tell both: reflectance = number x scale + offset")
     guide = _assembled(folder, places, sensor.label if sensor else said, sensor, scale, offset)
-    guide = replace(guide, scl=_masked(found, Grid.of(guide.bands10)), date=_date(found))
+    guide = replace(guide, scl=_masked(found, Grid.of(guide.bands10), {p.file for p in places}), date=_date(found))
     resolution = found.number(found.given, "resolution")
     return guide if resolution is None else averaged(guide, resolution)
 

@@ -71,7 +71,7 @@ _MOST_FINER, _MOST_PIXELS = 60**2, 10**9     # pixels for one of EnMAP (half a m
 
 
 def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") -> None:
-    "GridError where a grid holds nothing of another, or has far more pixels than what it holds of it."
+    "GridError where a grid holds nothing of another, no centre of its pixels lies there, or it has far more pixels than what it holds of it."
     try:
         check_on_earth(grid.crs)
         west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
@@ -81,6 +81,8 @@ def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") ->
     if not (west < right and east > left and south < upper and north > lower):
         raise GridError(f"{name}: lies within {tuple(round(v, 3) for v in grid.bounds)}, the scene within {tuple(round(v, 3) for v in (west, south, east, north))} of {grid.crs}; they do not meet")
     within = [(max(low, a), min(high, b)) for low, high, a, b in ((left, right, west, east), (lower, upper, south, north))]
+    if not all(((axis.centres >= low) & (axis.centres <= high)).any() for axis, low, high in zip(axes(grid), (-north, west), (-south, east), strict=True)):
+        raise GridError(f"{name}: no pixel has its centre in the scene, pixels are {grid.cols.step:g} units wide, the scene {east - west:.4g} x {north - south:.4g}; take smaller pixels, or a grid that covers it")
     share = np.prod([(b - a) / (high - low) for (a, b), (low, high) in zip(within, ((left, right), (lower, upper)), strict=True)])
     most = _MOST_FINER * own.ny * own.nx
     if grid.ny * grid.nx > max(most, _MOST_PIXELS) or grid.ny * grid.nx * share > most:

@@ -168,6 +168,20 @@ def test_what_shows_nothing_of_the_scene_is_left_out(pair):
         sharpen(scene, [])
 
 
+def test_what_is_there_twice_counts_once(pair):
+    "In another folder, a part of it, or without its 20 m bands; an image that differs in its 20 m bands, or shows what the other's mask hides, is another one."
+    scene, guide = pair
+    cut = guide.bands10.shape[1] // 4
+    again = [named(guide, "again"), part(guide, slice(0, cut), "cut"), named(guide, "fine", bands20=None)]
+    joined = join_dates(scene, [guide, *again])
+    assert [line.split(":")[0] for line in joined.guide.found if "shows nothing that" in line] == ["fine", "cut", "again"]
+    assert [d["share"] for d in joined.dates.report.values()] == pytest.approx([1, 0, 0, 0], abs=1e-3)
+    np.testing.assert_array_equal(sharpen(scene, [guide, *again]).to_dataarray(), sharpen(scene, guide).to_dataarray())
+    others = [named(guide, "brighter", bands20=guide.bands20 * np.float32(1.01)), clouded(guide, slice(8, 20), "cloud")]
+    for other in others:
+        assert not any("shows nothing that" in line for line in join_dates(scene, [other, guide]).guide.found), other.source
+
+
 def test_pixels_that_lie_between_are_refused(pair):
     scene, guide = pair
     grid = Grid.of(guide.bands10)

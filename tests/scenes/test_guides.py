@@ -104,7 +104,7 @@ def test_wavelengths_in_the_tags_describe_a_raster(tmp_path, tags):
 WRONG = ["[]", "{", "3", '{"sensor": "meteor"}', "{}", '{"sensor": 3}', '{"sensor": "superdove", "scale": "1"}', '{"sensor": "superdove", "scale": NaN}', '{"sensor": "superdove", "scale": true}',
          '{"sensor": "superdove", "scale": 1e999}', '{"sensor": "superdove", "offset": 0.1}', '{"sensor": "superdove", "file": "../x.tif"}', '{"sensor": "superdove", "file": "/etc/passwd"}',
          '{"sensor": "superdove", "pixels": 3}', '{"sensor": "superdove", "date": "yesterday"}', '{"sensor": "superdove", "clear": [1.5], "mask": "x.tif", "file": "x.tif"}',
-         '{"bands": []}', '{"bands": [3]}', '{"bands": {"a": 1}}', '{"bands": [{"centre": 600}]}', '{"bands": [{"centre": NaN, "width": 3}]}', '{"bands": [{"centre": 600, "width": 30, "index": 1.5}]}',
+         '{"sensor": "superdove", "mask": "x.tif", "file": "x.tif"}', '{"sensor": "superdove", "mask": "x.tif"}', '{"bands": []}', '{"bands": [3]}', '{"bands": {"a": 1}}', '{"bands": [{"centre": 600}]}', '{"bands": [{"centre": NaN, "width": 3}]}', '{"bands": [{"centre": 600, "width": 30, "index": 1.5}]}',
          '{"bands": [{"centre": 600, "width": 30, "index": 99}]}', '{"bands": [{"centre": 600, "width": 30, "pixel": 10}]}', '{"bands": [{"centre": 600, "width": -30}]}',
          '{"sensor": "superdove", "scale": ' + "9" * 600 + "}", "[" * 100_000, " " * 2_000_000, '{"sensor": "a\\u0000b"}']
 

@@ -130,6 +130,14 @@ def test_a_file_that_is_no_raster_or_has_no_place(tmp_path):
         grid_of_file(tmp_path / "plain.tif")
 
 
+@pytest.mark.parametrize("start, step", [(-5e4, 7e4), (-9000.0, 8000.0)], ids=["larger than the scene", "whose centres lie beside it"])
+def test_pixels_none_of_whose_centres_lies_in_the_scene_are_refused(plan, start, step):
+    own = plan.grid
+    grid = Grid(own.crs, *(Axis(a.start + start, step, 3) for a in (own.rows, own.cols)))
+    with pytest.raises(GridError, match=f"map.tif: no pixel has its centre in the scene, pixels are {step:g} units wide, the scene .*; take smaller pixels"):
+        regridding.check_meets(grid, own, "map.tif")
+
+
 @pytest.mark.parametrize("step, n", [(0.2, 8000), (10.0, 40000)], ids=["finer than half a metre", "far more than the scene"])
 def test_far_too_many_pixels_are_refused(plan, step, n):
     grid = Grid(plan.grid.crs, Axis(plan.grid.rows.start, step, n), Axis(plan.grid.cols.start, step, n))
