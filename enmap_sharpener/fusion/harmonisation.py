@@ -16,7 +16,7 @@ from ..core.operators import Observation, by_strips, linear_stencil, window_sum
 from ..core.parallel import in_threads
 from .denoising import TYPICAL_NOISE
 from .measurement import even_windows
-from .pair import Pair, Scratch, on_disk
+from .pair import Pair, Scratch, linear_window, on_disk
 from .radiometry import fit_radiometry
 from .regression import LocalRegression
 from .sharpen20 import Mover
@@ -104,9 +104,7 @@ class FineGuide:
 
     def level(self, rows, cols):
         """The guide at EnMAP's level, not yet consistent, in a window of the fine grid."""
-        lines = [linear_stencil(a, b.part(w)) for a, b, w in zip(axes(self.pair.coarse), axes(self.pair.fine), (rows, cols), strict=True)]
-        under = tuple(s.inputs(slice(None)) for s in lines)
-        y, x = (s.part(slice(None), u) for s, u in zip(lines, under, strict=True))
+        (y, x), under = linear_window(self.pair.coarse, self.pair.fine.part(rows, cols))
         raw = self.raw.read(rows, cols)[..., self.channels]
         out = np.empty(raw.shape, np.float32)
         _levelled(raw, np.ascontiguousarray(self.factor[under]), y.start, y.weights.astype(np.float32), x.start, x.weights.astype(np.float32), self.offset, out)
