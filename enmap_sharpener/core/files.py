@@ -90,7 +90,7 @@ def read_json(path):
         raise ProductError(f"{path}: is no JSON file; get it again, or delete it.") from None
 
 # %% ../../nbs/00_core/01_files.ipynb #b45b06b0
-_OLD = ".old"      # what `whole` adds to the name of a folder that it replaces
+_OLD = ".old"      # what `whole` and `whole_files` add to the name of what they replace
 _LONGEST = 200     # characters of a name that go into the hidden one; file systems allow 255
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part"       # what `whole` makes
                          r"|[.0-9a-z]+\.[0-9a-f]{32}\.partial")     # how Zarr names a chunk that it is writing
@@ -106,23 +106,33 @@ def sweep_unfinished(folder, name=None):
     folder, mine = Path(folder), f".{name[:_LONGEST]}." if name else ""
     for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
         if is_unfinished(path) and path.name.startswith(mine) and not path.is_symlink():
-            _give_back(path)
-            discard(path)
+            if _give_back(path):
+                discard(path)
 
 
-def _give_back(hidden):
-    "Put back the folder that a run had moved away to replace it, if it was killed right then; see `whole`."
+def _give_back(hidden, over=False) -> bool:
+    "Put back what a run had set aside to replace it: where nothing is, as if it was killed right then, or `over` all that it has put there. False where that fails: it may be all that is left."
+    held = True
     for old in hidden.glob(f"*{_OLD}"):
         place = hidden.parent / old.name.removesuffix(_OLD)
-        if not os.path.lexists(place):
-            with suppress(OSError):
+        with suppress(OSError):
+            if over and (_is_folder(place) or _is_folder(old)):     # neither is renamed to the other
+                discard(place)
+            if over or not os.path.lexists(place):
                 os.replace(old, place)
+        held &= os.path.lexists(place)
+    return held
+
+
+def _is_folder(path: Path) -> bool:
+    "Whether a path is a folder itself, not a link to one."
+    return path.is_dir() and not path.is_symlink()
 
 # %% ../../nbs/00_core/01_files.ipynb #8765a965
 def discard(path):
     "Remove a file, a link or a folder, as far as that is possible; nothing happens if it is not there."
     path = Path(path)
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
@@ -134,8 +144,8 @@ _HIDDEN = set()    # folders of this process in which something is being made
 
 def _drop(hidden):
     "Remove a hidden folder; what it was about to replace goes back."
-    _give_back(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
+    if _give_back(hidden):
+        shutil.rmtree(hidden, ignore_errors=True)
     _HIDDEN.discard(hidden)
 
 
@@ -218,6 +228,7 @@ def staging(folder):
                 parent.rmdir()
 
 
+# %% ../../nbs/00_core/01_files.ipynb #4aa1c6af
 @contextmanager
 def whole_files(places: dict):
     """Several files, or folders, of one folder that appear together or not at all.
@@ -240,17 +251,26 @@ def whole_files(places: dict):
     with staging(next(iter(places.values())).parent) as stage:
         staged = {role: stage / place.name for role, place in places.items()}
         yield staged
-        fresh = [place for place in places.values() if not place.exists()]
+        fresh = [place for place in places.values() if not os.path.lexists(place)]
         try:
             for role, place in places.items():
-                if place.is_dir() and not place.is_symlink():       # nothing can be renamed to a folder that holds something
-                    os.replace(place, stage / f"{place.name}{_OLD}")
+                if place not in fresh:
+                    _set_aside(place, stage, _is_folder(place) or _is_folder(staged[role]))
                 os.replace(staged[role], place)
         except BaseException:
             for place in fresh:
                 discard(place)
-            _give_back(stage)
+            _give_back(stage, over=True)
             raise
+
+
+def _set_aside(place: Path, stage: Path, move: bool):
+    "Keep what is at a place until all is replaced: under a second name, so that the place is never empty, or moved where folders or the file system want that."
+    old = stage / f"{place.name}{_OLD}"
+    if not move:
+        with suppress(OSError, NotImplementedError):
+            return os.link(place, old, follow_symlinks=False)
+    os.replace(place, old)
 
 # %% ../../nbs/00_core/01_files.ipynb #ca4bceeb
 _PRIVATE = "enmap-sharpener-"

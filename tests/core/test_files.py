@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from enmap_sharpener.core.errors import OutputError
-from enmap_sharpener.core.files import private_folder, whole, write_table
+from enmap_sharpener.core.files import private_folder, sweep_unfinished, whole, whole_files, write_table
 
 
 @pytest.fixture
@@ -53,6 +53,100 @@ def test_a_folder_comes_back_where_it_cannot_be_replaced(linked, monkeypatch):
         with whole(place) as part:
             part.mkdir()
     assert os.listdir(place) == ["dear.txt"]
+
+
+# ---- several files
+
+PLACES = "fresh", "file", "folder", "link", "last"
+
+
+@pytest.fixture
+def several(tmp_path):
+    "Places of several kinds, all but the first with something in it."
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/dear.txt").write_text("dear")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/file").write_text("old")
+    (tmp_path / "out/folder").mkdir()
+    (tmp_path / "out/folder/held").write_text("old")
+    (tmp_path / "out/link").symlink_to(tmp_path / "far")
+    (tmp_path / "out/last").write_text("old")
+    return {name: tmp_path / "out" / name for name in PLACES}
+
+
+def contents(folder):
+    "All that is in a folder, with the text of files and the goals of links."
+    return {str(p.relative_to(folder)): os.readlink(p) if p.is_symlink() else p.read_text() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def make(staged, kind, most=None):
+    "Make files or folders, `most` at most."
+    for place in list(staged.values())[:most]:
+        if kind == "folders":
+            place.mkdir()
+            place = place / "held"
+        place.write_text("new")
+
+
+@pytest.fixture(params=["links", "no links"])
+def linking(request, monkeypatch):
+    "File systems that have hard links, and that have not."
+    if request.param == "no links":
+        monkeypatch.setattr(os, "link", lambda *a, **k: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+
+
+@pytest.mark.parametrize("kind", ["files", "folders"])
+@pytest.mark.parametrize("most", range(len(PLACES)))
+def test_all_come_back_where_one_cannot_be_replaced(several, linking, kind, most):
+    folder = several["file"].parent
+    before = contents(folder)
+    with pytest.raises(OutputError, match="No such file"), whole_files(several) as staged:
+        make(staged, kind, most)
+    assert contents(folder) == before and (folder.parent / "far/dear.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("kind", ["files", "folders"])
+def test_all_are_replaced(several, linking, kind):
+    with whole_files(several) as staged:
+        make(staged, kind)
+    folder = several["file"].parent
+    assert contents(folder) == {name: "new" for name in PLACES} if kind == "files" else {n: text for name in PLACES for n, text in ((name, None), (f"{name}/held", "new"))}
+    assert (folder.parent / "far/dear.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_nothing_is_lost_where_it_is_killed_between(several, linking, monkeypatch, step):
+    folder, steps, replace = several["file"].parent, [], os.replace
+
+    def killed(a, b):
+        steps.append(b)
+        if len(steps) > step:
+            os._exit(9)
+        replace(a, b)
+
+    if not (process := os.fork()):
+        try:
+            monkeypatch.setattr(os, "replace", killed)
+            with whole_files(several) as staged:
+                make(staged, "files")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    sweep_unfinished(folder)
+    assert all((folder / name).read_text() in ("old", "new") for name in ("file", "last")) and os.path.lexists(folder / "link")
+    assert contents(folder).get("folder/held", "new") in ("old", "new") and not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_what_cannot_be_given_back_stays_where_it_was_put(several, monkeypatch):
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: replace(a, b) if str(b).endswith(".old") else (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    folder = several["file"].parent
+    with pytest.raises(OutputError, match="Input/output error"), whole_files({"folder": several["folder"]}) as staged:
+        make(staged, "folders")
+    [old] = folder.glob(".*.part/folder.old/held")
+    monkeypatch.undo()
+    sweep_unfinished(folder)
+    assert (several["folder"] / "held").read_text() == "old" and not old.exists()
 
 
 # ---- private folders
