@@ -261,19 +261,25 @@ class _Batches(keras.utils.PyDataset):
 class _Run:
     "A training run: network, optimiser, and the file that holds its state."
 
-    def __init__(self, net, recipe, steps, folder):
-        self.net, self.recipe, self.path = net, recipe, Path(folder) / "checkpoint.npz"
+    def __init__(self, asked, attempt, steps, folder, settings):
+        self.asked, self.path = asked, Path(folder) / "checkpoint.npz"
+        self.state = {"epoch": 0, "best": None, "waited": 0, "history": [], "attempt": attempt}
+        self.net = net = make_network(recipe := self.recipe, **settings)
         self.optimizer = keras.optimizers.Adam(_schedule(recipe, steps), global_clipnorm=recipe.clip)
         self.optimizer.build(net.trainable_variables)
         net.compile(optimizer=self.optimizer, loss=losses(recipe.scaling)[recipe.loss], metrics=metrics(recipe.scaling))
-        self.state = {"epoch": 0, "best": None, "waited": 0, "history": [], "starts": 0}
         self.best = net.get_weights()
+
+    @property
+    def recipe(self):
+        "As it was asked for, but with other weights to start from, and another order of the tiles, for each attempt."
+        return replace(self.asked, seed=self.asked.seed + 1000 * self.state["attempt"])
 
     def save(self):
         "Write the state whole or not at all."
         variables = [np.asarray(v) for v in self.optimizer.variables]
         arrays = {f"{kind}{i}": a for kind, parts in (("w", self.net.get_weights()), ("o", variables), ("b", self.best)) for i, a in enumerate(parts)}
-        state = json.dumps({**self.state, "recipe": _plain(self.recipe)})
+        state = json.dumps({**self.state, "recipe": _plain(self.asked)})
         write_file(self.path, lambda part: np.savez(part, state=state, **arrays))
 
     def load(self):
@@ -286,12 +292,12 @@ class _Run:
                 weights, variables, best = read("w"), read("o"), read("b")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             raise ModelError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:100]}); start without --resume") from None
-        if recipe != _plain(self.recipe):
-            raise ModelError(f"{self.path}: was made with other settings; give the same, or start without --resume")
+        if recipe != _plain(self.asked):
+            raise ModelError(f"{self.path}: was made with other settings, or by an earlier version that had started again; give the same, or start without --resume")
         self.net.set_weights(weights)
         for variable, value in zip(self.optimizer.variables, variables, strict=True):
             variable.assign(value)
-        self.state, self.best = state, best
+        self.state, self.best = {"attempt": 0, **state}, best      # earlier versions did not keep it
 
 
 def _plain(recipe):
@@ -322,16 +328,15 @@ def _epoch(run, training, validation, progress, callbacks):
     return {"epoch": epoch + 1, **{k: float(v[0]) for k, v in found.items()}, "learning_rate": rate, "seconds": round(time.perf_counter() - start, 2)}
 
 
-def _keep(run, row, net, recipe):
+def _keep(run, row):
     "Judge an epoch: remember the best weights; whether to go on."
-    state, judged = run.state, row.get("val_loss", row["loss"])
+    state, recipe, judged = run.state, run.recipe, row.get("val_loss", row["loss"])
     state["history"].append(row)
     state["epoch"] += 1
-    better = state["best"] is None or judged < state["best"]
     enough = state["best"] is None or judged < state["best"] - recipe.least_gain
     state["waited"] = 0 if enough else state["waited"] + 1
-    if better:
-        state["best"], run.best = judged, net.get_weights()
+    if state["best"] is None or judged < state["best"]:
+        state["best"], run.best = judged, run.net.get_weights()
     return state["epoch"] < recipe.epochs and state["waited"] < recipe.patience
 
 # %% ../../nbs/08_training/00_training.ipynb #5fc1378e
@@ -383,22 +388,21 @@ def train(folder, output, recipe=QUICK, *, gpus=None, mem_limit=None, resume=Fal
         _log.warning("no tiles are for validation: epochs are judged by the training loss, which says nothing of other scenes")
     work = output.with_suffix("")
     work.mkdir(parents=True, exist_ok=True)
-    scope = use_devices(gpus, mem_limit)
     callbacks = [keras.callbacks.TensorBoard(work / "tensorboard")] if tensorboard else []
     start = time.perf_counter()
-    run = _attempts(tiles, recipe, work, scope, resume, progress, callbacks, settings)
+    run = _attempts(tiles, recipe, work, use_devices(gpus, mem_limit), resume, progress, callbacks, settings)
     return _finish(run, output, paths, tiles, time.perf_counter() - start)
 
 # %% ../../nbs/08_training/00_training.ipynb #4b42a4c2
 def _attempts(tiles, recipe, work, scope, resume, progress, callbacks, settings):
     "Runs until one is whole; ModelError after four whose loss was not finite."
-    for attempt in range(4):
-        now = replace(recipe, seed=recipe.seed + 1000 * attempt)
+    attempt = 0
+    while attempt < 4:
         with scope:
-            run = _Run(make_network(now, **settings), now, len(_Batches(tiles[0], now, 0, True)), work)
+            run = _Run(recipe, attempt, len(_Batches(tiles[0], recipe, 0, True)), work, settings)
         if resume and run.path.exists():
             run.load()
-        resume = False
+        resume, attempt = False, run.state["attempt"] + 1
         try:
             if _epochs(run, tiles, progress, callbacks):
                 return run
@@ -419,15 +423,10 @@ def _epochs(run, tiles, progress, callbacks):
         row = _epoch(run, _Batches(tiles[0], recipe, state["epoch"], True), validation, progress, callbacks)
         if not np.isfinite(row["loss"]):
             return False
-        going = _keep(run, row, run.net, recipe)
+        going = _keep(run, row)
         run.save()
-        write_history(state["history"], run.path.with_name("history.csv"))
+        write_table(run.path.with_name("history.csv"), pd.DataFrame(state["history"]), index=False)
     return True
-
-# %% ../../nbs/08_training/00_training.ipynb #7dd6323d
-def write_history(history, path):
-    "A history as CSV, whole or not at all."
-    write_table(path, pd.DataFrame(history), index=False)
 
 # %% ../../nbs/08_training/00_training.ipynb #59713455
 def history_figure(history):
@@ -463,7 +462,7 @@ def _finish(run, output, paths, tiles, seconds):
     net.build()
     net.set_weights(run.best)
     save_model(net, output)
-    write_history(history, output.with_suffix(".csv"))
+    write_table(output.with_suffix(".csv"), pd.DataFrame(history), index=False)
     history_figure(pd.DataFrame(history)).savefig(output.with_suffix(".png"), dpi=120)
     output.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return net

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from enmap_sharpener.model.data import Tiles, Variation, check_store, training_s
 from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, load_model, ops, save_model
 from enmap_sharpener.preprocessing.tile_store import write_wald_store
 from enmap_sharpener.simulation.scene import simulate_pair
+from enmap_sharpener.training import training
 from enmap_sharpener.training.training import QUICK, THESIS, losses, train, use_devices
 
 SMALL = {"detail_kernels": (3, 3, 3), "detail_filters": (4, 4, 2), "main_kernels": ((3, 3, 3),) * 4, "main_filters": (4, 4, 4)}
@@ -148,6 +150,52 @@ def test_a_loss_that_is_not_finite(made, tmp_path):
     assert not (tmp_path / "x.keras").exists()
 
 
+class Killed(Exception):
+    "A stop."
+
+
+def is_cut(made, output, monkeypatch, recipe):
+    "Train so that the first start's loss is not finite, and the second is stopped in its second epoch; the recipe that was trained."
+    starts, epoch = [], training._epoch
+
+    def unsteady(run, *rest):
+        if run.state["epoch"] == 0:
+            starts.append(run.recipe)
+        elif len(starts) > 1:
+            raise Killed
+        return {**epoch(run, *rest), **({"loss": np.nan} if len(starts) == 1 else {})}
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "_epoch", unsteady)
+        train(made, output, recipe, **SMALL)
+    return starts[1]
+
+
+def test_a_run_that_started_again_goes_on(made, tmp_path, monkeypatch):
+    second = is_cut(made, tmp_path / "x.keras", monkeypatch, SHORT)
+    assert second == replace(SHORT, base=second.base, seed=1000)
+    train(made, tmp_path / "x.keras", SHORT, resume=True, **SMALL)
+    train(made, tmp_path / "calm.keras", second, **SMALL)
+    tables = [pd.read_csv(tmp_path / f"{n}.csv").drop(columns="seconds") for n in ("calm", "x")]
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-4)
+    assert json.loads((tmp_path / "x.json").read_text())["recipe"]["seed"] == 1000
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "second"])
+def test_checkpoints_of_earlier_versions(made, tmp_path, again):
+    "They had the seed of the attempt, and did not tell which that was: the first goes on, another is refused."
+    train(made, tmp_path / "x.keras", replace(SHORT, epochs=1), **SMALL)
+    place = tmp_path / "x/checkpoint.npz"
+    with np.load(place) as file:
+        arrays = dict(file)
+    state = json.loads(str(arrays.pop("state")))
+    del state["attempt"]
+    state["recipe"]["seed"] += 1000 * again
+    np.savez(place, state=json.dumps({**state, "starts": 0}), **arrays)
+    with pytest.raises(ModelError, match="earlier version that had started again") if again else nullcontext():
+        train(made, tmp_path / "x.keras", replace(SHORT, epochs=1), resume=True, **SMALL)
+
+
 @pytest.mark.slow
 def test_it_ends_early_with_the_best_weights(made, tmp_path):
     net = train(made, tmp_path / "x.keras", replace(SHORT, epochs=12, patience=2, least_gain=1e6), **SMALL)
@@ -257,6 +305,7 @@ def test_one_file_under_another_backend(tmp_path, backend):
 
 DEVICES = """
 import sys
+from contextlib import nullcontext
 from contextlib import nullcontext
 from dataclasses import replace
 import keras
