@@ -97,7 +97,7 @@ class Likeness:
         points = ((pixels - mean) @ project)[draw.permutation(len(pixels))[:CLUSTERED]]
         centres = np.unique(points, axis=0)
         if len(centres) > size:
-            centres = kmeans2(points, size, seed=draw, minit="++", iter=5)[0]
+            centres = kmeans2(points, size, rng=draw, minit="++", iter=5)[0]
         alike = 1 / (1 + SOFT * ((centres[:, None] - centres[None]) ** 2).sum(-1))
         single = lambda a: np.ascontiguousarray(a, np.float32)
         return cls(single(mean), single(project), single(centres.T), single(np.linalg.pinv(alike, rcond=KEPT, hermitian=True)))
