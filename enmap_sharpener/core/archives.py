@@ -13,13 +13,14 @@ import re
 import shutil
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
 
 from .errors import OutputError, ProductError
-from .files import file_name, private_folder
+from .files import discard, file_name, private_folder
 
 # %% ../../nbs/00_core/07_archives.ipynb #3043ab36
 MOST_ENTRIES = 2**16        # files in an archive: a Sentinel-2 product has some hundred
@@ -120,45 +121,69 @@ def _version(path: str) -> tuple:
     return path, os.stat(file).st_mtime_ns if os.path.isfile(file) else None
 
 # %% ../../nbs/00_core/07_archives.ipynb #0f80b487
-@lru_cache(64)
-def _unpacked(path: str, _changed) -> str:
-    "An archive inside a ZIP as a file of its own, or, if it is a tar, as a folder of its files."
-    place = Path(tempfile.mkdtemp(dir=_temporary()))
-    _log.info("%s: unpacked into %s", file_name(path), place)
-    try:
-        if path.startswith("/vsizip/"):
-            archive, _, name = path.removeprefix("/vsizip/{").partition("}/")
-            with zipfile.ZipFile(archive) as file:
-                _check_room(file.getinfo(name).file_size, path)
-                with file.open(name) as source, open(place / file_name(name), "wb") as target:
-                    shutil.copyfileobj(source, target)
-            path = str(place / file_name(name))
-            return path if path.lower().endswith(".zip") else _unpacked(path, None)
-        with tarfile.open(path) as file:
-            _extract(file, place, path)
-        return str(place)
-    except _DAMAGED as error:
-        raise ProductError(f"{file_name(path)}: is a damaged archive ({error}); get it again.") from None
+_UNPACKED: dict[str, tuple] = {}     # of each archive its version, the folder that it was unpacked into, and what is to be looked into
+_ONE_BY_ONE = threading.Lock()       # two would both find the room that only one has
 
 
+def _unpacked(path: str, changed) -> Path:
+    "An archive inside a ZIP as a file of its own, or, if it is a tar, as a folder of its files; each version once, as long as the process lives."
+    with _ONE_BY_ONE:
+        version, earlier, found = _UNPACKED.get(path, (None, None, None))
+        if earlier and version == changed:
+            return found
+        place, found = Path(tempfile.mkdtemp(dir=_temporary())), None
+        _log.info("%s: unpacked into %s", file_name(path), place)
+        try:
+            found = _unpack(path, place)
+        except _DAMAGED as error:
+            raise ProductError(f"{file_name(path)}: is a damaged archive ({error}); get it again.") from None
+        finally:
+            if not found:
+                discard(place)
+        _UNPACKED[path] = changed, place, found
+        if earlier:
+            discard(earlier)
+        return found
+
+
+def _unpack(path: str, place: Path) -> Path:
+    "Unpack an archive into a folder: what is to be looked into."
+    if path.startswith("/vsizip/"):
+        archive, _, name = path.removeprefix("/vsizip/{").partition("}/")
+        inner = place / file_name(name)
+        with zipfile.ZipFile(archive) as file:
+            _check_room(file.getinfo(name).file_size, path)
+            with file.open(name) as source, open(inner, "wb") as target:
+                shutil.copyfileobj(source, target)
+        if path.lower().endswith(".zip"):
+            return inner
+        (files := place / "files").mkdir()
+        _unpack(str(inner), files)
+        discard(inner)
+        return files
+    with tarfile.open(path) as file:
+        _extract(file, place, path)
+    return place
+
+# %% ../../nbs/00_core/07_archives.ipynb #9b4fafb2
 def _extract(file: tarfile.TarFile, place: Path, path: str):
     "The files of a tar, checked one by one as they come."
-    names, total = [], 0
+    names, held = [], 0
     for member in file:
         names.append(member.name)
-        total += member.size
         _check_names(names[-1:] if len(names) <= MOST_ENTRIES else names, file_name(path))
-        _check_room(member.size, path)
         if member.isfile():
+            _check_room(member.size, path, held)
+            held += member.size
             target = place / member.name
             target.parent.mkdir(parents=True, exist_ok=True)
             with file.extractfile(member) as source, open(target, "wb") as whole:
                 shutil.copyfileobj(source, whole)
 
 
-def _check_room(needed: int, path: str):
-    "OutputError unless there is room for so many bytes in the temporary folder, and as many again."
-    free = shutil.disk_usage(_temporary()).free
+def _check_room(needed: int, path: str, held: int = 0):
+    "OutputError unless there is room in the temporary folder for so many bytes and those of the archive that it holds already, and as many again."
+    needed, free = needed + held, shutil.disk_usage(_temporary()).free + held
     if 2 * needed > free:
-        raise OutputError(f"{file_name(path)}: {needed / 1e6:,.0f} MB have to be unpacked and {tempfile.gettempdir()} has {free / 1e6:,.0f} MB left; "
+        raise OutputError(f"{file_name(path)}: at least {needed / 1e6:,.0f} MB have to be unpacked and {tempfile.gettempdir()} has {free / 1e6:,.0f} MB left; "
                           "unpack it yourself and give the folder, or set TMPDIR to a larger disk.")
