@@ -22,10 +22,10 @@ import shapely
 import xarray as xr
 from rasterio.features import geometry_mask
 
-from ..core.errors import GridError, MissingFile, OutputError, PartnerError, ProductError
+from ..core.errors import GridError, MissingFile, PartnerError, ProductError
 from .candidates import BY_HAND, LEAST_OVERLAP, RULE, Acquisition, Ranked, rank, rank_by_hand, acquisition_score, with_look
 from ..core.grid import Axis, Grid
-from ..core.files import discard, make_folder, read_facts, read_json, write_json
+from ..core.files import discard, make_folder, read_facts, read_json, sweep_unfinished, whole, write_json
 from ..core.raster import NODATA, create_raster, open_raster, opened, read_through
 from ..scenes.enmap import Scene, read_enmap
 from ..scenes.pairing import dates_beside, partner_folder
@@ -437,16 +437,11 @@ class Fetching:
 
     def publish(self, folder: Path, n: int) -> dict:
         "Put the n-th candidate together, and its record beside it; the folder appears when it is whole."
-        fine, coarse, whole = self._stack(n, 10), self._stack(n, 20), self.folder / "whole"
-        shutil.rmtree(whole, ignore_errors=True)
-        write_sentinel2(whole, fine, coarse[:-1], coarse[-1].drop_vars("band").astype("uint8"), self.ranking[n].acquisition.start)
-        write_json(whole / "partner.json", self._record(n))
-        try:
-            if folder.exists():
-                folder.rename(self.folder / "old")
-            whole.rename(folder)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be replaced ({error.strerror}); see that nothing in it is open.") from None
+        fine, coarse = self._stack(n, 10), self._stack(n, 20)
+        sweep_unfinished(folder.parent, folder.name)
+        with whole(folder) as part:
+            write_sentinel2(part, fine, coarse[:-1], coarse[-1].drop_vars("band").astype("uint8"), self.ranking[n].acquisition.start)
+            write_json(part / "partner.json", self._record(n))
         shutil.rmtree(self.folder, ignore_errors=True)
         return read_json(folder / "partner.json")
 

@@ -7,8 +7,6 @@ __all__ = ['Simulation', 'truth_image', 'scene_metadata', 'simulate_pair', 'simu
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #d96cb9ea
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -31,7 +29,7 @@ from .materials import MATERIALS, mix
 from ..scenes.metadata import SceneMetadata, tag_bands
 from ..core.grid import Axis, Grid, lazy_image, windows
 from ..core.errors import GridError, OutputError, ProductError, RequestError
-from ..core.files import make_folder, read_json
+from ..core.files import discard, read_json, whole_files
 from ..core.raster import NODATA, SCALE, create_raster, to_int16
 from ..figures.qgis import write_composite
 from ..scenes.cubes import read_cube
@@ -405,33 +403,32 @@ def simulate(folder, size=100, seed=0, *, truth=True, overwrite=False, progress=
         See `Simulation`.
     """
     simulation, folder = Simulation(size, seed, **settings), Path(folder)
-    name, places = scene_metadata(simulation).id, simulated_places(folder, scene_metadata(simulation).id)
+    enmap, ground, told = places = simulated_places(folder, scene_metadata(simulation).id)
+    style = ground.with_suffix(".qml")
     if not overwrite and (there := [p for p in places if p.exists()]):
         raise OutputError(f"{there[0]}: exists already; choose another folder or seed, or allow overwriting")
-    stage = folder / f".simulate.{os.getpid()}.part"
-    make_folder(stage)
-    try:
-        _write(simulation, stage, truth, progress)
-        enmap, *others = (_publish(stage / made, place) for made, place in zip((name, "truth.tif", "simulation.json"), places, strict=True))
-        _publish(stage / "truth.qml", places[1].with_suffix(".qml"))
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    return SimulatedPaths(enmap, enmap / "sentinel2", *others)
+    beside = [p for p in (told, *((ground, style) if truth else ())) if p.parent == folder]
+    with whole_files({p.name: p for p in (enmap, *beside)}) as staged:
+        product = staged[enmap.name]
+        _write(simulation, product, product.parent if beside else product, truth, progress)
+    for earlier in () if truth else (ground, style):
+        discard(earlier)
+    return SimulatedPaths(enmap, enmap / "sentinel2", ground if truth else None, told)
 
 # %% ../../nbs/03_simulation/03_scene.ipynb #4cef4fb0
-def _write(simulation, folder, truth, progress):
-    """Write all files of a simulation into an empty folder."""
+def _write(simulation, product, home, truth, progress):
+    """Write all files of a simulation: the product, and the others into the folder `home`."""
     images = [enmap_image(simulation), *sentinel2_images(simulation), *([truth_image(simulation)] if truth else [])]
     cube, bands10, bands20, *ground = _digital(images, progress)
     metadata, bands = scene_metadata(simulation), sensors.enmap_bands()
-    write_enmap(folder, cube, bands, scene_id=metadata.id, metadata=metadata, quality=enmap_quality(simulation))
-    write_sentinel2(folder / metadata.id / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
-    product = read_enmap(folder / metadata.id)
-    write_composite(product.source / f"{metadata.id}-SPECTRAL_IMAGE.qml", product.cube, cloudy=product.cloud_mask())
+    write_enmap(product.parent, cube, bands, scene_id=metadata.id, metadata=metadata, quality=enmap_quality(simulation))
+    write_sentinel2(product / "sentinel2", bands10, bands20, sentinel2_classes(simulation), _S2_DATE)
+    scene = read_enmap(product)
+    write_composite(product / f"{metadata.id}-SPECTRAL_IMAGE.qml", scene.cube, cloudy=scene.cloud_mask())
     for image in ground:
-        _write_truth(folder / "truth.tif", image, bands)
-        write_composite(folder / "truth.qml", read_cube(folder / "truth.tif"))
-    (folder / "simulation.json").write_text(json.dumps({"scene": metadata.id, **asdict(simulation)}, indent=2) + "\n")
+        _write_truth(home / "truth.tif", image, bands)
+        write_composite(home / "truth.qml", read_cube(home / "truth.tif"))
+    (home / "simulation.json").write_text(json.dumps({"scene": metadata.id, **asdict(simulation)}, indent=2) + "\n")
 
 
 def _write_truth(path, image, bands):
@@ -457,11 +454,3 @@ def _digital(images, progress):
         return numbers
 
     return [i.copy(data=i.data.map_blocks(convert, dtype="int16", meta=np.empty((0, 0, 0), "int16"))) for i in images]
-
-
-def _publish(made, target):
-    """Move a finished file or folder to its place; None if it was not made."""
-    if target.is_dir():
-        shutil.rmtree(target)
-    target.unlink(missing_ok=True)
-    return made.rename(target) if made.exists() else None

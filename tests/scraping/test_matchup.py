@@ -1,5 +1,6 @@
 "Which Sentinel-2 acquisition, on which grid, and how a fetch ends; the provider is a stand-in in memory."
 import json
+import os
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from products import METADATA, SCENE_ID, cube, product, table
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.errors import GridError, PartnerError
+from enmap_sharpener.core.errors import GridError, OutputError, PartnerError
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.pairing import find_guide, has_guide
@@ -147,6 +148,29 @@ def test_a_partner_comes_whole_and_stays(tmp_path):
     again = fetch_partner(scene, Memory([acquisition(1)]), overwrite=True)
     assert again["chosen"]["days"] == 1 and [p.name for p in scene.iterdir() if p.name.startswith(".")] == []
     assert read_enmap(scene).metadata.id == SCENE_ID
+
+
+def test_a_partner_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    scene, replace = product(tmp_path), os.replace
+    before = fetch_partner(scene, Memory([acquisition(2)]))
+    def stop(a, b):
+        if str(b) == str(scene / "sentinel2") and not str(a).endswith(".old"):
+            raise PermissionError(13, "Permission denied")
+        replace(a, b)
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="sentinel2: cannot be written"):
+        patch.setattr(os, "replace", stop)
+        patch.setattr(os, "rename", stop)
+        fetch_partner(scene, Memory([acquisition(1)]), overwrite=True)
+    assert fetch_partner(scene, Memory()) == before
+
+
+def test_what_a_kill_left_beside_a_partner_goes(tmp_path):
+    scene = product(tmp_path)
+    fetch_partner(scene, Memory([acquisition(2)]))
+    hidden = scene / ".sentinel2.abcdefgh.part"
+    hidden.mkdir()
+    (hidden / "sentinel2_10m.tif").write_bytes(b"half")
+    assert fetch_partner(scene, Memory([acquisition(1)]), overwrite=True)["chosen"]["days"] == 1 and not hidden.exists()
 
 
 def test_the_partner_of_an_archive_lies_beside_it(tmp_path):

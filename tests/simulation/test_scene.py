@@ -1,5 +1,8 @@
 """The simulated scene: it is what it says it is."""
 import json
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import rasterio
 import xarray as xr
 
 from enmap_sharpener.core.errors import GridError, OutputError
+from enmap_sharpener.core.files import is_unfinished
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.operators import Observation
 from enmap_sharpener.scenes.enmap import read_enmap
@@ -193,7 +197,32 @@ def test_interrupting_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "new", 12, progress=stop)
-    assert not list((tmp_path / "new").iterdir())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_cannot_be_replaced_leaves_the_earlier_simulation(tmp_path, monkeypatch):
+    paths, replace = simulate(tmp_path, 12), os.replace
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    def stop(a, b):
+        if str(b) == str(paths.settings):
+            raise PermissionError(13, "Permission denied")
+        replace(a, b)
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="cannot be written"):
+        patch.setattr(os, "replace", stop)
+        simulate(tmp_path, 12, noise=0.0, overwrite=True)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_what_a_kill_leaves_is_known_and_swept(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=simulate, args=(tmp_path, 12), kwargs={"progress": _die})
+    process.start()
+    process.join()
+    left = list(tmp_path.iterdir())
+    assert process.exitcode == -signal.SIGKILL and left and all(map(is_unfinished, left))
+
+
+def _die(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("settings", [dict(size=9), dict(size=(50, 5)), dict(shift=(2.6, 0)), dict(blur=0.0), dict(blur=25)])
