@@ -39,9 +39,8 @@ SCALE, LARGEST = 1e-4, 32767       # reflectance of one digital number, and the 
 # %% ../../nbs/00_core/02_raster.ipynb #215c631d
 _DRIVERS = {"tif": "GTiff", "tiff": "GTiff", "jp2": "JP2OpenJPEG", "bsq": "ENVI", "bil": "ENVI", "bip": "ENVI", "vrt": "VRT"}
 _SIDECARS = {"ENVI": "FALSE"}     # an ENVI file has its header beside it; of the others nothing beside them is wanted
-_VRT_TAGS = set("""VRTDataset SRS GeoTransform Metadata MDI VRTRasterBand ColorInterp ColorTable Entry NoDataValue HideNoDataValue Description
-    UnitType Offset Scale CategoryNames Category SimpleSource ComplexSource SourceFilename SourceBand SourceProperties SrcRect DstRect NODATA
-    ScaleOffset ScaleRatio OpenOptions OOI BlockXSize BlockYSize""".split())
+_VRT_TAGS = set("""VRTDataset SRS GeoTransform Metadata MDI VRTRasterBand ColorInterp ColorTable Entry NoDataValue HideNoDataValue Description UnitType Offset
+    Scale CategoryNames Category SimpleSource ComplexSource SourceFilename SourceBand SourceProperties SrcRect DstRect NODATA ScaleOffset ScaleRatio OpenOptions OOI BlockXSize BlockYSize""".split())
 
 
 def _driver(path: str) -> str:
@@ -246,8 +245,7 @@ def check_located(file, path: str):
     if not str(path).startswith("/vsizip/") and (held := file_size(path)) is not None and held < (wanted := _least_size(file)):
         raise ProductError(f"{name}: is truncated ({held} of at least {wanted} bytes); get the file again.")
     if file.crs is None:
-        raise GridError(f"{name}: has no coordinate reference system; "
-                        "assign its UTM zone (gdal_edit -a_srs) or get the file again.")
+        raise GridError(f"{name}: has no coordinate reference system; assign its UTM zone (gdal_edit -a_srs) or get the file again.")
     if t.is_identity or t.b or t.d or t.a <= 0 or t.e >= 0:
         raise GridError(f"{name}: is no north-up grid (geotransform {t.to_gdal()}); warp it to its UTM zone first.")
 
@@ -451,17 +449,19 @@ def to_int16(values: np.ndarray, gain=SCALE, offset=0.0) -> np.ndarray:
     Parameters
     ----------
     values : ndarray, shape (band, y, x)
-        Reflectance (floats, NaN is nodata); integers are digital numbers already and pass.
+        Reflectance (floats, what is not finite is nodata); integers are digital numbers already.
     gain, offset : float or ndarray of shape (band,)
         Reflectance = number * gain + offset.
 
     Returns
     -------
     ndarray of int16, shape (band, y, x)
-        Nodata -32768.
+        Nodata -32768; what is larger or smaller than any number is the largest or smallest.
     """
+    if values.dtype == np.int16:
+        return values
     if np.issubdtype(values.dtype, np.integer):
-        return values.astype("int16", copy=False)
+        values, gain, offset = np.where(values == NODATA, np.nan, values), 1.0, 0.0
     gain, offset = (np.reshape(np.asarray(v, "float32"), (-1, 1, 1)) for v in (gain, offset))
     numbers = np.rint((values - offset) / gain)
-    return np.where(np.isnan(numbers), NODATA, np.clip(numbers, NODATA + 1, LARGEST)).astype("int16")
+    return np.where(np.isfinite(numbers), np.clip(numbers, NODATA + 1, LARGEST), NODATA).astype("int16")

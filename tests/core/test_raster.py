@@ -8,7 +8,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from enmap_sharpener.core.errors import ProductError
-from enmap_sharpener.core.raster import create_raster, open_raster, opened
+from enmap_sharpener.core.raster import LARGEST, NODATA, create_raster, open_raster, opened, to_int16
+from enmap_sharpener.fusion import pair
 
 PLACE = dict(crs="EPSG:32633", transform=from_origin(366015, 5806125, 30, 30))
 VALUES = np.arange(48, dtype="int16").reshape(1, 6, 8)
@@ -130,3 +131,31 @@ def test_a_large_scene_with_much_nodata_is_none_of_them(tmp_path):
     with create_raster(tmp_path / "a.tif", count=10, shape=(4000, 4000), dtype="int16", nodata=-32768, **PLACE) as file:
         file.write(np.full((10, 500, 4000), -32768, "int16"), window=rasterio.windows.Window(0, 0, 4000, 500))
     assert open_raster(tmp_path / "a.tif").shape == (10, 4000, 4000)
+
+
+# ---- digital numbers
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_whole_numbers_do_not_wrap(kind):
+    given = [v for v in (0, 1, 255, 32767, 32768, 40000, 2**31 - 1, -1, NODATA, NODATA - 1) if np.iinfo(kind).min <= v <= np.iinfo(kind).max]
+    numbers = to_int16(np.array(given, kind).reshape(1, 1, -1))
+    assert numbers.dtype == np.int16 and numbers.ravel().tolist() == [v if v == NODATA else min(max(v, NODATA + 1), LARGEST) for v in given]
+
+
+def test_numbers_of_the_kind_that_is_written_pass():
+    assert to_int16(VALUES) is VALUES
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_what_is_not_finite_is_nodata(kind):
+    given = np.array([0.5, np.nan, np.inf, -np.inf, 9, -9, np.finfo(kind).max], kind).reshape(1, 1, -1)
+    assert to_int16(given).ravel().tolist() == [5000, NODATA, NODATA, NODATA, LARGEST, NODATA + 1, NODATA]
+    np.testing.assert_array_equal(to_int16(given)[0, :, :, None], packed(given))
+
+
+def packed(values):
+    "What fusion makes of reflectance."
+    out = np.empty((*values.shape[1:], len(values)), np.int16)
+    pair._pack(values, out)
+    return out
