@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 
 from bokeh.application import Application
@@ -53,13 +54,12 @@ class PageServer:
 
     def __init__(self, shown: Shown, height: int = 820):
         self.height, self._begun = height, Future()
-        threading.Thread(target=self._serve, args=(shown, secrets.token_urlsafe(16)), daemon=True).start()
-        self.port, path, self._loop = self._begun.result(_START)
+        threading.Thread(target=lambda: asyncio.run(self._serve(shown, secrets.token_urlsafe(16))), name="page server", daemon=True).start()
+        self.port, path, self._loop, self._over = self._begun.result(_START)
         self.address = f"http://{HOST}:{self.port}{path}"
 
-    def _serve(self, shown: Shown, secret: str):
-        "Run the server in a loop of its own."
-        asyncio.set_event_loop(loop := asyncio.new_event_loop())
+    async def _serve(self, shown: Shown, secret: str):
+        "Run the server in a loop of its own, which is closed with it."
         try:
             port = _free_port()       # first of all, as pages of no other port may speak to the server
             server = Server({f"/{secret}": Application(FunctionHandler(partial(Page, shown)))}, io_loop=IOLoop.current(), address=HOST, port=port, use_index=False, redirect_root=False,
@@ -69,13 +69,15 @@ class PageServer:
             return self._begun.set_exception(UsageError(f"no page can be served on {HOST}: {error.strerror or error}"))
         except BaseException as error:
             return self._begun.set_exception(error)
-        self._begun.set_result((server.port, f"/{secret}", loop))
-        loop.run_forever()
+        over = asyncio.Event()
+        self._begun.set_result((server.port, f"/{secret}", asyncio.get_running_loop(), over))
+        await over.wait()
         server.stop(wait=False)
 
     def stop(self):
         "Serve no more."
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with suppress(RuntimeError):      # what a closed loop says
+            self._loop.call_soon_threadsafe(self._over.set)
 
     def _repr_html_(self) -> str:
         return (f'<iframe src="{self.address}" style="width:100%;height:{self.height}px;border:1px solid #ddd"></iframe>'

@@ -1,11 +1,13 @@
 "The page in a real browser: what is clicked, dragged and saved; and what the command says of what it cannot show."
 import csv
+import gc
 import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +21,7 @@ pytest.importorskip("bokeh")
 
 from enmap_sharpener.cli.app import main  # noqa: E402
 from enmap_sharpener.core.errors import GridError  # noqa: E402
+from enmap_sharpener.exploration import page_server  # noqa: E402
 from enmap_sharpener.exploration.page_layers import layer_values, open_shown, seen  # noqa: E402
 from enmap_sharpener.exploration.page_server import PageServer  # noqa: E402
 from enmap_sharpener.exploration.page_spectra import LARGEST, spectra_of  # noqa: E402
@@ -153,6 +156,34 @@ def served(folder):
     served = PageServer(open_shown(folder / "gtiff/result.tif", folder / "truth.tif"))
     yield served
     served.stop()
+
+
+def ended():
+    "Wait until no page is served any more."
+    for _ in range(100):
+        if not any(thread.name == "page server" for thread in threading.enumerate()):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+def test_a_server_that_has_stopped_holds_nothing(folder, monkeypatch):
+    shown = open_shown(folder / "gtiff/result.tif")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        server = PageServer(shown)
+        urllib.request.urlopen(server.address).close()
+        server.stop()
+        assert ended()
+        server.stop()
+    monkeypatch.setattr(page_server.Server, "start", lambda self: 1 / 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            PageServer(shown)
+        assert ended()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_nothing_else_is_served(served):
