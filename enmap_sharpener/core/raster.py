@@ -168,14 +168,14 @@ class _LazyRaster:
 
     ndim = 3
 
-    def __init__(self, path, bands, shape, dtype, unit, nodata=None, gain=None, offset=None, background=()):
+    def __init__(self, path, bands, shape, dtype, unit, nodata=None, gain=None, offset=0.0, background=()):
         self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset, background
         self.background = np.array(background, int)
         self.path, self.bands, self.shape, self.unit = path, np.array(bands), (len(bands), *shape), unit
         # -32768 is no reflectance, whatever a file declares; whole numbers as int, which numpy compares five times faster
         whole = int if np.issubdtype(dtype, np.integer) else float
         self.nodata = {whole(v) for v in (nodata, NODATA) if v is not None and np.isfinite(v)}
-        self.gain, self.offset = (None if v is None else np.asarray(v, "float32")[:, None, None] for v in (gain, offset))
+        self.gain, self.offset = (None if gain is None else np.broadcast_to(np.asarray(v, "float32"), len(bands))[:, None, None] for v in (gain, offset))
         self.dtype = np.dtype(dtype if gain is None else "float32")
         rows = unit[0] * (1 + -(-256 // unit[0]))      # what windows of 256 rows touch
         self.blocks = _Blocks(min(_MOST_KEPT, rows * shape[1] * len(bands) * np.dtype(dtype).itemsize))
@@ -270,7 +270,7 @@ def _blocks_of(block: tuple, shape: tuple, side: int) -> tuple:
     return min(shape[0], rows * max(1, side**2 // (cols * rows))), cols
 
 # %% ../../nbs/00_core/02_raster.ipynb #cb513b30
-def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, background=()) -> xr.DataArray:
+def open_raster(path, *, bands=None, gain=None, offset=0.0, nodata=None, background=()) -> xr.DataArray:
     """Open a raster without reading a pixel of it.
 
     Parameters
@@ -279,8 +279,8 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
         GeoTIFF, JPEG 2000, ENVI or VRT, see `opened`; /vsizip/ paths too.
     bands : sequence of int, optional
         1-based bands to take, in this order; all by default.
-    gain, offset : sequence of float, optional
-        One number for each of `bands`: values become float32 `number * gain + offset` with NaN for nodata.
+    gain, offset : float or sequence of float, optional
+        One number for each of `bands`, or for all: values become float32 `number * gain + offset` with NaN for nodata.
     nodata : float, optional
         Nodata where the file declares none.
     background : sequence of int, optional
@@ -309,7 +309,7 @@ def open_raster(path, *, bands=None, gain=None, offset=None, nodata=None, backgr
         unit, dtype = _blocks_of(block, file.shape, 128), file.dtypes[bands[0] - 1]
         raster = _LazyRaster(path, bands, file.shape, dtype, unit, nodata, gain, offset, background)
         crs, t, chunks = file.crs, file.transform, (len(bands), *_blocks_of(block, file.shape, 256))
-    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, background)
+    token = tokenize(path, os.stat(path).st_mtime_ns if os.path.exists(path) else None, bands, gain, offset, nodata, background)
     data = da.from_array(raster, chunks, name=f"raster-{token}", meta=np.empty((0, 0, 0), raster.dtype))
     y, x = (np.arange(n) + 0.5 for n in raster.shape[1:])
     coords = {"band": bands, "y": t.f + t.e * y, "x": t.c + t.a * x, "spatial_ref": _spatial_ref(crs.to_wkt(), t).copy()}

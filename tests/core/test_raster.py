@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.transform import from_origin
 
 from enmap_sharpener.core.errors import ProductError
@@ -131,6 +132,21 @@ def test_a_large_scene_with_much_nodata_is_none_of_them(tmp_path):
     with create_raster(tmp_path / "a.tif", count=10, shape=(4000, 4000), dtype="int16", nodata=-32768, **PLACE) as file:
         file.write(np.full((10, 500, 4000), -32768, "int16"), window=rasterio.windows.Window(0, 0, 4000, 500))
     assert open_raster(tmp_path / "a.tif").shape == (10, 4000, 4000)
+
+
+# ---- opened lazily
+
+def test_one_file_with_two_kinds_of_nodata(tmp_path):
+    path = write(tmp_path / "a.tif")
+    one, two = (open_raster(path, gain=[1.0], offset=[0.0], nodata=nodata) for nodata in (3, 5))
+    both = xr.concat([one, two], "time").values
+    np.testing.assert_array_equal(np.isnan(both), [VALUES == 3, VALUES == 5])
+
+
+def test_a_gain_without_an_offset(tmp_path):
+    path = write(tmp_path / "a.tif", np.concatenate([VALUES, VALUES]))
+    np.testing.assert_allclose(open_raster(path, gain=[0.5, 2.0]).values, np.concatenate([0.5 * VALUES, 2 * VALUES]))
+    np.testing.assert_allclose(open_raster(path, gain=0.5, offset=[1, 2]).values, np.concatenate([0.5 * VALUES + 1, 0.5 * VALUES + 2]))
 
 
 # ---- digital numbers
