@@ -351,19 +351,11 @@ def inspect(folder, *, sentinel2=None, offset: float | None = None, threads: int
     RequestError
         Sentinel-2 files are named for more than one product.
     """
-    places, done = scene_places(folder), []
+    places = scene_places(folder)
     if sentinel2 and len(places) > 1:
         raise RequestError(f"{sentinel2}: is named as the Sentinel-2 files of {len(places)} scenes; name it with one")
-
-    def one(place):
-        row = _row(place, sentinel2, offset)
-        done.append(place)
-        if progress:
-            progress(len(done), len(places))
-        return row
-
     with this_thread(), threadpool_limits(1):
-        table = pd.DataFrame(in_threads(one, places, threads)).set_index("id")
+        table = pd.DataFrame(in_threads(lambda place: _row(place, sentinel2, offset), places, threads, progress)).set_index("id")
     return table.assign(outlier=_reasons(table)).drop(columns="trouble")
 
 

@@ -1,5 +1,6 @@
 "Scenes that are unlike the others are told apart by their pixels; those that are like them are left in peace."
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from products import product, sentinel2
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.errors import NoValidPixels, OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.preprocessing import outliers as module
 from enmap_sharpener.preprocessing.outlier_figures import contact_sheet, histograms, write_figures
 from enmap_sharpener.preprocessing.outliers import (
     STATISTICS,
@@ -59,6 +61,15 @@ def test_alike(originals):
     table = inspect(originals, threads=2)
     assert (table.outlier == "").all() and table[list(STATISTICS)].notna().all().all()
     assert table.valid.between(0.6, 0.8).all() and (table.enmap_mb > table.sentinel2_mb).all()
+
+
+def test_the_thread_that_asks_is_told_how_far_it_is(tmp_path, monkeypatch):
+    for n in range(4):
+        (tmp_path / f"{n}.zarr").mkdir()
+    monkeypatch.setattr(module, "_row", lambda place, *_: {"id": place.stem, **dict.fromkeys([*STATISTICS, "valid", "enmap_mb", "sentinel2_mb"], 1.0), "trouble": ""})
+    told = []
+    inspect(tmp_path, threads=3, progress=lambda done, total: told.append((threading.get_ident(), done, total)))
+    assert told == [(threading.get_ident(), done, 4) for done in (1, 2, 3, 4)]
 
 
 @pytest.mark.slow
