@@ -147,7 +147,7 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
         sweep_unfinished(enmap_dir)
         records = manifest.read()
         aside = {p.name for p in Path(enmap_dir).glob(f"{REJECTED}/*/*")}
-        sound = [i for i in wanted if i not in aside and i in records and _complete(records[i], enmap_dir, window)]
+        sound = [i for i in wanted if i not in aside and i in records and _complete(records[i], enmap_dir, window, tidy=True)]
         already = [i for i in wanted if i in aside or i in sound and (not verify or (Path(enmap_dir) / i).is_symlink())]
         tell = (_Progress if window else _Bytes)(len(wanted), len(already), progress)
         parallel = max(1, min(parallel, 8))
@@ -176,21 +176,18 @@ def download_scenes(found, enmap_dir, client: Client, *, window=None, parallel: 
     return DownloadReport(tuple(sorted(done, key=lambda r: r["id"])), tuple(i for i in wanted if i in already), tuple(sorted(skipped)))
 
 # %% ../../nbs/04_scraping/09_bulk.ipynb #df28bd07
-def _complete(record: dict, folder, window) -> bool:
-    "Whether the files of a record are there, in full and with at least the window; files of another size are removed."
+def _complete(record: dict, folder, window, tidy: bool = False) -> bool:
+    "Whether the files of a record are there, in full and with at least the window; with `tidy` those of another size are removed."
     try:
         if record["window"] not in (None, window):
             return False
-        here = True
-        for file in record["files"]:
-            path = Path(folder) / record["id"] / Path(file["name"]).name
-            if path.exists() and path.stat().st_size != file["size"]:
-                _log.warning("%s: has another size than in the manifest and is fetched again", path.name)
-                if path.parent.is_symlink():     # what a link leads to is not ours
-                    return False
+        sizes = {Path(folder) / record["id"] / Path(file["name"]).name: file["size"] for file in record["files"]}
+        odd = [path for path, size in sizes.items() if path.exists() and path.stat().st_size != size]
+        for path in odd if tidy else ():
+            _log.warning("%s: has another size than in the manifest and is fetched again", path.name)
+            if not path.parent.is_symlink():     # what a link leads to is not ours
                 discard(path)
-            here = here and path.exists()
-        return here and bool(record["files"])
+        return bool(sizes) and not odd and all(path.exists() for path in sizes)
     except (KeyError, TypeError, ValueError, OSError):
         return False
 
@@ -201,16 +198,7 @@ def complete_scenes(found, enmap_dir, window=None) -> set[str]:
     records = Manifest(path).read() if path.is_file() and os.access(path, os.R_OK) else {}
     aside = {p.name for p in Path(enmap_dir).glob(f"{REJECTED}/*/*")}
     window = window and [float(v) for v in window]
-
-    def is_there(scene) -> bool:
-        try:
-            record, place = records[scene.id], Path(enmap_dir) / scene.id
-            return record["window"] in (None, window) and bool(record["files"]) and all(
-                (place / Path(file["name"]).name).stat().st_size == file["size"] for file in record["files"])
-        except (KeyError, TypeError, ValueError, OSError):
-            return False
-
-    return {scene.id for scene in found if scene.id in aside or is_there(scene)}
+    return {scene.id for scene in found if scene.id in aside or _complete(records.get(scene.id), enmap_dir, window)}
 
 
 def _attempt(found: SceneItem, folder, client: Client, window, tell, record=None) -> dict | Skipped | None:

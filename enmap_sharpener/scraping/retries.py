@@ -23,7 +23,7 @@ from pystac_client.stac_api_io import StacApiIO
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from ..core.errors import ComeBack, DownloadError
+from ..core.errors import ComeBack, DownloadError, duration
 from .credentials import bare
 
 # %% ../../nbs/04_scraping/03_retries.ipynb #347496b1
@@ -155,12 +155,12 @@ class Patience:
             now = time.monotonic()
             level = logging.WARNING if seconds > _TOLD and now + seconds > self.not_before + 1 else logging.INFO
             self.not_before = max(self.not_before, now + seconds)
-        _log.log(level, "%s asks to wait (%s); going on at %s, in %s", _place(url), reason, f"{datetime.now() + timedelta(seconds=seconds):%H:%M:%S}", _span(seconds))
+        _log.log(level, "%s asks to wait (%s); going on at %s, in %s", _place(url), reason, f"{datetime.now() + timedelta(seconds=seconds):%H:%M:%S}", duration(seconds))
 
     def refuse(self, url: str, reason: str, seconds: float):
         "ComeBack, for all threads: the server asks for too much."
         when = datetime.now() + timedelta(seconds=seconds)
-        text = f"{_place(url)}: asks to be left alone for {_span(seconds)} ({reason}); start again at {when:%Y-%m-%d %H:%M}, what is there is kept."
+        text = f"{_place(url)}: asks to be left alone for {duration(seconds)} ({reason}); start again at {when:%Y-%m-%d %H:%M}, what is there is kept."
         self._refused = time.monotonic() + seconds, text
         raise ComeBack(text)
 
@@ -168,11 +168,6 @@ class Patience:
 def _place(url: str) -> str:
     "Host and port, without a password."
     return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _span(seconds: float) -> str:
-    "A time in words."
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 # %% ../../nbs/04_scraping/03_retries.ipynb #ed80b044
 class _Errand:

@@ -8,7 +8,6 @@ __all__ = ['ALIKE', 'RULE_OF_SETS', 'best_set', 'choose_dates', 'fetch_dates', '
 # %% ../../nbs/04_scraping/11_several_dates.ipynb #9860b7ef
 import logging
 import shutil
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,11 +15,10 @@ import numpy as np
 
 from ..core.errors import MissingFile, PartnerError
 from ..core.files import read_json
-from ..scenes.enmap import read_enmap
 from ..scenes.pairing import dates_beside, partner_folder
 from ..scenes.sentinel2 import SCL_UNUSABLE
-from .candidates import Ranked, acquisition_score, rank, with_look
-from .matchup import MOST_LOOKS, Fetching, in_footprint, is_fetched, look_grid, target_grid
+from .candidates import Ranked, rank, with_look
+from .matchup import MOST_LOOKS, Fetching, check_cost, hope, in_footprint, is_fetched, look_grid, scene_to_pair, target_grid
 
 # %% ../../nbs/04_scraping/11_several_dates.ipynb #e822df4b
 _log = logging.getLogger(__name__)
@@ -77,10 +75,9 @@ def choose_dates(provider, footprint, start, grid, days: float, most: int, tell=
     PartnerError
         None is good enough.
     """
-    hope = lambda a: acquisition_score(replace(a, cloud=0.0), days)
     found, coarse = provider.acquisitions(footprint, start, days), look_grid(grid)
     inside, looked = in_footprint(footprint, coarse), []
-    for a in sorted(found, key=lambda a: (-hope(a), a.start))[:MOST_LOOKS]:
+    for a in sorted(found, key=lambda a: (-hope(a, days), a.start))[:MOST_LOOKS]:
         if tell:
             tell(f"clouds over the scene on {a.date}")
         try:
@@ -125,17 +122,10 @@ def fetch_dates(scene_folder, provider, dates: int, *, days=15, margin=300, max_
     first = partner_folder(scene_folder) / "sentinel2"
     if (first / "partner.json").exists() and not overwrite:
         return read_json(first / "partner.json")
-    scene = read_enmap(scene_folder)
-    if scene.metadata.start is None:
-        raise PartnerError(f"{scene.metadata.id}: its metadata tell no time, so no partner can be chosen; get the product again.")
-    for folder in dates_beside(first):
-        if not is_fetched(folder):
-            raise PartnerError(f"{folder}: was not fetched by this command, or holds other files too, and stays as it is; move it away to have partners fetched.")
+    scene = scene_to_pair(scene_folder, dates_beside(first))
     grid = target_grid(scene, margin)
     plan = Fetching(scene, provider, grid, days, tell)
-    if max_units is not None and dates * plan.estimate > max_units:
-        raise PartnerError(f"{scene.metadata.id}: {dates} dates would cost about {dates * plan.estimate:.0f} processing units, more than the "
-                           f"{max_units:g} allowed; raise the limit, or take an archive that does not charge.")
+    check_cost(scene, dates * plan.estimate, max_units, f"{dates} dates ")
     chosen = choose_dates(provider, plan.footprint, scene.metadata.start, grid, days, dates, tell)
     return _fetch_set(first, chosen, lambda one: Fetching(scene, provider, grid, days, tell, ranking=[one], rule=f"{RULE_OF_SETS}: {one.acquisition.start.isoformat()}"))
 

@@ -19,7 +19,7 @@ from enmap_sharpener.scraping.stac_archives import EarthSearch, PlanetaryCompute
 from enmap_sharpener.simulation.scene import simulate
 
 SPAN = "2023-05-01T00:00:00Z/2023-10-15T23:59:59Z"
-COME_BACK = r"127.0.0.1:\d+: asks to be left alone for (1 h|\d+ min) \(status 429\); start again at \d{4}-\d\d-\d\d \d\d:\d\d, what is there is kept\."
+COME_BACK = r"127.0.0.1:\d+: asks to be left alone for (1\.0 h|\d+ min) \(status 429\); start again at \d{4}-\d\d-\d\d \d\d:\d\d, what is there is kept\."
 
 
 @pytest.fixture(scope="module")

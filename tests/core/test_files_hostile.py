@@ -73,7 +73,7 @@ def test_manifests(tmp_path):
     for text in texts("record"):
         (tmp_path / "manifest.jsonl").write_bytes(text + b"\n")
         for record in (told(Manifest(tmp_path / "manifest.jsonl").read) or {}).values():
-            assert not _complete(record, tmp_path, None)
+            assert not _complete(record, tmp_path, None, tidy=True)
 
 
 def test_what_a_linked_scene_leads_to_is_not_removed(tmp_path):
@@ -81,7 +81,7 @@ def test_what_a_linked_scene_leads_to_is_not_removed(tmp_path):
     (tmp_path / "mine/letter.txt").write_text("dear")
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes/scene").symlink_to(tmp_path / "mine")
-    assert not _complete({"id": "scene", "window": None, "files": [{"name": "letter.txt", "size": 1}]}, tmp_path / "scenes", None)
+    assert not _complete({"id": "scene", "window": None, "files": [{"name": "letter.txt", "size": 1}]}, tmp_path / "scenes", None, tidy=True)
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
 
 

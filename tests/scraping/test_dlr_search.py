@@ -601,7 +601,7 @@ def test_retry_after_is_obeyed_but_not_for_hours(cover):
         begin = time.monotonic()
         assert find(dlr, max_cloud_cover=cover).found and time.monotonic() - begin > 0.5 and len(dlr.searches) == 3
         dlr.faults = [(503, {"Retry-After": "86400"})] * 9
-        with pytest.raises(ComeBack, match=r"^127.0.0.1:\d+: asks to be left alone for 24 h .status 503.; start again at 20\d\d-"):
+        with pytest.raises(ComeBack, match=r"^127.0.0.1:\d+: asks to be left alone for 24.0 h .status 503.; start again at 20\d\d-"):
             find(dlr, max_cloud_cover=cover)
         assert len(dlr.searches) == 4
 

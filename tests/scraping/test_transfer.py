@@ -327,7 +327,7 @@ def test_retry_after_is_obeyed_by_all(tmp_path, fault, least):
 def test_retry_after_beyond_patience(tmp_path):
     with world(client=dict(patience=5)) as (site, _, client):
         site.faults[PATH] = ["429 in 86400"]
-        with pytest.raises(DownloadError, match="left alone for 24 h .status 429.; start again at 20"):
+        with pytest.raises(DownloadError, match="left alone for 24.0 h .status 429.; start again at 20"):
             client.fetch(site.href(PATH), tmp_path / "a.bin")
 
 
