@@ -133,7 +133,7 @@ def in_metres(scene: Scene, guide: Sentinel2 | None = None) -> Scene:
     own = Grid.of(scene.cube)
     if not own.crs.is_geographic:
         return scene
-    crs = utm_zone(own) if guide is None or not (zone := Grid.of(guide.bands10).crs).is_projected or zone.to_epsg() // 100 not in (326, 327) else zone
+    crs = utm_zone(own) if guide is None or not (zone := Grid.of(guide.bands10).crs).is_projected or (zone.to_epsg() or 0) // 100 not in (326, 327) else zone
     west, south, east, north = transform_bounds(own.crs, crs, *own.bounds, densify_pts=21)
     step = max(1.0, round(own.metres))
     axis = lambda low, high: Axis(step * np.floor(low / step) - step / 2, step, int(np.ceil(high / step) - np.floor(low / step)) + 1)

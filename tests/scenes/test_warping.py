@@ -86,13 +86,18 @@ def test_windows_do_not_matter(pair, monkeypatch):
     np.testing.assert_allclose(in_crs_of(scene, away).bands10.values, once, atol=1e-5)
 
 
-def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pair):
-    scene, guide = pair
+def in_degrees(scene):
+    "A scene as if it was delivered in geographic coordinates."
     west, south, east, north = transform_bounds(Grid.of(scene.cube).crs, "EPSG:4326", *Grid.of(scene.cube).bounds)
     degrees = Grid(CRS.from_epsg(4326), Axis(-north, 0.00027, int((north - south) / 0.00027)), Axis(west, 0.00027, int((east - west) / 0.00027)))
     layer = lambda v, k, nothing: warping.warped(v if v.ndim == 3 else v.expand_dims("band").assign_coords(band=[k]), degrees, nothing)
     quality = {k: layer(v, k, 255) if v.ndim == 3 else layer(v, k, 0)[0].drop_vars("band") for k, v in scene.quality.items()}
-    delivered = replace(scene, cube=layer(scene.cube, "", np.nan).assign_coords(scene.bands.coords), quality=quality, source=Path("degrees"))
+    return replace(scene, cube=layer(scene.cube, "", np.nan).assign_coords(scene.bands.coords), quality=quality, source=Path("degrees"))
+
+
+def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pair):
+    scene, guide = pair
+    delivered = in_degrees(scene)
     plan, direct = sharpen(delivered, guide), sharpen(scene, guide)
     assert plan.grid.crs == direct.grid.crs and plan.grid.cols.step == 10
     assert any("degrees: is in geographic coordinates; it is warped to 30 m pixels of EPSG:" in line for line in plan.report["assumptions"])
@@ -101,6 +106,14 @@ def test_enmap_in_geographic_coordinates_is_brought_to_the_zone_of_the_guide(pai
     assert np.isfinite(a.values[50]).sum() > 0.8 * np.isfinite(b.values[50]).sum()
     assert np.sqrt(np.nanmean((a.values - b.values) ** 2)) < 0.02
     assert warping.in_metres(scene, guide) is scene and Grid.of(warping.in_metres(delivered).cube).crs == direct.grid.crs
+
+
+def test_nor_is_it_brought_to_a_projection_that_has_no_number(pair):
+    scene, guide = pair
+    nameless = CRS.from_string("+proj=tmerc +lat_0=40 +lon_0=13.3 +k=0.9999 +x_0=1000 +datum=WGS84 +units=m")
+    assert nameless.to_epsg() is None
+    other = replace(guide, bands10=guide.bands10.rio.write_crs(nameless))
+    assert Grid.of(warping.in_metres(in_degrees(scene), other).cube).crs == Grid.of(scene.cube).crs
 
 
 @pytest.mark.parametrize("target", [32632, 32635, 3035, 4326, 32733])
