@@ -146,7 +146,7 @@ def band_names(descriptions) -> list[str]:
     return [band_name(t) for t in texts]
 
 # %% ../../nbs/01_scenes/02_sentinel2_metadata.ipynb #1e1cdc25
-_TIME = re.compile(r"(?<!\d)(20\d{6}T\d{6})(?!\d)")
+_TIME = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?!\d)")
 _DAY = re.compile(r"(?<!\d)(20\d\d)-?([01]\d)-?([0-3]\d)(?!\d)")
 _TAGS = "date", "datetime", "TIFFTAG_DATETIME", "ACQUISITIONDATETIME", "PRODUCT_START_TIME", "system:time_start"
 
@@ -163,8 +163,8 @@ def date_of(tags: dict, names) -> datetime | None:
         if found := parse_time(re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", value)):
             return found
     for name in names:
-        if found := _TIME.search(name):
-            return parse_time(datetime.strptime(found[1], "%Y%m%dT%H%M%S").isoformat())
+        if (found := _TIME.search(name)) and (time := parse_time("{}-{}-{}T{}:{}:{}".format(*found.groups()))):
+            return time
     for name in names:
         if (found := _DAY.search(name)) and (time := parse_time("-".join(found.groups()))):
             return time

@@ -9,6 +9,7 @@ from products import sentinel2
 from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError
 from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2, write_sentinel2
+from enmap_sharpener.scenes.sentinel2_metadata import date_of
 
 FINE = sentinel2()
 COARSE = sentinel2((36, 54), BANDS_20M, pixel=20, seed=2)
@@ -189,6 +190,13 @@ def test_date_of_a_stack(tmp_path):
     from datetime import datetime, timezone
     date = datetime(2023, 6, 1, 10, 20, 30, tzinfo=timezone.utc)
     assert read_sentinel2(write_sentinel2(tmp_path, FINE, date=date)).date == date
+
+
+@pytest.mark.parametrize("names, day", [(["S2_20229924T101611_B02.tif"], None), (["S2_20220230T101611.tif", "S2_20220724T101611.tif"], "2022-07-24 10:16"),
+                                        (["S2_20220724T999999_B02.tif"], "2022-07-24 00:00")])
+def test_a_time_that_cannot_be_is_none(names, day):
+    found = date_of({}, names)
+    assert (found and f"{found:%Y-%m-%d %H:%M}") == day
 
 
 # ---- single bands
