@@ -150,12 +150,13 @@ def sharpen_scene(scene, guide, output: Path, method: str, bands: str | None, th
     from enmap_sharpener.sharpening.sharpening import sharpen
     from enmap_sharpener.sharpening.regridding import Regridded
     sharpened = sharpen(scene, guide, method, bands=bands, threads=threads, model=model, uncertainty=uncertainty)
+    sharpened = sharpened if grid is None else Regridded(sharpened, grid)
     if progress and (expected := sharpened.expected()):
         progress()      # what has begun is told first
         note(f"{method}: {expected[0]} tiles, about {duration(expected[1])} on {threads} {'thread' if threads == 1 else 'threads'}")
         tell, progress = progress, lambda done, total: tell(done, total, f"tile {done} of {total}")
-    sharpened = sharpened if grid is None else Regridded(sharpened, grid)
-    return write_scene(sharpened, output, scene=scene, guide=guide, progress=sharpened.follow(progress), **options), sharpened
+    with sharpened.following(progress) as of_blocks:
+        return write_scene(sharpened, output, scene=scene, guide=guide, progress=of_blocks, **options), sharpened
 
 
 def _begun(scene, guide, method: str, output: Path) -> str:

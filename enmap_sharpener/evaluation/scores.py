@@ -14,11 +14,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from ..core.errors import BandError, NoValidPixels
 from ..core.grid import windows
-from ..core.parallel import in_threads
+from ..core.parallel import in_threads, one_algebra_thread
 from enmap_sharpener.evaluation.metrics import (
     BLOCK, correlation_of_sums, ergas_of_mse, psnr_of_mse, q2n_sum, sam, scc_sums, spectral_angle, ssim_sum, uiqi_sum,
 )
@@ -138,7 +137,7 @@ _MOST_THREADS = 4     # more of them wait for memory; each holds about 0.3 GB fo
 def in_scoring_threads(function, items, threads: int | None = None, progress=None) -> list:
     """`in_threads` with as many threads as asked for, or as there are cores, `_MOST_THREADS` at most; linear algebra has one thread in each: its own
     would wait for one another, which took more than twice the processor time."""
-    with threadpool_limits(1):
+    with one_algebra_thread():
         return in_threads(function, items, threads or min(_MOST_THREADS, os.cpu_count() or 1), progress)
 
 

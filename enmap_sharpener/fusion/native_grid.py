@@ -14,7 +14,7 @@ import xarray as xr
 
 from ..core.grid import Grid, axes, inside, lazy_image, overlap, widened
 from ..core.operators import Observation
-from ..core.parallel import this_thread
+from ..core.parallel import values_of
 from .band_registration import register_twenty, told_of
 from .response_bands import FULL, even_windows
 from .sharpen20 import EVERY, SharpenAll20, few, measure_blur20
@@ -74,8 +74,7 @@ class NativeGuide:
     def tile(self, window):
         """10 m bands and 20 m bands of a window of `fine20`, float32, shapes (y, x, band), their grids, and what is missing of the 10 m and of the 20 m pixels; gaps hold the nearest pixel."""
         under = tuple(overlap(a.part(w), b)[1] for a, b, w in zip(axes(self.fine20), axes(self.fine), window, strict=True))
-        with this_thread():
-            images = [np.asarray(image[(slice(None), *w)].values, np.float32) for image, w in ((self.ten, under), (self.twenty, window))]
+        images = [np.asarray(values_of(image[(slice(None), *w)]), np.float32) for image, w in ((self.ten, under), (self.twenty, window))]
         gaps = [np.isnan(image).any(0) for image in images]
         images = [np.zeros_like(image) if gap.all() else without_gaps(image, gap) for image, gap in zip(images, gaps, strict=True)]
         return *(np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in images), self.fine.part(*under), self.fine20.part(*window), gaps

@@ -19,7 +19,7 @@ from ..core.grid import Axis, Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
 from ..core.errors import GridError, NoValidPixels
 from ..core.raster import LARGEST, NODATA, SCALE
-from ..core.parallel import in_threads, this_thread
+from ..core.parallel import in_threads, values_of
 from ..scenes.pairing import reconciled
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #4326de1f
@@ -331,8 +331,7 @@ class Pair:
     def cloud_mask(self):
         """EnMAP's own clouds and their shadows on `coarse`, bool."""
         (y, x), (h, w) = self._coarse0, self.coarse.shape
-        with this_thread():
-            return np.asarray(self.scene.cloud_mask()[y:y + h, x:x + w].values, bool)
+        return np.asarray(values_of(self.scene.cloud_mask()[y:y + h, x:x + w]), bool)
 
     def mask_missing(self, cube, target, rows, cols, near, y):
         """Set int16 values to nodata where EnMAP holds none.
@@ -375,8 +374,7 @@ def _spooled(image, threads, name, held=None, size=256):
     edges = [[slice(int(a), int(b)) for a, b in zip(e[:-1], e[1:], strict=True)] for e in (cut(1, h), cut(2, w))]
 
     def one(window):
-        with this_thread():
-            values = np.ascontiguousarray(image[:, window[0], window[1]].values, np.float32)
+        values = np.ascontiguousarray(values_of(image[:, window[0], window[1]]), np.float32)
         packed = np.empty((*values.shape[1:], bands), np.int16)
         _pack(values, packed)
         out.write(*window, packed)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from ..core.errors import EnmapError, NoValidPixels
 from ..core.files import read_facts
 from ..core.grid import Grid, windows
 from ..core.operators import window_mean
+from ..core.parallel import one_algebra_thread
 from ..fusion.alignment import Geometry
 from ..fusion.measurement import align_guide, degrade_guide
 from ..fusion.pair import Pair
@@ -112,7 +112,7 @@ def measure_alignment(scene, guide, threads: int = 1) -> Alignment:
         See `Pair` and `align_guide`.
     """
     pair = Pair(scene, replace(guide, bands20=None), threads)
-    with threadpool_limits(1):
+    with one_algebra_thread():
         aligned = align_guide(pair, threads)
         found, geometry = aligned.found, aligned.geometry
         plain = replace(aligned.whole, trust=np.ones(pair.coarse.shape, np.float32))

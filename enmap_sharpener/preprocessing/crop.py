@@ -23,7 +23,7 @@ from ..core.files import make_folder, read_json, write_json
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, to_int16
 from .reading import read_product
 from ..scenes.enmap import MARKED, Scene
-from ..core.parallel import read_ahead, this_thread
+from ..core.parallel import read_ahead, values_of
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #62d67788
 _log = logging.getLogger(__name__)
@@ -76,8 +76,7 @@ def largest_rectangle(valid) -> tuple[slice, slice]:
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #628fda14
 def read_window(image, window):
     """A window of a lazy image, in this thread."""
-    with this_thread():
-        return image[..., window[0], window[1]].values
+    return values_of(image[..., window[0], window[1]])
 
 # %% ../../nbs/06_preprocessing/00_crop.ipynb #29fee347
 def measured(scene: Scene, threads: int = 1, progress=None) -> np.ndarray:

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits
 
 from ..core.grid import Grid
-from ..core.parallel import in_threads, this_thread
+from ..core.parallel import in_threads, one_algebra_thread, values_of
 from ..fusion.pair import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError, RequestError
 from ..core.archives import list_files
@@ -89,14 +88,14 @@ def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400)
     """
     good = np.flatnonzero(scene.bands.good)
     middle = good[len(good) // 3] if good.size else 0
-    valid = np.isfinite(scene.cube[middle].values)
+    valid = np.isfinite(values_of(scene.cube[middle]))
     if not valid.any():
         raise NoValidPixels(f"{scene.metadata.id}: no pixel holds data.")
     windows, grid = sample_windows(valid), Grid.of(scene.cube)
     trouble = "" if guide is None or Grid.of(guide.bands10).crs == grid.crs else "Sentinel-2 is in another CRS"
     if trouble:
         guide = None
-    enmap = [scene.cube[:, r, c].values[good].transpose(1, 2, 0) for r, c in windows]
+    enmap = [values_of(scene.cube[:, r, c])[good].transpose(1, 2, 0) for r, c in windows]
     lie = [] if guide is None else [on_coarse(guide.bands10, grid.part(r, c)) for r, c in windows]
     red = [int(good[np.abs(scene.bands.wavelength[good] - w).argmin()]) for w in (665, 560, 490)]
     pictures = {"EnMAP": _thin(scene.cube, red, pixels)} | ({} if guide is None else {"Sentinel-2": _thin(guide.bands10, [2, 1, 0], pixels)})
@@ -106,7 +105,7 @@ def sample_pair(scene: Scene, guide: Sentinel2 | None = None, pixels: int = 400)
 def _thin(cube, bands: list[int], pixels: int) -> np.ndarray:
     "Some bands with at most so many pixels a side."
     step = max(1, -(-max(cube.shape[1:]) // pixels))
-    return np.stack([cube[b].values[::step, ::step] for b in bands])
+    return np.stack([values_of(cube[b])[::step, ::step] for b in bands])
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #ab47a8c5
 def _megabytes(files) -> float:
@@ -159,7 +158,7 @@ def _store_sample(path: Path, most: int = 60) -> Sample:
         chosen = np.unique(np.linspace(0, store.sizes["tile"] - 1, min(most, store.sizes["tile"])).round().astype(int))
         if not {"target", "ms"} <= set(store):
             raise ProductError(f"{path.name}: holds tiles for prediction; give training tiles (stage wald).")
-        tiles = {name: _reflectance(store[name][chosen].values) for name in ("target", "ms")}
+        tiles = {name: _reflectance(values_of(store[name][chosen])) for name in ("target", "ms")}
         wavelength, valid = store.wavelength.values, float(store.valid[chosen].mean())
     good = np.isfinite(tiles["target"]).any((0, 1, 2))
     if not good.any():
@@ -354,7 +353,7 @@ def inspect(folder, *, sentinel2=None, offset: float | None = None, threads: int
     places = scene_places(folder)
     if sentinel2 and len(places) > 1:
         raise RequestError(f"{sentinel2}: is named as the Sentinel-2 files of {len(places)} scenes; name it with one")
-    with this_thread(), threadpool_limits(1):
+    with one_algebra_thread():
         table = pd.DataFrame(in_threads(lambda place: _row(place, sentinel2, offset), places, threads, progress)).set_index("id")
     return table.assign(outlier=_reasons(table)).drop(columns="trouble")
 

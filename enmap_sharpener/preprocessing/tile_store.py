@@ -17,11 +17,10 @@ import xarray as xr
 import zarr
 from numcodecs import Blosc
 from rasterio.crs import CRS
-from threadpoolctl import threadpool_limits
 
 from .. import __version__
 from ..core.files import make_folder, read_facts, sweep_unfinished, whole, write_json
-from ..core.parallel import read_ahead
+from ..core.parallel import one_algebra_thread, read_ahead
 from ..core.grid import Axis, Grid, widened
 from ..core.errors import NoValidPixels, OutputError, ProductError
 from ..core.raster import MOST_VALUES, NODATA, SCALE, to_int16
@@ -166,7 +165,7 @@ def _write(part, kind, source, corners, candidates, settings, split, threads, pr
     encoding = {name: tile_encoding(data[name].shape) for name in source.names}
     encoding["valid"] = {"chunks": (min(256, len(corners)), tile, tile)}
     data.to_zarr(part, mode="w", compute=False, zarr_format=2, consolidated=True, encoding=encoding)
-    with threadpool_limits(1):
+    with one_algebra_thread():
         share = _write_tiles(zarr.open_group(str(part), mode="r+"), source, corners, tile, threads, progress)
     amend(part, {"files": {name: _count(part / name) for name in source.names}})
     size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())

@@ -11,12 +11,11 @@ from functools import cached_property
 
 import numpy as np
 from skimage.registration import phase_cross_correlation
-from threadpoolctl import threadpool_limits
 
 from ..core.errors import GridError
 from ..core.grid import Axis, Grid, axes
 from ..core.operators import Observation, window_mean
-from ..core.parallel import in_threads
+from ..core.parallel import in_threads, one_algebra_thread
 from ..fusion.guide import usable
 from ..fusion.measurement import Measured, degrade_guide, measure_pair
 from ..fusion.pair import Pair, Scratch, complete
@@ -135,7 +134,7 @@ def align(scene, guide, *, mask10=None, window=None, smooth=None, threads=1):
             raise GridError(f"{scene.metadata.id}: the mask is in {Grid.of(mask10).crs}, Sentinel-2 in {Grid.of(guide.bands10).crs}; run the stage mask again")
         guide = replace(guide, scl=Grid.of(mask10).georeference(np.where(mask10.values != 0, SCL_CLOUD[-1], SCL_CLEAR[0]).astype(np.uint8)))
     pair = Pair(scene, guide, threads)
-    with threadpool_limits(1):
+    with one_algebra_thread():
         measured = measure_pair(pair, threads, masked=pair.cloud_mask() if mask10 is None else None)
     return Aligned(**vars(measured), smooth=smooth)
 
@@ -152,7 +151,7 @@ def degraded_guide(aligned, threads=1):
         quarter of a pixel inside Sentinel-2's image.
     """
     pair, whole = aligned.pair, aligned.whole
-    with threadpool_limits(1):
+    with one_algebra_thread():
         ms, share = degrade_guide(pair, whole, aligned.vnir, threads)
         if pair.fine20 is not None:
             swir = pair.guide_bands.serving("SWIR")
@@ -259,7 +258,7 @@ def degrade_enmap(aligned, grid, masked, threads=1):
             values[..., bands] = weighted(see.part(*window, *need), image)
         out.write(*window, values)
 
-    with threadpool_limits(1):
+    with one_algebra_thread():
         in_threads(one, even_windows(grid, 24), threads)
     return out
 
@@ -360,7 +359,7 @@ class PredictionPair:
         """The 20 m bands at 10 m."""
         coarse = self.aligned.pair.guide_bands.coarse
         out = Scratch((*self.grid.shape, len(self.aligned.pair.guide_bands.coarser)), np.float32)
-        with threadpool_limits(1):
+        with one_algebra_thread():
             in_threads(lambda w: out.write(*w, self.aligned.model(*w)[..., coarse]), even_windows(self.grid, 384), threads)
         return out
 

@@ -20,7 +20,7 @@ import zarr
 
 from .. import __version__
 from ..core.files import make_folder, read_facts, write_json
-from ..core.parallel import read_ahead, this_thread
+from ..core.parallel import read_ahead, values_of
 from ..scenes.metadata import band_table
 from ..model.memory import MAPS_GB, pixels_within
 from ..sharpening.network import apply, channels_of, open_network
@@ -267,9 +267,8 @@ class Mosaic:
     def blocks(self, size=512):
         "Blocks in order."
         for rows, cols in windows(self.grid.shape, size):
-            with this_thread():
-                cube = to_int16(self._cube[:, rows, cols].values)
-                valid = np.nan_to_num(self._valid[0, rows, cols].values)
+            cube = to_int16(values_of(self._cube[:, rows, cols]))
+            valid = np.nan_to_num(values_of(self._valid[0, rows, cols]))
             held = (cube != NODATA).any(0)
             yield Block(rows, cols, cube, np.stack([held * np.where(valid > 0.5, 1, 2), held * np.rint(100 * valid)]).astype(np.uint8))
 

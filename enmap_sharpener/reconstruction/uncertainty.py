@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from ..core.errors import EnmapError, OutputError, ProductError
 from ..core.files import check_space, whole
 from ..core.grid import Grid, lazy_image, windows
-from ..core.parallel import this_thread
+from ..core.parallel import values_of
 from ..core.raster import LARGEST, NODATA, SCALE, create_raster, open_raster, opened
 from ..fusion.error_widths import BandErrors, relative_error
 from .stac import SOFTWARE
@@ -97,8 +97,7 @@ class ErrorsOnDisk:
         part = Window.from_slices(rows, cols)
         with opened(self.quality) as file:
             trust, code = file.read([2, self._place], window=part)
-        with this_thread():
-            missing = np.isnan(self._cube[self._index, rows, cols].values)
+        missing = np.isnan(values_of(self._cube[self._index, rows, cols]))
         out = np.full(missing.shape, np.nan, np.float32)
         out[self.bands.good] = self._errors.half_width(relative_error(code), trust / 100, self._level, self._likely)
         out[missing] = np.nan

@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from datetime import timezone
 
-import dask
 import numpy as np
 import rasterio
 import xarray as xr
@@ -20,6 +19,7 @@ from rasterio.windows import Window
 
 from ..core.grid import Grid, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
+from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
 from .metadata import SPECTRAL_ATTRIBUTES, parse_time
 from .stores import is_store, read_store
@@ -349,9 +349,9 @@ def _stepped(index: np.ndarray) -> list[slice]:
 def cube_values(cube: xr.DataArray, bands: np.ndarray | None = None, **window: slice) -> np.ndarray:
     "The numbers of a lazy cube, or of some of its bands, at rising positions, in a `window` (y, x); read by this thread alone."
     if bands is None:
-        return cube.isel(window).compute(scheduler=dask.get).values
+        return values_of(cube.isel(window))
     # all in one step: of slices of slices the first alone would reach the file
-    return np.concatenate([cube.isel(band=piece, **window).compute(scheduler=dask.get).values for piece in _stepped(bands)])
+    return np.concatenate([values_of(cube.isel(band=piece, **window)) for piece in _stepped(bands)])
 
 
 def sample_cube(cube: xr.DataArray, bands: np.ndarray | None, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

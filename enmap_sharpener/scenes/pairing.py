@@ -19,6 +19,7 @@ from ..core.errors import BandError, ProductError
 from ..core.files import file_name
 from ..core.grid import Grid, axes, overlap, scattered_windows
 from ..core.operators import Observation
+from ..core.parallel import values_of
 from .enmap import Scene, product_folder
 from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
@@ -57,7 +58,7 @@ def on_coarse(image, coarse: Grid) -> np.ndarray:
         inner.append(slice(int(held[0]), int(held[-1]) + 1))
         ends, reach = f.index(c.centres[held[[0, -1]]]), 3 * c.step / f.step
         near.append(slice(max(0, int(ends[0] - reach)), min(f.n, int(ends[1] + reach) + 1)))
-    values = image[:, near[0], near[1]].values.transpose(1, 2, 0)
+    values = values_of(image[:, near[0], near[1]]).transpose(1, 2, 0)
     held = np.isfinite(values).all(-1, keepdims=True)
     see = Observation.between(coarse.part(*inner), fine.part(*near))
     share = see.degrade(held.astype(np.float32), axes=(0, 1))

@@ -20,7 +20,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ..core.errors import BandError, GridError, ProductError
 from ..core.grid import Grid, axes, inside
-from ..core.parallel import this_thread
+from ..core.parallel import values_of
 from .enmap import QUALITY_LAYERS, Scene, read_enmap
 from .metadata import SceneMetadata
 
@@ -106,8 +106,7 @@ class _Tile:
         "Distance of each pixel from the rim of what is measured [pixels], 0 where nothing is, 255 at most; uint8, shape (y, x)."
         bands = self.scene.bands
         band = int(np.where(bands.good, np.abs(bands.wavelength - _CLEAREST_NM), np.inf).argmin())
-        with this_thread():
-            held = np.pad(np.isfinite(self.scene.cube[band].values), 1)
+        held = np.pad(np.isfinite(values_of(self.scene.cube[band])), 1)
         return np.clip(np.ceil(distance_transform_edt(held)), 0, 255).astype(np.uint8)[1:-1, 1:-1]
 
     def within(self, window: tuple[slice, slice]):
@@ -122,8 +121,7 @@ _CLEAREST_NM = 860.0     # nm, where land is bright and the air is clear
 def _read(image, bands, window) -> np.ndarray:
     "Some bands of a window of a lazy image, by this thread alone."
     whole = len(bands) == len(image) and (np.diff(bands) == 1).all()
-    with this_thread():
-        return image[(slice(None) if whole else bands, *window)].values
+    return values_of(image[(slice(None) if whole else bands, *window)])
 
 # %% ../../nbs/01_scenes/04_strips.ipynb #897bc4ce
 def _mean(parts: list, bands, shape: tuple) -> np.ndarray:

@@ -20,6 +20,7 @@ from scipy.ndimage import correlate1d, distance_transform_edt, map_coordinates
 from ..core.errors import GridError
 from ..core.grid import Axis, Grid, axes
 from ..core.operators import Observation, linear_stencil
+from ..core.parallel import values_of
 from .enmap import Scene
 from .sentinel2 import Sentinel2
 
@@ -98,7 +99,7 @@ def warped_window(image, own: Grid, part: Grid, nothing, finest=True):
     rows, cols = cut(at[0], own.rows.n), cut(at[1], own.cols.n)
     if rows.start >= rows.stop or cols.start >= cols.stop:
         return out
-    values, at = image[:, rows, cols].values, at - np.array([rows.start, cols.start])[:, None, None]
+    values, at = values_of(image[:, rows, cols]), at - np.array([rows.start, cols.start])[:, None, None]
     for k, band in enumerate(values):
         out[k] = _splined(band, at, finest) if band.dtype.kind == "f" else map_coordinates(band, at, order=0, mode="constant", cval=nothing)
     return out

@@ -204,8 +204,9 @@ class Regridded(Sharpened):
                 quality[(slice(None), *here)][:, held] = found.quality[:, y, x]
         return cube, quality
 
-    def _cube(self, rows, cols):
-        return self._warped(rows, cols, False)
+    def cube(self, rows, cols):
+        """Digital numbers of a window, two slices of `grid`, int16 (band, y, x), nodata −32768."""
+        return self._warped(rows, cols, False)[0]
 
     def block(self, rows, cols):
         """`Block` of a window, two slices of `grid`."""
@@ -214,5 +215,7 @@ class Regridded(Sharpened):
             self._kinds += np.bincount(quality[0].ravel(), minlength=len(QUALITY_CLASSES))
         return Block(rows, cols, cube, quality)
 
-    def _tiles(self):
-        return sum(self._model.tiles(*need, self._target) for window in self.windows() for _, need, _ in _parts(self._sharpened.grid, self.grid, *window))
+    def _held(self):
+        """The windows of what is warped that are computed; they overlap."""
+        needed = [need for window in self.windows() for _, need, _ in _parts(self._sharpened.grid, self.grid, *window)]
+        return [held for need in needed if (held := self._model.pair.holding(*need))]

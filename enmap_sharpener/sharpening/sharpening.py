@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timezone
 from functools import partial
@@ -17,7 +18,6 @@ from itertools import count
 
 import dask.array as da
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ..fusion.several_dates import open_pair
 from ..core.errors import EnmapError
@@ -30,10 +30,10 @@ from ..model.memory import MAPS_GB
 from ..scenes.pairing import days_apart
 from ..scenes.strips import one_scene
 from .agreement import Agreement
-from .methods import NETWORKS, open_method
+from .methods import NETWORKS, Tiled, open_method
 from .network import open_network
 from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band, told_of
-from ..core.parallel import read_ahead
+from ..core.parallel import one_algebra_thread, read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
 _log = logging.getLogger(__name__)
@@ -177,30 +177,40 @@ class Sharpened:
 
     def expected(self):
         """How many tiles the method will work in, and how long about that takes [s], from a trial of a second; None where that is not known, or of no interest."""
-        seconds = self._model.seconds(self._held(), self._target) if hasattr(self._model, "seconds") else None
+        seconds = self._model.seconds(self._held(), self._target) if isinstance(self._model, Tiled) else None
         return seconds and (self._tiles(), seconds)
 
-    def follow(self, progress):
-        """Let `progress(done, total)` hear of each tile where the method works in tiles, some dozens of which make a block, and may take minutes.
+    @contextmanager
+    def following(self, progress):
+        """A context in which `progress(done, total)` hears of each tile where the method works in tiles, some dozens of which make a block, and may take minutes.
 
-        Returns
-        -------
+        Yields
+        ------
         callable or None
             What is to hear of the blocks: None if the tiles are told, or nothing is to be.
         """
-        if progress is None or not hasattr(self._model, "tiles"):
-            return progress
+        if progress is None or not isinstance(self._model, Tiled):
+            yield progress
+            return
         total, done = self._tiles(), count(1)
-        self._model.heard.append(lambda: progress(min(next(done), total), total))
-        return None
+        hear = lambda: progress(min(next(done), total), total)
+        self._model.heard.append(hear)
+        try:
+            yield None
+        finally:
+            self._model.heard.remove(hear)
 
     def blocks(self, size=512):
         """Blocks in order, computed ahead in threads; at most one more than there are threads is held."""
         self._kinds = np.zeros(len(QUALITY_CLASSES), int)
         self._agreement.forget()
-        with threadpool_limits(1):
-            yield from read_ahead(lambda window: self.block(*window), self.windows(size), self._threads)
+        yield from read_ahead(self._alone, self.windows(size), self._threads)
         self.report |= {"pixels": self._shares(), "agreement": self._agreement.report()}
+
+    def _alone(self, window):
+        """`Block` of a window, by the thread that asks: the limit must not hold while who takes the blocks does other work."""
+        with one_algebra_thread():
+            return self.block(*window)
 
     def _shares(self):
         """Shares of the classes (`QUALITY_CLASSES`) among the pixels that have a value."""
@@ -262,7 +272,7 @@ class _Windows:
         if not (bands.size and rows.size and cols.size):
             return np.empty(bands.shape + rows.shape + cols.shape, self.dtype)
         window = [slice(int(i.min()), int(i.max()) + 1) for i in (rows, cols)]
-        with threadpool_limits(1):
+        with one_algebra_thread():
             cube = self.sharpened.cube(*window)
         return _reflectance(cube[bands])[..., rows - window[0].start, :][..., cols - window[1].start]
 
@@ -317,7 +327,7 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     threads = threads or available_threads()
     index = scene.bands.select(bands)
     _log.info("reading")
-    with threadpool_limits(1):
+    with one_algebra_thread():
         pair = open_pair(scene, guide, threads, tuning)
         fitted, errors = fit(pair, threads, tuning), None
         if uncertainty and isinstance(fitted, SubspaceModel):

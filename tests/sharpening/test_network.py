@@ -27,6 +27,7 @@ from enmap_sharpener.model.supermapnet import Contract, SupErMAPnet, keras, save
 from enmap_sharpener.preprocessing.tile_store import open_store, write_prediction_store
 from enmap_sharpener.reconstruction import tiled_inference as tiles
 from enmap_sharpener.sharpening import network as networks
+from enmap_sharpener.sharpening.regridding import Regridded, grid_over
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
@@ -474,13 +475,26 @@ def product(folder):
 def test_progress_is_told_tile_by_tile(pair, bands):
     plan, told = sharpen(*pair[:2], "supermapnet", model=network(), memory=0.002, threads=2, bands=bands), []
     tiles, seconds = plan.expected()
-    assert plan.follow(None) is None and plan.follow(lambda done, total: told.append((done, total))) is None
-    list(plan.blocks())
+    for _ in range(2):      # who listened to the first does not hear of the second
+        told.clear()
+        with plan.following(lambda done, total, told=told: told.append((done, total))) as of_blocks:
+            assert of_blocks is None
+            list(plan.blocks())
     total = told[0][1]
     assert total == tiles > 3 and seconds > 0 and sorted(told) == [(n, total) for n in range(1, total + 1)]
     other = lambda done, total: None
     plan = sharpen(*pair[:2], "cubic")
-    assert plan.follow(other) is other and plan.expected() is None
+    with plan.following(other) as of_blocks:
+        assert of_blocks is other and plan.expected() is None
+
+
+def test_on_another_grid_the_tiles_that_it_needs_are_expected(pair):
+    plan = sharpen(*pair[:2], "supermapnet", model=network(), memory=0.002, threads=2)
+    other = Regridded(plan, grid_over(plan.grid, "EPSG:3035", 10))
+    done = []
+    with other.following(lambda *told: done.append(told)):
+        list(other.blocks())
+    assert other.expected()[0] == len(done) >= plan.expected()[0] and other.cube(slice(0, 9), slice(0, 8)).shape == (len(plan.bands), 9, 8)
 
 
 def test_a_small_scene_keeps_all_threads_at_work(fitted):

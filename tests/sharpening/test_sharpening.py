@@ -3,10 +3,12 @@ import json
 from dataclasses import replace
 from functools import cache
 
+import dask
 import numpy as np
 import pytest
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation
+from threadpoolctl import threadpool_info
 
 from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, UnknownName
 from enmap_sharpener.core.grid import Axis, Grid
@@ -138,6 +140,22 @@ def test_threads_change_nothing():
 
 
 @pytest.mark.slow
+def test_what_the_process_has_set_is_left_as_it_is():
+    "Dask's scheduler and the threads of linear algebra are one for all threads of a process, and ours come and go in any order."
+    scene, guide, _ = pair(24, 0)
+    chunked = replace(scene, cube=scene.cube.chunk({"y": 8, "x": 8}))
+    algebra = lambda: [pool["num_threads"] for pool in threadpool_info()]
+    before = algebra()
+    with dask.config.set(scheduler="threads"):
+        plan = sharpen(chunked, guide, threads=4)
+        blocks = plan.blocks(16)
+        next(blocks)
+        plan.to_dataarray(lazy=True)[:, :50, :50].compute()
+        list(blocks)
+        assert dask.config.get("scheduler") == "threads"
+    assert dask.config.get("scheduler", None) is None and algebra() == before
+
+
 def test_a_large_scene_measured_on_samples_does_not_depend_on_blocks():
     """More than 96 × 96 EnMAP pixels: geometry and spectra come from sample windows."""
     scene, guide, _ = simulate_pair((97, 98), 2)
