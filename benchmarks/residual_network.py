@@ -20,7 +20,7 @@ from train_models import sites
 
 from enmap_sharpener.core.errors import NoValidPixels
 from enmap_sharpener.core.grid import Grid
-from enmap_sharpener.fusion.subspace import band_noise
+from enmap_sharpener.fusion.spectra import band_noise
 from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2

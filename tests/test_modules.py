@@ -1,4 +1,5 @@
 "Every module has tests: in the notebook that it comes from, or in tests/room/test_module.py; and no test file is of a module that is not there."
+import ast
 import re
 
 import nbformat
@@ -30,3 +31,29 @@ def test_has_tests(name):
 def test_file_is_of_a_module(path):
     name = f"{path.parent.name}.{path.stem.removeprefix('test_')}"
     assert any(f"{name}_".startswith(f"{module}_") for module in NOTEBOOKS), "tests/room/test_module.py, or test_module_aspect.py, is of enmap_sharpener.room.module"
+
+
+def _made(source):
+    "Names that a module makes itself."
+    nodes = list(ast.walk(ast.parse(source)))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+MADE = {".".join(path.relative_to(ROOT).with_suffix("").parts): _made(path.read_text(encoding="utf-8")) for path in (ROOT / "enmap_sharpener").rglob("*.py")}
+FOREIGN = {"__version__", "ops"}      # Keras's operations, for the backend that the network's module has chosen
+
+
+def _borrowed(source, module):
+    "Names that a module, test or notebook imports from a module that does not make them."
+    for node in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)):
+        above = module.split(".")[:-node.level] if node.level else []
+        owner = ".".join([*above, node.module or ""]).strip(".")
+        names = {alias.name for alias in node.names} - MADE[owner] - FOREIGN if owner in MADE else ()
+        yield from (f"{owner}.{name}" for name in names if f"{owner}.{name}" not in MADE)
+
+
+def test_names_are_imported_from_the_module_that_makes_them():
+    files = [path for folder in ("enmap_sharpener", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    sources = [(".".join(path.relative_to(ROOT).with_suffix("").parts), path.read_text(encoding="utf-8")) for path in files]
+    sources += [(name, re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE)) for name, cells in NOTEBOOKS.items() for source in cells]
+    assert not [(module, name) for module, source in sources for name in _borrowed(source, module)]

@@ -85,8 +85,9 @@ def preprocess(
     need_extra("preprocess", "preprocess")
     from enmap_sharpener.preprocessing import pipeline as preprocessing
     from enmap_sharpener.preprocessing.checks import Wanted
+    from enmap_sharpener.preprocessing.stages import Settings
     session.start()
-    settings = preprocessing.Settings(
+    settings = Settings(
         haze=haze, cirrus=cirrus, wanted=Wanted(days=days), distance=distance, tile=tile, stride=stride, least_valid=least_valid,
         smooth=(7, 1) if smooth else None, base=base, seed=seed, sentinel2_offset=sentinel2_offset, numpy=numpy)
     with session.progress("Preprocessing") as progress:

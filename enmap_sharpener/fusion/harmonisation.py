@@ -15,7 +15,7 @@ from ..core.kernels import compiled
 from ..core.operators import Observation, by_strips, linear_stencil, window_sum
 from ..core.parallel import in_threads
 from .denoising import TYPICAL_NOISE
-from .measurement import even_windows
+from .response_bands import even_windows
 from .pair import Pair, Scratch, linear_window, on_disk
 from .radiometry import fit_radiometry
 from .regression import LocalRegression

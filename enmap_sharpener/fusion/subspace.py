@@ -19,7 +19,8 @@ from ..core.raster import LARGEST, NODATA, SCALE
 from .guide import Kept, WholeGuide
 from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, SwirGuide, guide_noise
-from .measurement import Measured, ResponseBands, measure_pair
+from .measurement import Measured, measure_pair
+from .response_bands import ResponseBands
 from .pair import Pair, Scratch, complete
 from .radiometry import share_of_guide
 from .regression import LocalRegression

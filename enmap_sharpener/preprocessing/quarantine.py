@@ -16,10 +16,10 @@ import pandas as pd
 from ..core.archives import is_archive, list_files
 from ..core.files import make_folder, read_facts, write_json
 from ..core.errors import OutputError, ProductError
+from ..core.ledger import REJECTED
 from ..scenes.enmap import count_products
 from ..scenes.finding import find_products, is_enmap_name, scene_name
 from ..scenes.sentinel2_metadata import is_sentinel2_name
-from ..scraping.dlr_items import REJECTED
 
 # %% ../../nbs/06_preprocessing/03_quarantine.ipynb #256c22cd
 _log = logging.getLogger(__name__)

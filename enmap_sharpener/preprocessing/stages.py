@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .base import BASES
-from .checks import Wanted, check_scene, reject
+from .checks import Wanted, check_scene
+from .quarantine import reject
 from ..core.archives import list_files
 from ..core.files import discard, make_folder, read_facts, write_json
 from .crop import CropRecord, crop_scene

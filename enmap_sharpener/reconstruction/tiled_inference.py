@@ -24,10 +24,10 @@ from ..core.parallel import read_ahead, values_of
 from ..scenes.metadata import band_table
 from ..model.memory import MAPS_GB, pixels_within
 from ..sharpening.network import apply, channels_of, open_network
-from ..core.errors import NoValidPixels, OutputError, ProductError
+from ..core.errors import ModelError, NoValidPixels, OutputError, ProductError
 from ..core.grid import windows
+from ..core.ledger import Skipped
 from ..core.raster import NODATA, SCALE, to_int16
-from ..scraping.dlr_items import Skipped
 from .output import write_cube
 from ..sharpening.quality import QUALITY_BANDS
 from ..sharpening.sharpening import Block
@@ -42,7 +42,6 @@ class StoreReader:
     "Tiles of a store as a network takes them, and back; ModelError if the two do not fit."
 
     def __init__(self, path, net, name):
-        from enmap_sharpener.core.errors import ModelError
         self.store = open_store(path)
         self.net, self.good = net, self.store.good.values
         contract, size = net.contract, self.store.hs.shape[1:3]

@@ -20,7 +20,8 @@ from ..core.errors import ComeBack, DownloadError, EnmapError, LoginError, NoPer
 from .dlr_checks import damaged_files
 from .dlr_products import download_scene
 from ..core.files import concerns_all, discard, locked, make_folder, read_bytes, sweep_unfinished, write_text
-from .dlr_items import REJECTED, SceneItem, Skipped
+from ..core.ledger import REJECTED, Skipped
+from .dlr_items import SceneItem
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/09_bulk.ipynb #6ec6cd29

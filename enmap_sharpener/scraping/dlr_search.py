@@ -21,8 +21,9 @@ from pystac_client import ItemSearch
 from pystac_client.exceptions import APIError
 from shapely.geometry.base import BaseGeometry
 
-from .dlr_items import Malformed, SearchResult, SceneItem, Skipped, read_scene_item, to_number
+from .dlr_items import Malformed, SearchResult, SceneItem, read_scene_item, to_number
 from ..core.errors import RequestError, ServiceError
+from ..core.ledger import Skipped
 from .query import one_line, parse_interval, to_area
 from .retries import PatientSession, PatientStac, is_busy, retrying
 

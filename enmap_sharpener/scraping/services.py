@@ -24,8 +24,9 @@ from .bulk import DownloadReport, alone_in
 from ..scenes.finding import find_products, scene_name
 from ..scenes.pairing import dates_beside, has_guide, partner_folder
 from ..core.files import concerns_all, make_folder, read_json, write_text
+from ..core.ledger import Skipped
 from ..core.parallel import in_threads
-from .dlr_items import Skipped, to_number
+from .dlr_items import to_number
 from .transfer import Client
 
 # %% ../../nbs/04_scraping/16_services.ipynb #d47976de

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import ModelError
 from ..core.grid import axes, inside, joined, widened
 from ..core.operators import continued
 from ..core.parallel import go_on, in_threads
@@ -53,7 +54,6 @@ def open_network(model):
     ModelError
         See `load_model`; or Keras is not installed.
     """
-    from enmap_sharpener.core.errors import ModelError
     named = isinstance(model, (str, Path))
     if named and find_spec("keras"):     # before it is imported, which takes seconds; without it that is told first
         check_keras_file(model)
@@ -78,7 +78,6 @@ def _enough_memory(tiles, rows, cols, bands):
         yield
     except Exception as error:
         if isinstance(error, MemoryError) or any(text in str(error).lower() for text in ("oom when", "out of memory", "resource_exhausted", "bad_alloc")):
-            from enmap_sharpener.core.errors import ModelError
             raise ModelError(f"{tiles} tiles of {rows} x {cols} pixels and {bands} bands do not fit into memory; take smaller or fewer tiles at a time (--mem-limit, --batch-size), "
                              "or use a machine with more memory") from None
         raise
@@ -403,7 +402,6 @@ def fit_network(network, pair, threads=1, tuning=DEFAULT, memory=MAPS_GB):
 
 def channels_of(net, name, there, where):
     """Positions of the guide's bands that a network takes; ModelError if one is not there or their number is wrong."""
-    from enmap_sharpener.core.errors import ModelError
     wanted = net.contract.guide
     lacking = [b for b in wanted if b not in there]
     if lacking:

@@ -12,17 +12,8 @@ from products import METADATA, SCENE_ID, potsdam, table
 from enmap_sharpener.core.errors import OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing import quarantine as aside
-from enmap_sharpener.preprocessing.checks import (
-    Wanted,
-    candidates,
-    check_folder,
-    check_scene,
-    clearest,
-    measure_alignment,
-    reject,
-    rejected,
-    restore,
-)
+from enmap_sharpener.preprocessing.checks import Wanted, check_folder, check_scene, clearest, measure_alignment
+from enmap_sharpener.preprocessing.quarantine import candidates, reject, rejected, restore
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap
 from enmap_sharpener.scenes.sentinel2 import read_sentinel2, write_sentinel2
 from enmap_sharpener.scraping.services import scene_folders

@@ -17,19 +17,21 @@ from enmap_sharpener.core.errors import GridError, MetadataError, NoValidPixels,
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.preprocessing import crop, masks
-from enmap_sharpener.preprocessing.masks import (
+from enmap_sharpener.preprocessing.crop import (
     CropRecord,
-    apply_mask,
     crop_scene,
     cropped,
-    join_masks,
     joined_mask,
     largest_rectangle,
-    mask_scene,
-    masked_share,
     measured,
     quality_reasons,
     read_crop,
+)
+from enmap_sharpener.preprocessing.masks import (
+    apply_mask,
+    join_masks,
+    mask_scene,
+    masked_share,
     read_masked,
     sentinel2_mask,
 )

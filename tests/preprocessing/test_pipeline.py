@@ -24,8 +24,9 @@ from enmap_sharpener.core.raster import NODATA, open_raster
 from enmap_sharpener.preprocessing import checks, stages
 from enmap_sharpener.preprocessing import pipeline as preprocessing
 from enmap_sharpener.preprocessing.outliers import inspect
-from enmap_sharpener.preprocessing.pipeline import STAGES, Settings, preprocess
+from enmap_sharpener.preprocessing.pipeline import preprocess
 from enmap_sharpener.preprocessing.splits import GUARD
+from enmap_sharpener.preprocessing.stages import STAGES, Settings
 from enmap_sharpener.preprocessing.tile_store import assemble, open_store, store_grid
 from enmap_sharpener.scenes import warping
 from enmap_sharpener.scenes.enmap import read_enmap, write_enmap

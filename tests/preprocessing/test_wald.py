@@ -12,9 +12,9 @@ from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.fusion.pair import Pair
 from enmap_sharpener.preprocessing import wald
+from enmap_sharpener.preprocessing.base import Interpolator
 from enmap_sharpener.preprocessing.splits import REACH
 from enmap_sharpener.preprocessing.wald import (
-    Interpolator,
     PredictionPair,
     WaldPair,
     align,

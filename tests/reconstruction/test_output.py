@@ -16,7 +16,7 @@ from enmap_sharpener.core import files
 from enmap_sharpener.core.errors import OutputError, ProductError
 from enmap_sharpener.core.raster import NODATA
 from enmap_sharpener.reconstruction import output as reconstruction
-from enmap_sharpener.reconstruction.formats import COMPRESSIONS
+from enmap_sharpener.reconstruction.geotiff import COMPRESSIONS
 from enmap_sharpener.reconstruction.output import output_files, write_scene
 from enmap_sharpener.scenes.cubes import read_cube
 

@@ -16,8 +16,9 @@ from enmap_sharpener.scenes import metadata
 from enmap_sharpener.scenes.enmap import QUALITY_LAYERS, read_enmap
 from enmap_sharpener.scenes.metadata import parse_xml
 from enmap_sharpener.scraping import bulk
-from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, alone_in, download_scene, download_scenes
+from enmap_sharpener.scraping.bulk import DownloadReport, Manifest, alone_in, download_scenes
 from enmap_sharpener.scraping.credentials import Login
+from enmap_sharpener.scraping.dlr_products import download_scene
 from enmap_sharpener.scraping.transfer import Client, FileRecord
 from enmap_sharpener.simulation.scene import simulate
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enmap_sharpener.core.errors import ComeBack, RequestError, ServiceError
+from enmap_sharpener.core.ledger import Skipped
 from enmap_sharpener.scraping import dlr_search as catalogue
-from enmap_sharpener.scraping.dlr_items import Malformed, SceneItem, SearchResult, Skipped, read_scene_item
+from enmap_sharpener.scraping.dlr_items import Malformed, SceneItem, SearchResult, read_scene_item
 from enmap_sharpener.scraping.dlr_search import scenes_table, search_scenes
 from enmap_sharpener.scraping.query import parse_box, parse_interval, read_area, to_area
 
