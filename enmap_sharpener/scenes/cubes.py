@@ -22,6 +22,7 @@ from ..core.errors import BandError, GridError, ProductError
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
 from .metadata import SPECTRAL_ATTRIBUTES, parse_time
+from .stored_numbers import BRIGHT, float_gain
 from .stores import is_store, read_store
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #99166b5f
@@ -62,8 +63,7 @@ def _spectral(file: rasterio.DatasetReader, key: str, imagery: str) -> np.ndarra
         return None
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #98cd798f
-_BRIGHT, _PERCENT = 3.0, 110.0    # 99th percentiles of reflectance, and of reflectance in percent, that are not exceeded
-_DARK = 1e-3                      # nor is any scene darker than this [reflectance]
+_DARK = 1e-3                      # no scene is darker than this [reflectance]
 _FACTORS = "reflectance_scale_factor", "reflectance_scale", "scale_factor"
 
 
@@ -109,7 +109,7 @@ def _scaling(file: rasterio.DatasetReader, nodata: float | None) -> tuple[list[f
     """
     said = {k.lower().replace(" ", "_"): v for ns in (None, "ENVI") for k, v in file.tags(ns=ns).items()}
     level, n = _level(file, nodata), file.count
-    plausible = lambda gain: not level * gain <= _DARK and not level * gain > _BRIGHT       # noqa: E731
+    plausible = lambda gain: not level * gain <= _DARK and not level * gain > BRIGHT       # noqa: E731
     for text in (said[name] for name in _FACTORS if name in said):
         factor = float(text) if re.fullmatch(r"\s*\d+(\.\d*)?([eE][-+]?\d+)?\s*", text) else 0.0
         gain = 1 / factor if factor > 1 else factor
@@ -117,9 +117,8 @@ def _scaling(file: rasterio.DatasetReader, nodata: float | None) -> tuple[list[f
             return [gain] * n, [0.0] * n
     if any(s != 1 for s in file.scales) and min(file.scales) > 0 and plausible(max(file.scales)):
         return list(file.scales), list(file.offsets)
-    if np.issubdtype(np.dtype(file.dtypes[0]), np.integer) or level > _PERCENT:
-        return [SCALE] * n, [0.0] * n
-    return [0.01 if level > _BRIGHT else 1.0] * n, [0.0] * n
+    gain = None if np.issubdtype(np.dtype(file.dtypes[0]), np.integer) else float_gain(level, BRIGHT)
+    return [SCALE if gain is None else gain] * n, [0.0] * n
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #9b3f92f8
 def _labels(file: rasterio.DatasetReader) -> dict:

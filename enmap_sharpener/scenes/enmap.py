@@ -25,6 +25,7 @@ from ..core.grid import Grid, axes, scattered_windows, windows
 from ..core.raster import NODATA, check_located, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
 from .metadata import BandTable, SceneMetadata, Told, metadata_xml, parse_product, tag_bands
+from .stored_numbers import BRIGHT, float_gain
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
 _log = logging.getLogger(__name__)
@@ -293,7 +294,6 @@ def _understood(path: Path, told: Told | None = None) -> _Product:
 # %% ../../nbs/01_scenes/04_enmap.ipynb #26a21433
 _BACKGROUND_NM = 480, 860, 1650, 2200     # where a look is taken whether there is background at all
 _BACKGROUND_SHARE = 0.01                  # of the sampled pixels
-_DIGITAL, _PERCENT = 110, 3    # 99th percentile of the values of a scene above which they are digital numbers, or percent
 
 
 def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[int], list[str]]:
@@ -311,10 +311,10 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
         background = usable.tolist()
         assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
     level = np.percentile(values, 99) if values.size else np.inf
-    if level > _DIGITAL or not np.issubdtype(image.dtypes[0], np.floating):      # whole numbers that are small may be dark water: the guide will tell
+    gain = float_gain(level, BRIGHT) if np.issubdtype(image.dtypes[0], np.floating) else None      # whole numbers that are small may be dark water: the guide will tell
+    if gain is None:
         return bands, background, assumed
-    gain, what = (0.01, "percent") if level > _PERCENT else (1.0, "reflectance from 0 to 1")
-    assumed.append(f"{name}: is taken as {what} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
+    assumed.append(f"{name}: is taken as {'reflectance from 0 to 1' if gain == 1 else 'percent'} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
 
 

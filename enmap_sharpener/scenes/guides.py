@@ -17,7 +17,7 @@ import xarray as xr
 
 from ..core.errors import BandError, GridError, NoValidPixels, ProductError
 from ..core.files import read_bytes, read_json
-from ..core.grid import Axis, Grid, windows
+from ..core.grid import Axis, Grid
 from ..core.raster import SCALE, open_raster, opened
 from .cubes import spectral_tags
 from .guide_bands import GuideBands
@@ -25,6 +25,7 @@ from .guide_sensors import GUIDE_SENSORS, guide_band, plain_name
 from .metadata import parse_time
 from .sentinel2 import Sentinel2, read_sentinel2
 from .sentinel2_metadata import band_names, date_of
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #08eb5bc0
 _log = logging.getLogger(__name__)
@@ -102,15 +103,12 @@ class _Place:
     index: int
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #9e015d6d
-_RASTERS = re.compile(r"\.(tiff?|jp2|vrt|bsq|bil|bip|dat|img)$", re.IGNORECASE)
-
-
 def _rasters(found: _Description) -> list[Path]:
     "Rasters of the folder, the named one or all but the mask; ProductError if there are none."
     if named := found.file(found.given, "file"):
         return [named]
     mask = found.file(found.given, "mask")
-    files = [p for p in sorted(found.folder.iterdir()) if p.is_file() and not p.name.startswith(".") and _RASTERS.search(p.name) and p != mask]
+    files = [p for p in sorted(found.folder.iterdir()) if p.is_file() and not p.name.startswith(".") and is_raster_name(p) and p != mask]
     if not files:
         raise found.wrong(f"no raster lies beside it{' but the mask' if mask else ''}; put the guide's GeoTIFF there")
     return files
@@ -174,27 +172,14 @@ def _ready(found: _Description, sensor) -> list[_Place]:
     return places
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #5c295dd0
-_REFLECTANCE, _PERCENT = 5, 110       # 99th percentile of a file's values up to which floats are reflectance, and any numbers percent
-
-
-def _level(raster: xr.DataArray) -> float | None:
-    "99th percentile of the first window that has any values, looking at the middle first; None if there is none."
-    shape = raster.shape[1:]
-    for rows, cols in (tuple(slice(n // 2 - min(n // 2, 64), n // 2 + 64) for n in shape), *windows(shape, 1024)):
-        values = raster[0, rows, cols].values
-        if (held := values[np.isfinite(values)]).size:
-            return float(np.percentile(held, 99))
-    return None
-
-
 def _reading(file: Path, indices: list[int], scale, offset, sensor) -> tuple[xr.DataArray, str]:
     "Bands of a file as reflectance, and what their numbers are taken for."
     with opened(str(file)) as raster:
         kind, own = np.dtype(raster.dtypes[0]), [(raster.scales[i - 1], raster.offsets[i - 1]) for i in indices]
     background = tuple(range(len(indices))) if kind.kind in "iu" else ()
     read = lambda gain, add: open_raster(file, bands=indices, gain=[gain] * len(indices), offset=[add] * len(indices), background=background)
-    level = _level(read(1.0, 0.0))
-    if level is None:
+    values = first_values(read(1.0, 0.0))
+    if not values.size:
         raise NoValidPixels(f"{file}: is nodata everywhere; choose another image")
     if scale is not None:
         return read(scale, offset), f"reflectance = number x {scale:g} {offset:+g}, as {DESCRIPTION} says"
@@ -204,8 +189,8 @@ def _reading(file: Path, indices: list[int], scale, offset, sensor) -> tuple[xr.
         return read(sensor.scale, sensor.offset), f"reflectance = number x {sensor.scale:g} {sensor.offset:+g}, as is usual for {sensor.label}"
     if kind == np.uint8:
         return read(1 / 255, 0.0), "255 is taken as a reflectance of 1"
-    if kind.kind == "f" and level < _PERCENT:
-        return read(1.0 if level < _REFLECTANCE else 0.01, 0.0), "is taken as reflectance" if level < _REFLECTANCE else "is taken as percent"
+    if kind.kind == "f" and (gain := float_gain(np.percentile(values, 99), BRIGHT_GUIDE)) is not None:
+        return read(gain, 0.0), f"is taken as {'reflectance' if gain == 1 else 'percent'}"
     return read(SCALE, 0.0), "10,000 is taken as a reflectance of 1"
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #b7d6981c
@@ -335,7 +320,7 @@ USUAL_WIDTH = 40.0
 
 def _read_tagged(path: Path) -> Sentinel2 | None:
     "A raster whose tags tell the wavelengths of its bands and whose bands are not Sentinel-2's; None if it is none."
-    if not path.is_file() or not _RASTERS.search(path.name):
+    if not path.is_file() or not is_raster_name(path):
         return None
     with opened(str(path)) as raster:
         named, texts, tags = band_names(raster.descriptions), raster.descriptions, raster.tags()
@@ -379,7 +364,7 @@ def read_guide(path, offset: float | None = None, resolution: float | None = Non
         Bands are there twice or cannot be told, grids differ, or all is nodata.
     """
     path = Path(path)
-    if path.name == DESCRIPTION or _RASTERS.search(path.name) and path.is_file() and (path.parent / DESCRIPTION).is_file():      # a raster that is described beside it
+    if path.name == DESCRIPTION or is_raster_name(path) and path.is_file() and (path.parent / DESCRIPTION).is_file():      # a raster that is described beside it
         path = path.parent
     if (path / DESCRIPTION).is_file():
         guide = _read_described(path)

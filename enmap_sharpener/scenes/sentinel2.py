@@ -25,6 +25,7 @@ from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_
 
 from .guide_bands import SENTINEL2, GuideBands
 from .sentinel2_metadata import ProductMetadata, band_name, band_names, check_level, date_of, find_metadata, read_metadata
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #52546453
 _log = logging.getLogger(__name__)
@@ -88,20 +89,6 @@ class Sentinel2:
         names = [str(n) for n in self.bands20.band.values] if "band" in self.bands20.coords else []
         return SENTINEL2.take((*BANDS_10M, *names)) if names and set(names) <= set(BANDS_20M) else SENTINEL2
 
-# %% ../../nbs/01_scenes/03_sentinel2.ipynb #03c005e9
-_REFLECTANCE, _PERCENT = 5, 110       # 99th percentile of a file's values up to which floats are reflectance, and any numbers percent
-
-
-def _sample(raster: xr.DataArray) -> np.ndarray:
-    "Values of the first window of a band that has any, looking at the middle first; none if there is none."
-    shape = raster.shape[1:]
-    middle = tuple(slice(n // 2 - min(n // 2, 64), n // 2 + 64) for n in shape)
-    for rows, cols in (middle, *windows(shape, 1024)):
-        values = raster[0, rows, cols].values
-        if np.isfinite(values).any():
-            return values[np.isfinite(values)]
-    return np.empty(0)
-
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #c407d9e2
 @dataclass(frozen=True)
 class _File:
@@ -126,18 +113,19 @@ class _File:
         scaled = lambda gain, add, background=background: open_raster(
             self.path, bands=self.bands, gain=gain, offset=add, nodata=0 if single else None, background=background)
         n, name = len(self.bands), file_name(self.path)
-        values = _sample(scaled([1.0] * n, [0.0] * n))
+        values = first_values(scaled([1.0] * n, [0.0] * n))
         if not values.size:      # a stack of zeros alone is no cut-out of anything: it is shown as it is
-            values = _sample(scaled([1.0] * n, [0.0] * n, ()))
+            values = first_values(scaled([1.0] * n, [0.0] * n, ()))
             if not values.size:
                 raise NoValidPixels(f"{name}: is nodata everywhere; choose another Sentinel-2 date or area.")
             return scaled([SCALE] * n, [0.0] * n, ()), [f"{name}: is 0 everywhere"]
         level = np.percentile(values, 99)
+        gain = float_gain(level, BRIGHT_GUIDE) if floating else None
         asked, told = (self.offset or 0.0) * SCALE, [] if self.offset is None else [f"{name}: {self.offset:+g} is added to its numbers, as asked for"]
-        if floating and level < _REFLECTANCE:   # as digital numbers that were a reflectance of 0.0005
+        if gain == 1:       # as digital numbers that were a reflectance of 0.0005
             return scaled([1.0] * n, [asked] * n), [f"{name}: holds reflectance from 0 to 1", *told]
-        if floating and _REFLECTANCE < level < _PERCENT:
-            return scaled([0.01] * n, [asked] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})", *told]
+        if gain is not None:
+            return scaled([gain] * n, [asked] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})", *told]
         if any(scale != (1, 0) for scale in own) and self.offset is None and not self.product.source:
             return scaled(*zip(*own)), [f"{name}: its own scale and offset are used (reflectance = number x {own[0][0]:g} {own[0][1]:+g})"]
         offsets = [self.product.offset(b) if self.offset is None else self.offset for b in self.names]
@@ -230,7 +218,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     level, and that bands without names are found, is for `scenes.pairing.read_pair`, which sees both.
     """
     path = Path(path)
-    alone = path.is_file() and _IMAGE.search(path.name) is not None
+    alone = path.is_file() and is_raster_name(path)
     files = [str(path)] if alone else sorted(_listed(path), key=lambda f: f.count("/"))
     check_level(path, files)
     stacks = {file_name(f).lower(): f for f in reversed(_siblings(path) if alone else files)}
@@ -254,14 +242,11 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(path, files), tuple(found + more), unnamed)
 
 
-_IMAGE = re.compile(r"\.(tiff?|jp2|vrt|bsq|bil|bip|dat|img)$", re.IGNORECASE)
-
-
 def _listed(path: Path) -> list[str]:
     "The files of a folder or an archive; of a folder with no images but one archive, those of that."
     files = list_files(path)
     packed = [f for f in files if is_archive(f)]
-    return list_files(packed[0]) if len(packed) == 1 and not any(_IMAGE.search(f) for f in files) else files
+    return list_files(packed[0]) if len(packed) == 1 and not any(is_raster_name(f) for f in files) else files
 
 
 def _siblings(path: Path) -> list[str]:
@@ -303,7 +288,7 @@ def _date(path: Path, files: list[str]) -> datetime | None:
     "The date in the tags of the images, or in their names and that of the folder or SAFE product; EnMAP's files may lie beside them, or around."
     tags = {}
     for file in files:
-        if _IMAGE.search(file_name(file)) and (file_name(file).lower() == "sentinel2_10m.tif" or band_name(Path(file_name(file)).stem) or len(files) == 1):
+        if is_raster_name(file) and (file_name(file).lower() == "sentinel2_10m.tif" or band_name(Path(file_name(file)).stem) or len(files) == 1):
             with opened(file) as raster:
                 tags = raster.tags()
             break

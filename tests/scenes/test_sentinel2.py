@@ -186,6 +186,12 @@ def test_floats_are_told_by_their_size(folder, scale, nodata):
     assert same(read_sentinel2(folder))
 
 
+@pytest.mark.parametrize("value, factor", [(4.9, 1), (5, 1), (5.1, 0.01), (110, 0.01), (111, 1e-4)])
+def test_floats_at_the_limits_of_size(folder, value, factor):
+    save(folder / "sentinel2_10m.tif", np.full(FINE.shape, value), "float32", BANDS_10M)
+    np.testing.assert_allclose(read_sentinel2(folder).bands10.values, value * factor, rtol=1e-5)
+
+
 def test_date_of_a_stack(tmp_path):
     from datetime import datetime, timezone
     date = datetime(2023, 6, 1, 10, 20, 30, tzinfo=timezone.utc)
