@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PASS_MINUTES', 'DECAY_DAYS', 'LEAST_OVERLAP', 'LEAST_CLEAR', 'RULE', 'BY_HAND', 'Acquisition', 'understood',
-           'read_tile_item', 'passes', 'with_look', 'Ranked', 'rank', 'rank_by_hand', 'refusal', 'acquisition_score']
+           'read_tile_item', 'passes', 'with_look', 'Ranked', 'rank', 'rank_by_hand', 'refusal', 'acquisition_score',
+           'hope']
 
 # %% ../../nbs/04_scraping/10_candidates.ipynb #c195b580
 import logging
@@ -332,3 +333,8 @@ def _why(n: int, good: list) -> str:
         (abs(nearer) >= 0.05, f"{abs(nearer):.1f} days {'nearer' if nearer > 0 else 'further away'}")) if matters]
     return (f"{told}; {'falls behind' if n else 'beats'} {other.date} ({other_score:.3f}): "
             f"{', '.join(differences) or 'alike in both'}")
+
+# %% ../../nbs/04_scraping/10_candidates.ipynb #5238d343
+def hope(a: Acquisition, max_days: float) -> float:
+    "What an acquisition would be worth without any cloud."
+    return acquisition_score(replace(a, cloud=0.0), max_days)

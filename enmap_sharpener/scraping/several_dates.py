@@ -17,8 +17,8 @@ from ..core.errors import MissingFile, PartnerError
 from ..core.files import read_json
 from ..scenes.pairing import dates_beside, partner_folder
 from ..scenes.sentinel2 import SCL_UNUSABLE
-from .candidates import Ranked, rank, with_look
-from .matchup import MOST_LOOKS, Fetching, check_cost, hope, in_footprint, is_fetched, look_grid, scene_to_pair, target_grid
+from .candidates import Ranked, hope, rank, with_look
+from .matchup import MOST_LOOKS, Fetching, check_cost, in_footprint, is_fetched, look_grid, scene_to_pair, target_grid
 
 # %% ../../nbs/04_scraping/11_several_dates.ipynb #e822df4b
 _log = logging.getLogger(__name__)
