@@ -161,6 +161,11 @@ class Grid:
         """Side of a pixel on the ground [m]; of degrees, along the meridian."""
         return self.rows.step * (METRES_A_DEGREE if self.crs.is_geographic else self.crs.linear_units_factor[1])
 
+    @property
+    def is_metric(self):
+        """Whether coordinates are metres, as in a UTM zone; not degrees, nor feet."""
+        return self.crs.is_projected and self.crs.linear_units_factor[1] == 1
+
     def part(self, rows, cols):
         """The grid of a window, two slices."""
         return replace(self, rows=self.rows.part(rows), cols=self.cols.part(cols))

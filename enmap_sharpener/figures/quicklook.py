@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from enmap_sharpener.figures.style import (
-    TITLES, as_cube, aspect, busy_window, composite_bands, draw_panel, ground_extent, in_metres, paint, read_view, resolution_label, same_bands, stretch, styled,
+    TITLES, as_cube, aspect, busy_window, composite_bands, draw_panel, ground_extent, has_scale, paint, read_view, resolution_label, same_bands, stretch, styled,
 )
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #dea472c7
@@ -61,7 +61,7 @@ def quicklook(cube, title: str | None = None, bands: Sequence[int] | None = None
     chosen, composite = (bands, "") if bands else composite_bands(cube)
     image, extent = read_view(cube, chosen)
     figure = Figure(figsize=(4.5, 4.5 * aspect(cube) + 0.4))
-    draw_panel(figure.subplots(), paint(image, stretch(image)), extent, title="\n".join(filter(None, [title, composite])), metres=in_metres(cube))
+    draw_panel(figure.subplots(), paint(image, stretch(image)), extent, title="\n".join(filter(None, [title, composite])), metres=has_scale(cube))
     return figure
 
 # %% ../../nbs/02_figures/01_quicklook.ipynb #dae3c2e9
@@ -93,7 +93,7 @@ def before_after(before, after, truth=None, zoom=None, title: str | None = None)
     size = max(cubes["after"].sizes["y"], cubes["after"].sizes["x"])
     share = max(0.06, min(60 / size, 0.4))
     zoom = zoom or busy_window(np.where(np.isfinite(image), paint(image, limits).transpose(2, 0, 1), np.nan), extent, share)
-    shape, metres = aspect(cubes["after"]), in_metres(cubes["after"])
+    shape, metres = aspect(cubes["after"]), has_scale(cubes["after"])
     zoom_shape = np.clip((zoom[3] - zoom[2]) / (zoom[1] - zoom[0]) if metres else shape, 0.25, 3)
     figure = Figure(figsize=(2.9 * len(cubes), 2.9 * (shape + zoom_shape) + 0.6))
     axes = figure.subplots(2, len(cubes), height_ratios=(shape, zoom_shape))

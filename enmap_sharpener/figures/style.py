@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'DASHES', 'TITLES', 'CYCLE', 'COMPOSITES', 'WATER_VAPOUR', 'styled', 'composite_bands', 'same_bands',
-           'as_cube', 'ground_extent', 'read_view', 'stretch', 'paint', 'draw_panel', 'aspect', 'in_metres',
+           'as_cube', 'ground_extent', 'read_view', 'stretch', 'paint', 'draw_panel', 'aspect', 'has_scale',
            'resolution_label', 'busy_window', 'write_figure']
 
 # %% ../../nbs/02_figures/00_style.ipynb #b9165097
@@ -234,9 +234,9 @@ def aspect(cube: xr.DataArray) -> float:
     return float(np.clip(ratio, 0.25, 3))
 
 
-def in_metres(cube: xr.DataArray) -> bool:
+def has_scale(cube: xr.DataArray) -> bool:
     "Whether a cube lies in metres, so that a bar can tell the scale."
-    return cube.rio.crs is not None and cube.rio.crs.is_projected
+    return cube.rio.crs is not None and Grid.of(cube).is_metric
 
 
 def resolution_label(cube: xr.DataArray) -> str:

@@ -171,7 +171,7 @@ _TRUE = 0.05     # of a pixel's side by which projections that are true to scale
 def _target(scene: Scene, guide: Sentinel2) -> Grid:
     "The grid that a guide is warped to; GridError where they do not meet, or EnMAP's coordinate system is not metric."
     coarse, own = Grid.of(scene.cube), Grid.of(guide.bands10)
-    if not coarse.crs.is_projected or coarse.crs.linear_units_factor[1] != 1:
+    if not coarse.is_metric:
         raise GridError(f"EnMAP is in {coarse.crs}, which is not in metres; order the scene in its UTM zone")
     try:
         check_on_earth(own.crs)

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib as mpl
 import numpy as np
+import pytest
 from cubes import drawn
 from cubes import random_cube as cube
 from matplotlib.figure import Figure
@@ -45,6 +46,12 @@ def test_scale_bar_is_round():
         axis = Figure().subplots()
         style._scale_bar(axis, width)
         assert axis.texts[0].get_text() == text
+
+
+@pytest.mark.parametrize("crs, told", [("EPSG:32633", True), ("EPSG:2263", False), ("EPSG:4326", False), (None, False)])
+def test_only_metres_have_a_scale_bar(crs, told):
+    c = cube()
+    assert style.has_scale(c.rio.write_crs(crs) if crs else c.drop_vars("spatial_ref")) is told
 
 
 def test_style_does_not_leak_also_from_threads():
