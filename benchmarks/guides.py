@@ -1,6 +1,6 @@
 """Other guides than Sentinel-2: a Markdown table of PSNR [dB], SAM [degrees] and ERGAS beside those of peers with the same guide.
 
-    python benchmarks/guides.py --output benchmarks/guides.md
+    python benchmarks/guides.py --output benchmarks/guides.md      # and the table in docs/guides/sensors.md
 
 From a truth (of the cases, and simulated) EnMAP is made as it would see that ground, and a guide of each kind: box-shaped responses, which the package takes for
 super-Gaussians, a blur of its own, gains and offsets of its bands, noise, and a shift of EnMAP that nobody tells, all with a seed. The ratio of the pixels is the
@@ -33,6 +33,7 @@ SHARED = Path(__file__).parents[1] / "../shared"
 CRS = rasterio.crs.CRS.from_epsg(32633)
 WEST, NORTH = 300_000.0, 5_800_000.0
 METHODS = "subspace", "gsa", "sfim", "mtf-glp"
+GUIDE, BEGIN, END = Path(__file__).parents[1] / "docs/guides/sensors.md", "<!-- guides -->", "<!-- /guides -->"
 
 
 @dataclass(frozen=True)
@@ -193,17 +194,35 @@ def finer_guide(guide, result):
     return replace(guide, bands10=result.grid.georeference(values, coords={"band": list(table.names)}, name="reflectance"), bands20=None, described=bands)
 
 
-def where_not_best(lines, default="subspace"):
-    """A sentence on the rows of the table in which another method than the default is better."""
+SCORES = {"PSNR": max, "SAM": min, "ERGAS": min}
+
+
+def grouped(lines):
+    """(guide, truth) to method to scores, from lines of the table."""
     groups = {}
     for guide, truth, method, *scores in ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines):
-        groups.setdefault(f"{guide} on {truth}", {})[method] = [float(value) for value in scores]
-    lost = []
+        groups.setdefault((guide, truth), {})[method] = [float(value) for value in scores]
+    return groups
+
+
+def summary(lines, default="subspace"):
+    """Lines of the table in the guide on other sensors: the default method, and the best of the others in each score."""
+    out = ["| guide | truth | PSNR [dB], and of the best peer | SAM [°] | ERGAS |", "|---|---|---|---|---|"]
+    for (guide, truth), found in grouped(lines).items():
+        best = [better(scores[i] for method, scores in found.items() if method != default) for i, better in enumerate(SCORES.values())]
+        cells = [f"**{own:.{digits}f}**, {other:.{digits}f}" for own, other, digits in zip(found[default], best, (1, 2, 2), strict=True)]
+        out.append(f"| {guide} | {truth if truth == 'simulated' else f'`{truth}`'} | {' | '.join(cells)} |")
+    return out
+
+
+def where_not_best(lines, default="subspace"):
+    """A sentence on the rows of the table in which another method than the default is better."""
+    groups, lost = grouped(lines), []
     for place, found in groups.items():
-        for i, (label, better) in enumerate({"PSNR": max, "SAM": min, "ERGAS": min}.items()):
+        for i, (label, better) in enumerate(SCORES.items()):
             best = better(found, key=lambda method: found[method][i])
             if found[best][i] != found[default][i]:
-                lost.append(f"{place} in {label} ({best} {found[best][i]}, {default} {found[default][i]})")
+                lost.append(f"{' on '.join(place)} in {label} ({best} {found[best][i]}, {default} {found[default][i]})")
     return f"**Where the default is not best**: {'; '.join(lost)}." if lost else f"**Where the default is not best**: in none of these {len(groups)} pairs of guide and truth is another method better in PSNR, SAM or ERGAS."
 
 
@@ -225,6 +244,8 @@ def main():
                 print(lines[-1], flush=True)
     if given.output:
         write_text(given.output, "# Other guides than Sentinel-2\n\n" + __doc__.split("\n\n", 2)[2].strip() + "\n\n" + "\n".join(lines) + "\n\n" + where_not_best(lines[2:]) + "\n")
+        before, rest = GUIDE.read_text().split(BEGIN)
+        write_text(GUIDE, before + BEGIN + "\n\n" + "\n".join(summary(lines[2:])) + "\n\n" + END + rest.split(END)[1])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def batch(
 ) -> None:
     """Run a job for many scenes.
 
-    Each scene gets a folder OUTPUT/JOB/SCENE with the files, the executed notebook and its pictures; OUTPUT/JOB/report.html shows them all. Scenes that are finished are not done again, those that fail do not stop the others, and the exit status is then 1.
+    Each scene gets a folder OUTPUT/JOB/SCENE with the files, the executed notebook and its pictures; OUTPUT/JOB/report.html shows them all. Scenes that are finished are not done again, those that fail do not stop the others, and the exit status is then 1, or 2 where none is done.
 
     Examples:
 

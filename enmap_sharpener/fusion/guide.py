@@ -88,7 +88,7 @@ FILL10, FILL20 = 4.0, 2.0
 
 # %% ../../nbs/05_fusion/04_guide.ipynb #fe6bfcb8
 KRIGING = 1.5e-3, 4.0
-"""Nugget, and length [EnMAP pixels], of the kriging that brings what EnMAP sees to the fine grid: all but exact, and smooth, since nothing finer is known."""
+"""Nugget, and length [fine pixels], of the kriging that brings what EnMAP sees to the fine grid: all but exact, and smooth, since nothing finer is known."""
 
 ALREADY = 0.3
 """Blur with which 10 m pixels are gathered to 20 m pixels where only their trust and level matter [20 m pixels]."""

@@ -341,7 +341,7 @@ class Measured:
     Parameters
     ----------
     pair : Pair
-        The two sensors; without the 20 m bands where the scene does not see all of them.
+        The two sensors; without those of the guide's bands that the scene does not see.
     found : ResponseBands
         EnMAP as the guide's bands.
     samples : list

@@ -50,9 +50,9 @@ MOST = 4.0
 """Ratio of the pixels beyond which EnMAP is made coarser by no more: of a window too little would be left."""
 
 
-def _larger(axis, by):
-    """The axis of pixels `by` times as large."""
-    return Axis(axis.start, by * axis.step, int(axis.n / by + 1e-6))
+def _larger(axis, by, whole=False):
+    """The axis of pixels `by` times as large: as many as lie in it, or as hold the `whole`."""
+    return Axis(axis.start, by * axis.step, int(np.ceil(axis.n / by - 1e-6)) if whole else int(axis.n / by + 1e-6))
 
 
 def _degraded_enmap(model, y, grid, low, seed):
@@ -91,7 +91,7 @@ def _pair_below(model, window, y, seed):
     guide, twenty, rng = _degraded_guide(model, window), None, np.random.default_rng([seed, 1])
     noisy = lambda v, denoise: v + rng.standard_normal(v.shape) * (denoise.noise if isinstance(denoise, Denoiser) else measured.model.noise * v.mean((0, 1)))
     if pair.fine20 is not None:
-        half = Grid(grid.crs, *(_larger(a, pair.fine20.cols.step / pair.fine.cols.step) for a in axes(grid)))
+        half = Grid(grid.crs, *(_larger(a, pair.fine20.cols.step / pair.fine.cols.step, whole=True) for a in axes(grid)))
         seen = Observation.between(half, grid, measured.model.sigma20).degrade(np.ascontiguousarray(guide[..., pair.guide_bands.coarse]), axes=(0, 1))
         twenty = image(half, noisy(seen, measured.model.denoise20))
     return Pair(scene, Sentinel2(image(grid, noisy(guide[..., pair.guide_bands.fine], measured.model.denoise10)), twenty, None, plain, described=pair.guide_bands))

@@ -320,7 +320,7 @@ class SubspaceModel:
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #36d6b08d
 SMOOTH_LENGTH = 1.5
-"""Length of the covariance of what is left, in the noise filters [EnMAP pixels]."""
+"""Length of the covariance of what is left, in the noise filters [fine pixels]."""
 
 NOISE_SHARE = 0.2
 """Share of the noise that is taken for noise of what the guide leaves: the rest is texture that looks like it."""
@@ -335,7 +335,7 @@ NOISE_ALONE, NOISE_RATIO, LEAST_NOISE = 4.0, 1.5, 0.005
 _NUGGETS = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 0.6])     # noise to signal of the noise filters that components choose from
 
 CONSISTENT, OWN = (0.0015, 1.5, 4), (0.005, 2.5, 4)
-"""Nugget, length and reach [EnMAP pixels] of the kriging that puts back what is left, and of the smoother one where the guide is distrusted."""
+"""Nugget, length [fine pixels] and reach [EnMAP pixels] of the kriging that puts back what is left, and of the smoother one where the guide is distrusted."""
 
 LEVEL_RIDGE = 0.1
 """Ridge of the regressions where it is not chosen, for ablations."""

@@ -137,7 +137,7 @@ def scene_tile(net, product, name="the network", side=32, threads=1, sentinel2=N
     sentinel2, offset
         See `read_pair`.
 
-    Other arguments, result and errors as `store_tile`; and those of `read_pair` and `networks.fit`.
+    Other arguments, result and errors as `store_tile`; and those of `read_pair` and `sharpening.network.fit_network`.
     """
     pair = open_pair(*read_pair(product, sentinel2, offset), threads)
     ready = fit_network((net, name), pair, threads)

@@ -96,7 +96,7 @@ class Regressed:
     interpolator : Interpolator
         Of the cube alone.
     guide : callable
-        (rows, cols) -> guide on the fine grid, shape (y, x, channel), float32 [reflectance], without NaN; less where it is trusted less.
+        (rows, cols) -> guide on the fine grid, shape (y, x, channel), float32 [reflectance], without NaN; what it tells is taken as it is, whoever trusts it less gives less of it.
     use : ndarray of bool, shape (y, x)
         Coarse pixels to learn from; the guide and the cube show the same there.
     level : ndarray, shape (channel,)

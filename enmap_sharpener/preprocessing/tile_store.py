@@ -232,7 +232,7 @@ def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, s
 
     Notes
     -----
-    `hs` (tile, y, x, band) is EnMAP degraded and interpolated back, `ms` (tile, y, x, channel) Sentinel-2 degraded to EnMAP's pixels, `target`
+    `hs` (tile, y, x, band) is EnMAP degraded and brought back as `base` says, `ms` (tile, y, x, channel) Sentinel-2 degraded to EnMAP's pixels, `target`
     EnMAP: int16 [reflectance × 10 000], nodata −32768. `valid` (tile, y, x) is where all three hold data.
     """
     with _place(path) as part:
@@ -250,7 +250,7 @@ def write_wald_store(scene, guide, path, *, mask10=None, window=None, tile=32, s
 def write_prediction_store(scene, guide, path, *, mask10=None, window=None, tile=32, stride=27, smooth=None, base="interpolated", threads=1, progress=None):
     """Tiles of a scene at full resolution that cover all of it; arguments, result and errors as `write_wald_store`.
 
-    `hs` is EnMAP consistently interpolated to Sentinel-2's 10 m grid, `ms` Sentinel-2 there. Tiles without any EnMAP are left out.
+    `hs` is EnMAP on Sentinel-2's 10 m grid as `base` says, `ms` Sentinel-2 there. Tiles without any EnMAP are left out.
     """
     with _place(path) as part:
         source = PredictionPair(align(scene, guide, mask10=mask10, window=window, smooth=smooth, threads=threads), threads, base)

@@ -184,7 +184,7 @@ class CloudField(Cloud):
 
 # %% ../../nbs/03_simulation/02_sensors.ipynb #b6037154
 class OtherDay:
-    """How the day of Sentinel-2 differs from EnMAP's on a `Landscape`; `change` as in `simulate.Simulation`."""
+    """How the day of Sentinel-2 differs from EnMAP's on a `Landscape`; `change` as in `simulation.scene.Simulation`."""
 
     def __init__(self, land, seed, change):
         rng, names, size = np.random.default_rng([seed, 2]), BANDS_10M + BANDS_20M, [10.0 * n for n in land.shape]

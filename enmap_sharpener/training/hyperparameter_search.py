@@ -90,7 +90,7 @@ def search_settings(folder, output_dir, recipe, *, grid=None, trials=20, gpus=No
     Returns
     -------
     DataFrame
-        A row for each trial, the best first: `trial`, `trial_score`, the settings, `parameters`.
+        A row for each trial, the best first: `trial`, `score`, the settings, `parameters`.
 
     Raises
     ------

@@ -50,6 +50,14 @@ def test_holds_on_simulated_ground_of_seeds_that_were_not_fitted(seed, options):
     assert np.nanmedian(half[0]) < 6 * np.nanmedian(error)      # and it says something
 
 
+@pytest.mark.parametrize("size", [15, 21])
+def test_windows_of_odd_sizes_are_looked_at_with_all_bands_and_nothing_is_said_of_them(size, caplog):
+    "Their 20 m pixels one scale down did not reach the end: what they lacked was told as if the user's image lacked it."
+    model = fit_subspace(Pair(*simulate_pair(size=size, seed=1)[:2]))
+    below = one_scale_down(model, (slice(0, size), slice(0, size)))
+    assert below.error.shape[2] == len(model.pair.bands) and "one scale down" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def fitted():
     "A fitted scene with its errors."
