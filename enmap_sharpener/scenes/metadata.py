@@ -23,6 +23,7 @@ from rasterio.warp import transform as transform_points
 
 from ..core.errors import BandError, MetadataError
 from ..core.raster import SCALE
+from .band_values import check_spectral, detectors, scaling
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #4fa2b59f
 _log = logging.getLogger(__name__)
@@ -312,21 +313,22 @@ def parse_bands(root: ElementTree.Element, name: str) -> tuple[BandTable, bool, 
     Raises
     ------
     MetadataError
-        No bands are listed, or a band lacks its number, wavelength or width.
+        No bands are listed, or a band lacks its number, wavelength or width, or what is told of one cannot be.
     """
     items = sorted(root.iterfind("specific/bandCharacterisation/bandID"), key=_band_number)
     number = np.array([_band_number(e) for e in items])
-    column = lambda tag, default=np.nan: np.array([_number(e, tag, default) for e in items])
-    wavelength, fwhm = column("wavelengthCenterOfBand"), column("FWHMOfBand")
+    wavelength, fwhm = (np.array([_number(e, tag) for e in items]) for tag in ("wavelengthCenterOfBand", "FWHMOfBand"))
     if not items or len(set(number)) < len(items) or not (number.all() and np.isfinite(wavelength + fwhm).all()):
         raise MetadataError(f"{name}: specific/bandCharacterisation does not give number, wavelength and FWHM of every band; "
                             "get the file again.")
+    check_spectral(number, wavelength, fwhm, name)
+    (gain, offset), assumed = scaling(number, [[_text(e, tag) for e in items] for tag in ("GainOfBand", "OffsetOfBand")], name)
     statistics = {_band_number(e): (_number(e, "mean"), _number(e, "stdDeviation"))
                   for e in root.iterfind("product/bandStatistics/bandID")}
     good = [statistics.get(n) != (_EMPTY_MEAN, 0) for n in number]
-    detector, assumed = _detectors(root, number, wavelength, name)
-    bands = band_table(wavelength, fwhm, number=number, gain=column("GainOfBand", SCALE), offset=column("OffsetOfBand", 0.0), detector=detector, good=good)
-    return bands, all(n in statistics for n in number), assumed
+    detector, more = detectors(number, wavelength, [_text(root, f"specific/{d}ProductQuality/expectedChannelsList") for d in ("vnir", "swir")], name)
+    bands = band_table(wavelength, fwhm, number=number, gain=gain, offset=offset, detector=detector, good=good)
+    return bands, all(n in statistics for n in number), assumed + more
 
 
 def _band_number(element: ElementTree.Element) -> int:
@@ -348,24 +350,6 @@ def parse_product(data: bytes, name: str) -> Told:
     "All that is read of a METADATA.XML; MetadataError as `parse_xml`, `parse_metadata` and `parse_bands`."
     root = parse_xml(data, name)
     return Told(parse_metadata(root, name), *parse_bands(root, name))
-
-
-_OVERLAP_NM = 900, 1000      # where both detectors measure; beyond, one of them alone does
-_SWIR_NM = 902.257, 911.872, 921.624, 931.512, 941.530, 951.677, 961.948, 972.341, 982.851, 993.475     # centres in the overlap, processor V010302
-_VNIR_NM = 903.617, 911.715, 919.827, 927.951, 936.082, 944.217, 952.355, 960.495, 968.638, 976.783, 984.932, 993.083
-
-
-def _detectors(root: ElementTree.Element, number: np.ndarray, wavelength: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
-    "'VNIR' or 'SWIR' of each band, from the lists of expected channels unless its wavelength proves them wrong; and what had to be assumed."
-    lists = (_text(root, f"specific/{d}ProductQuality/expectedChannelsList") for d in ("vnir", "swir"))
-    vnir, swir = ([int(n) for n in re.findall(r"\b[0-9]{1,4}\b", text)] for text in lists)
-    listed = np.isin(number, vnir + swir).all()
-    if listed and not (wavelength[np.isin(number, vnir)] > _OVERLAP_NM[1]).any() and not (wavelength[np.isin(number, swir)] < _OVERLAP_NM[0]).any():
-        return np.where(np.isin(number, swir), "SWIR", "VNIR"), []
-    nearest = [np.abs(np.subtract.outer(wavelength, nm)).min(1) for nm in (_VNIR_NM, _SWIR_NM)]
-    detector = np.where((wavelength > _OVERLAP_NM[1]) | (wavelength > _OVERLAP_NM[0]) & (nearest[1] < nearest[0]), "SWIR", "VNIR")
-    why = "lists bands for a detector that cannot have measured them" if listed else "does not list the detector of every band"
-    return detector, [f"{name}: {why}; each is taken for the detector that measures its wavelength"]
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #01366bb3
 def _fill(parent: ElementTree.Element, content: dict) -> ElementTree.Element:

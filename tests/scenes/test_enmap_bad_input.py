@@ -171,6 +171,33 @@ def test_metadata(folder, pattern, replacement, text):
     refused(folder, MetadataError, XML, text)
 
 
+@pytest.mark.parametrize("pattern, replacement, text", [
+    *[("<GainOfBand>.*?<", f"<GainOfBand>{gain}<", f"GainOfBand of band 1 is '{gain}', but a positive number") for gain in ("abc", "0", "0.0", "-0.0001", "nan", "inf", "0,0001", "-999")],
+    ("<OffsetOfBand>.*?<", "<OffsetOfBand>x<", "OffsetOfBand of band 1 is 'x', but a number"),
+    *[("<FWHMOfBand>.*?<", f"<FWHMOfBand>{fwhm}<", f"FWHMOfBand of band 1 is {fwhm}, but a width in nm") for fwhm in ("0", "-7", "0.0065")],
+    ("<wavelengthCenterOfBand>420.0<", "<wavelengthCenterOfBand>4200<", "EnMAP's are 400 to 2500 nm; are they in another unit?")])
+def test_values_of_bands_that_cannot_be(folder, pattern, replacement, text):
+    change(folder, pattern, replacement)
+    refused(folder, MetadataError, XML, text)
+
+
+def test_wavelengths_in_another_unit_or_order(folder):
+    of_bands = (folder / XML).read_text()
+    found = re.findall("<wavelengthCenterOfBand>(.*?)<", of_bands)
+    for given, text in (([str(float(nm) / 1000) for nm in found], "they seem to be in µm, write them in nm"), (found[::-1], "wavelengths rise along a detector")):
+        left = iter(given)
+        (folder / XML).write_text(re.sub("(<wavelengthCenterOfBand>).*?<", lambda m, left=left: f"{m[1]}{next(left)}<", of_bands))
+        refused(folder, MetadataError, XML, text)
+
+
+@pytest.mark.parametrize("replacement", ["", "<GainOfBand/>"])
+def test_a_missing_gain_is_assumed_and_said(folder, replacement):
+    change(folder, "<GainOfBand>.*?</GainOfBand>", replacement)
+    scene = read_enmap(folder)
+    assert (scene.bands.gain == 1e-4).all()
+    assert f"{XML}: does not tell the GainOfBand of any of its bands; 0.0001 is taken" in scene.assumptions
+
+
 def test_number_of_bands(folder):
     change(folder, '<bandID number="12">.*?</bandID>', "")
     refused(folder, ProductError, IMAGE, "12 bands", "lists 11")
