@@ -90,7 +90,7 @@ def scrape(
         catalogue = search_scenes(area, date_time, max_cloud_cover=max_cloud_cover, max_scenes=max_scenes, start_index=start_index,
                            url=scraping.DlrAddresses.find(env).enmap_catalogue_url, collection=collection, progress=progress)
     if dry_run:
-        _show(session, catalogue, env, enmap_dir, _box_of(area) if window else None)
+        _show(catalogue, env, enmap_dir, _box_of(area) if window else None)
         return _refuse_gaps(session, catalogue)
     _refuse_nothing(catalogue)
     if timestamps_file != "0":
@@ -128,7 +128,7 @@ def _megabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _show(session: Session, catalogue, env, enmap_dir: Path, window) -> None:
+def _show(catalogue, env, enmap_dir: Path, window) -> None:
     "Print what would be fetched, and why other scenes would not."
     from enmap_sharpener.scraping import services as scraping
     from enmap_sharpener.scraping.bulk import complete_scenes

@@ -196,16 +196,19 @@ def windows(shape: tuple, size: int = 256):
             yield slice(y, min(y + size, shape[0])), slice(x, min(x + size, shape[1]))
 
 # %% ../../nbs/00_core/03_grid.ipynb #57ff052b
-def scattered_windows(shape: tuple, most: int, steps: int = 3):
+_STEPS = 3      # windows that a grid is sampled by, along each side
+
+
+def scattered_windows(shape: tuple, most: int):
     """Windows of up to `most` pixels a side, spread over a grid, at its corners and edges too: to sample an image without reading it.
 
     Yields
     ------
     rows, cols : slice, slice
     """
-    for i in range(steps):
-        for j in range(steps):
-            first = [(n - min(n, most)) * k // (steps - 1) for n, k in zip(shape, (i, j))]
+    for i in range(_STEPS):
+        for j in range(_STEPS):
+            first = [(n - min(n, most)) * k // (_STEPS - 1) for n, k in zip(shape, (i, j))]
             yield tuple(slice(f, f + min(n, most)) for n, f in zip(shape, first))
 
 

@@ -134,8 +134,7 @@ def open_shown(path, other=None, scene=None, sentinel2=None) -> Shown:
     if other is not None:
         name = Path(other).stem if Path(other).stem != path.stem else f"{Path(other).stem} ({Path(other).parent.name or Path(other).suffix})"
         layers[name] = Layer(name, (_placed(_result(Path(other)), grid, other),), path=Path(other))
-    for find in (_enmap_layer, _guide_layer):
-        found = find(path, grid, scene, sentinel2)
+    for found in (_enmap_layer(path, grid, scene), _guide_layer(path, grid, scene, sentinel2)):
         if isinstance(found, Layer):
             layers[found.name] = found
         else:
@@ -172,7 +171,7 @@ def _sources(path: Path) -> list[Path]:
     return [place for place in places if place.exists()]
 
 
-def _enmap_layer(path: Path, grid: Grid, scene, sentinel2) -> Layer | str:
+def _enmap_layer(path: Path, grid: Grid, scene) -> Layer | str:
     "EnMAP under a result; a line where it is not known."
     if scene is not None:
         return Layer("EnMAP", (_placed(read_enmap(scene).cube, grid, scene),), fluid=True)

@@ -55,9 +55,9 @@ def _larger(axis, by, whole=False):
     return Axis(axis.start, by * axis.step, int(np.ceil(axis.n / by - 1e-6)) if whole else int(axis.n / by + 1e-6))
 
 
-def _degraded_enmap(model, y, grid, low, seed):
+def _degraded_enmap(model, y, grid, low):
     """EnMAP's bands on `low`, shape (y, x, band), with noise as they have it on `grid`."""
-    rng, out = np.random.default_rng(seed), np.empty((*low.shape, y.shape[2]), np.float32)
+    rng, out = np.random.default_rng(0), np.empty((*low.shape, y.shape[2]), np.float32)
     geometry = {tuple(bands): g for bands, g in model.measured.detectors}
     for d in model.detectors:
         see = Observation.between(low, grid, geometry[tuple(d.bands)].sigma)
@@ -80,15 +80,15 @@ def _degraded_guide(model, window):
     return out
 
 # %% ../../nbs/05_fusion/11_scale_down.ipynb #91558b9a
-def _pair_below(model, window, y, seed):
+def _pair_below(model, window, y):
     """The `Pair` of a window one scale down; its 20 m bands are degraded by the blur that they have, to pixels as much larger as theirs are."""
     pair, measured = model.pair, model.measured
     grid, by = pair.coarse.part(*window), min(pair.coarse.cols.step / pair.fine.cols.step, MOST)
     low, plain = Grid(grid.crs, *(_larger(a, by) for a in axes(grid))), Path("one scale down")
     image = lambda g, v: g.georeference(np.ascontiguousarray(np.moveaxis(v, -1, 0), np.float32))
-    cube = image(low, _degraded_enmap(model, y, grid, low, seed))
+    cube = image(low, _degraded_enmap(model, y, grid, low))
     scene = Scene(cube.chunk(), replace(pair.bands, good=np.ones(len(pair.bands), bool)), pair.scene.metadata, {}, plain)
-    guide, twenty, rng = _degraded_guide(model, window), None, np.random.default_rng([seed, 1])
+    guide, twenty, rng = _degraded_guide(model, window), None, np.random.default_rng([0, 1])
     noisy = lambda v, denoise: v + rng.standard_normal(v.shape) * (denoise.noise if isinstance(denoise, Denoiser) else measured.model.noise * v.mean((0, 1)))
     if pair.fine20 is not None:
         half = Grid(grid.crs, *(_larger(a, pair.fine20.cols.step / pair.fine.cols.step, whole=True) for a in axes(grid)))
@@ -135,7 +135,7 @@ class Below:
     part: tuple
 
 
-def one_scale_down(model, window, seed=0):
+def one_scale_down(model, window):
     """Sharpen a window of a fitted scene one scale down.
 
     Parameters
@@ -144,8 +144,6 @@ def one_scale_down(model, window, seed=0):
         Of the scene, from `fit_subspace`.
     window
         Two slices of its coarse grid.
-    seed : int
-        Of the noise that is put back.
 
     Returns
     -------
@@ -157,7 +155,7 @@ def one_scale_down(model, window, seed=0):
     y, held = complete(model.pair.enmap(*window))
     held &= model.found.valid[window]
     y = y if held.all() else continued(y, held)
-    pair, found = response_bands(_pair_below(model, window, y, seed))
+    pair, found = response_bands(_pair_below(model, window, y))
     still = [Geometry(sigma=g.sigma, measured=True) for g in (measured.vnir, measured.swir)]
     ones = np.ones(len(pair.names), np.float32)
     whole = WholeGuide(pair, found.seen, still[0].between(pair.coarse, pair.fine).inverse(*KRIGING), ones, 0 * ones, np.ones(pair.coarse.shape, np.float32), measured.tuning)

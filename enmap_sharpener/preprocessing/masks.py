@@ -240,8 +240,7 @@ def _under(image: xr.DataArray, fine: Grid) -> xr.DataArray:
     return cut_image(image, *window)
 
 # %% ../../nbs/06_preprocessing/01_masks.ipynb #0579f71b
-def mask_scene(folder, product, sentinel2=None, *, distance: float = DISTANCE, share: float = SHARE, margin: float = 300.0, threads: int = 1,
-               progress=None) -> dict:
+def mask_scene(folder, product, sentinel2=None, *, distance: float = DISTANCE, share: float = SHARE, threads: int = 1, progress=None) -> dict:
     """Join the masks of both sensors over a cropped scene.
 
     Parameters
@@ -252,7 +251,7 @@ def mask_scene(folder, product, sentinel2=None, *, distance: float = DISTANCE, s
         The EnMAP product.
     sentinel2 : str or Path, optional
         Its partner; by default where `find_guide` finds it.
-    distance, margin, threads, progress
+    distance, threads, progress
         See `join_masks`.
     share : float
         See `apply_mask`.
@@ -271,7 +270,7 @@ def mask_scene(folder, product, sentinel2=None, *, distance: float = DISTANCE, s
     """
     folder = Path(folder)
     own, guide = _own(folder), read_partner(product, read_product(product), sentinel2)
-    mask = join_masks(own, guide, distance=distance, margin=margin, threads=threads, progress=progress)
+    mask = join_masks(own, guide, distance=distance, threads=threads, progress=progress)
     if guide.scl is None:
         _log.warning("%s: has no scene classification, so clouds of Sentinel-2 are not masked", guide.source)
     write_bits(folder / "mask10.tif", mask.values, Grid.of(mask), distance_m=distance, share=share)

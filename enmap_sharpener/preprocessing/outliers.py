@@ -274,40 +274,39 @@ def _disagreement(sample: Sample) -> float:
 LEAST_SCENES, STRICT = 4, 5.0
 """Scenes that it takes to tell one that is unlike the others, and by how many robust standard deviations it is."""
 
+_FLOOR = 0.15      # least standard deviation, as a share of the median
+_FENCE = 1.5       # interquartile ranges beyond the quartiles that the sizes of files may have
+
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #b86ab25f
-def outliers(values, strict: float = STRICT, floor: float = 0.15) -> np.ndarray:
+def outliers(values) -> np.ndarray:
     """Robust distance of values from their median where it is too large.
 
     Parameters
     ----------
     values : array_like, shape (n,)
         NaN where there is none.
-    strict : float
-        Robust standard deviations that are allowed, with many scenes.
-    floor : float
-        Least standard deviation, as a share of the median.
 
     Returns
     -------
     ndarray, shape (n,)
-        In standard deviations, with sign; 0 for values that are like the others.
+        In robust standard deviations, with sign; 0 for values that are like the others, within `STRICT` of them where there are many scenes.
     """
     values, known = _known(values)
     if len(known) < LEAST_SCENES:
         return np.zeros(len(values))
     middle = np.median(known)
-    spread = max(1.4826 * np.median(np.abs(known - middle)), floor * abs(middle), 1e-12)
-    return _beyond((values - middle) / spread, strict * (1 + 2 / len(known)))
+    spread = max(1.4826 * np.median(np.abs(known - middle)), _FLOOR * abs(middle), 1e-12)
+    return _beyond((values - middle) / spread, STRICT * (1 + 2 / len(known)))
 
 # %% ../../nbs/06_preprocessing/07_outliers.ipynb #61cd1e2f
-def size_outliers(values, fence: float = 1.5) -> np.ndarray:
-    """The same for file sizes by their quantiles: distance beyond the quartiles in interquartile ranges, where it is above `fence`."""
+def size_outliers(values) -> np.ndarray:
+    """The same for file sizes by their quantiles: distance beyond the quartiles in interquartile ranges, where it is too large."""
     values, known = _known(values)
     if len(known) < LEAST_SCENES:
         return np.zeros(len(values))
     low, middle, high = np.percentile(known, (25, 50, 75))
     span = max(high - low, 0.02 * abs(middle), 1e-12)
-    return _beyond(np.where(values > high, values - high, np.minimum(values - low, 0)) / span, fence)
+    return _beyond(np.where(values > high, values - high, np.minimum(values - low, 0)) / span, _FENCE)
 
 
 def _known(values) -> tuple[np.ndarray, np.ndarray]:

@@ -170,7 +170,10 @@ def _covered(coarse, fine, shift):
     return (index >= margin) & (index <= fine.n - 1 - margin)
 
 # %% ../../nbs/06_preprocessing/04_wald.ipynb #cfea93f4
-def residual_shift(seen, degraded, valid, size=48):
+_COMPARED = 48     # side of the windows that are compared [pixels]
+
+
+def residual_shift(seen, degraded, valid):
     """Where the pixels of one image truly are relative to another's, by phase correlation.
 
     Parameters
@@ -179,8 +182,6 @@ def residual_shift(seen, degraded, valid, size=48):
         Shape (y, x, channel), no NaN.
     valid
         Pixels to compare, bool, shape (y, x).
-    size : int
-        Side of the windows that are compared [pixels].
 
     Returns
     -------
@@ -191,7 +192,7 @@ def residual_shift(seen, degraded, valid, size=48):
     """
     detail = [np.where(valid[..., None], image - window_mean(image, 3.0, valid), 0) for image in (seen, degraded)]
     shifts = []
-    for window in sample_windows(valid, size, whole=size * size):
+    for window in sample_windows(valid, _COMPARED, whole=_COMPARED**2):
         taper = np.multiply.outer(*(np.hanning(w.stop - w.start + 2)[1:-1] for w in window))
         for channel in range(seen.shape[-1]):
             one, two = (d[(*window, channel)] * taper for d in detail)

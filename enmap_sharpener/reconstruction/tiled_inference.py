@@ -76,8 +76,8 @@ class StoreReader:
         x, x1 = (np.concatenate(p) for p in zip(*parts, strict=True))
         return Scaling.measured(self.net.contract, x1, x)
 
-    def predict(self, run, tiles):
-        "Numbers of a run of tiles, int16, shape (tile, y, x, band), from what `read` gave."
+    def predict(self, tiles):
+        "Numbers of tiles, int16, shape (tile, y, x, band), from what `read` gave."
         x, x1 = tiles
         y = self.scaling.output(apply(self.net, *self.scaling.inputs(x, x1)))
         y = np.where(np.isfinite(x).all(-1, keepdims=True), y, x1)
@@ -116,7 +116,7 @@ def _fill(part, source, identity, batch, tell):
     group = zarr.open_group(str(part), mode="r+")
     work = _runs(total, batch, done)
     for run, tiles in zip(work, read_ahead(source.read, work, 1), strict=True):
-        group["sharpened"][run] = source.predict(run, tiles)
+        group["sharpened"][run] = source.predict(tiles)
         write_json(part / "progress.json", {"made_from": identity, "done": run.stop})
         tell(run.stop / total)
 
