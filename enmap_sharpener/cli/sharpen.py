@@ -87,6 +87,7 @@ def sharpen(
     """
     from enmap_sharpener.reconstruction.formats import chosen_compression, chosen_format
     from enmap_sharpener.reconstruction.output import output_files
+    from enmap_sharpener.reconstruction.places import check_not_read
     from enmap_sharpener.reconstruction.product import product_folder
     from enmap_sharpener.scenes.pairing import read_pair
     session.start()
@@ -97,13 +98,14 @@ def sharpen(
     wanted = _wanted(like, grid)
     scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset, resolution)
     onto = wanted(scene)
+    output_files(output, overwrite, format, (scene, guide, like, model))
     if as_product:
-        product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)
+        check_not_read([product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)], scene, guide, like, model)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged
         session.note(line)
     began = time.monotonic()
     with ended_soon("interrupted") if model else nullcontext(), session.progress("Sharpening", begun=_begun(scene, guide, method, output)) as progress:
-        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, progress=progress, grid=onto, note=session.note)
+        files, sharpened = sharpen_scene(scene, guide, output, method, bands, threads, model, not no_uncertainty, form=format, compress=compress, product=as_product, overwrite=overwrite, inputs=(like, model), progress=progress, grid=onto, note=session.note)
     session.say(_summary(files, sharpened, time.monotonic() - began))
 
 # %% ../../nbs/15_cli/02_sharpen.ipynb #20ba93a6

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from ..scenes.cubes import read_cube, sample_cube
 from .agreement import observation_inside
 from ..fusion.error_widths import LEVELS
+from ..reconstruction.places import check_not_read
 from ..reconstruction.uncertainty import error, error_files
 from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
@@ -359,7 +360,7 @@ def write_indices(output, scene, reference, folder) -> pd.DataFrame:
     Raises
     ------
     ProductError, OutputError
-        A file cannot be read; the folder cannot be written.
+        A file cannot be read; the folder cannot be written, or a file in it is one that is read.
     BandError, GridError, NoValidPixels
         As `compare_indices`.
     """
@@ -369,6 +370,7 @@ def write_indices(output, scene, reference, folder) -> pd.DataFrame:
     if all(file.is_file() for file in error_files(output)):
         widths = index_half_widths(cube, {level: error(output, level) for level in LEVELS}, grid)
         table = _covered(table, maps, widths)
+    check_not_read([folder / name for name in ("indices.csv", *(f"{index}{ending}" for index in maps for ending in (".tif", ".png")))], output, scene, reference)
     make_folder(folder)
     for name, image in maps.items():
         _write_map(folder / f"{name}.tif", image, grid, None if widths is None else widths[name])

@@ -21,6 +21,7 @@ from ..core.grid import Grid
 from ..figures.quicklook import before_after
 from ..figures.style import composite_bands, same_bands
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
+from .places import check_not_read
 from .product import product_folder, write_product
 from .stac import stac_item
 from .uncertainty import error_files, write_errors
@@ -34,7 +35,7 @@ from ..sharpening.quality import CLOUDY
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #60420d50
-def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
+def output_files(path, overwrite=False, form=None, inputs=()) -> dict[str, Path]:
     """The files that belong to one output, after a check that nothing stands in their way.
 
     Parameters
@@ -45,6 +46,8 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
         Whether existing files may be replaced.
     form : str, optional
         One of `FORMATS`; by the ending otherwise.
+    inputs : iterable
+        What is read, see `input_files`; none of it is replaced.
 
     Returns
     -------
@@ -55,13 +58,14 @@ def output_files(path, overwrite=False, form=None) -> dict[str, Path]:
     Raises
     ------
     OutputError
-        The ending is that of no format, or of another one, the folder cannot be written, or a file exists and `overwrite` is false.
+        The ending is that of no format, or of another one, the folder cannot be written, or a file exists and is read, or `overwrite` is false.
     """
     path = Path(path)
     form = FORMATS[chosen_format(path, form)]
     beside = form.beside | ({"style": ".qml"} if form.styled_as else {})
     files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": error_files(path)[0], "errors": error_files(path)[1], "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
+    check_not_read(files.values(), *inputs)
     there = [file for file in files.values() if os.path.lexists(file)]
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
     if closed or there and not overwrite:
@@ -119,7 +123,7 @@ def write_cube(sharpened, path, *, form=None, compress=None, overwrite=False, pr
     return files
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #100f03fe
-def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, product=None, overwrite=False, progress=None) -> dict[str, Path]:
+def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, product=None, overwrite=False, inputs=(), progress=None) -> dict[str, Path]:
     """Compute a sharpened scene and write everything that belongs to it.
 
     Parameters
@@ -140,6 +144,8 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         A folder that also gets the result as an EnMAP L2A product, see `write_product`.
     overwrite : bool
         Whether existing files may be replaced.
+    inputs : iterable
+        What is read beside scene and guide, such as a network's file: like theirs, these files are not replaced.
     progress : callable, optional
         Called as `progress(done, total)` after each block.
 
@@ -152,15 +158,16 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     Raises
     ------
     OutputError
-        The files exist (and `overwrite` is false), the ending or the compression is none of the format's, the folder cannot be written, or the disk
+        The files exist (and `overwrite` is false, or they are read), the ending or the compression is none of the format's, the folder cannot be written, or the disk
         is full. Nothing is left behind then, nor after any other exception.
     MissingExtra
         What writes the format is not installed.
     """
     form, scene = chosen_format(path, form), one_scene(scene)
-    compress, files = chosen_compression(form, compress), output_files(path, overwrite, form)
+    compress, files = chosen_compression(form, compress), output_files(path, overwrite, form, (scene, guide, *inputs))
     earlier = files.pop("errors") if sharpened.errors is None else None
     made = {} if product is None else {"product": product_folder(product, scene, sharpened.bands, overwrite)}
+    check_not_read(made.values(), scene, guide, *inputs)
     with whole_files(files) as staged:
         _check_space(sharpened, staged["data"].parent)
         moments = write_rasters(sharpened, staged, form, compress, progress)

@@ -20,6 +20,7 @@ from ..core.grid import Grid, lazy_image, windows
 from ..core.parallel import values_of
 from ..core.raster import LARGEST, NODATA, SCALE, create_raster, open_raster, opened
 from ..fusion.error_widths import BandErrors, relative_error
+from .places import check_not_read
 from .stac import SOFTWARE
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import BandTable, band_table, tag_bands
@@ -183,14 +184,16 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
     Raises
     ------
     OutputError
-        The file exists (and `overwrite` is false) or cannot be written.
+        The file exists (and `overwrite` is false, or it is read, or a result or its quality file) or cannot be written.
 
     The others are those of `error`.
     """
     output, disk = Path(output), ErrorsOnDisk(path, level, bands, likely)
     if output.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{output}: half widths are a GeoTIFF; wanted a name that ends in .tif")
-    if os.path.lexists(output) and (output.is_dir() or not overwrite or output.resolve() == disk.path.resolve()):
+    check_not_read([output], disk.path, *error_files(disk.path))
+    _check_no_result(output)
+    if os.path.lexists(output) and (output.is_dir() or not overwrite):
         raise OutputError(f"{output}: exists already; choose another name, or allow it to be replaced (--overwrite)")
     parts, grid = list(windows(disk.grid.shape, BLOCK)), disk.grid
     tile = min(BLOCK, -(-max(grid.shape) // 16) * 16)
@@ -206,6 +209,14 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
             if progress:
                 progress(done, len(parts))
     return output
+
+
+def _check_no_result(output: Path) -> None:
+    "OutputError if a file is, or would be taken for, a result of `sharpen` or the quality file of one."
+    if any(map(os.path.exists, error_files(output))):
+        raise OutputError(f"{output}: is the name of a result, whose {error_files(output)[0].name} and table of errors would then belong to nothing; choose another name")
+    if (result := output.with_name(f"{output.stem.removesuffix('_quality')}.tif")) != output.with_suffix(".tif") and error_files(result)[1].exists():
+        raise OutputError(f"{output}: is the name of the quality file of {result.name}; choose another name")
 
 
 BLOCK = 256
