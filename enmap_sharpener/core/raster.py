@@ -31,6 +31,7 @@ from rasterio.windows import Window
 
 from .errors import GridError, ProductError
 from .files import file_name, file_size, read_bytes, whole
+from .missing import is_missing
 
 # %% ../../nbs/00_core/02_raster.ipynb #66ad5f88
 NODATA = -32768        # int16 nodata of EnMAP products and of every file that this package writes
@@ -172,9 +173,8 @@ class _LazyRaster:
         self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset, background
         self.background = np.array(background, int)
         self.path, self.bands, self.shape, self.unit = path, np.array(bands), (len(bands), *shape), unit
-        # -32768 is no reflectance, whatever a file declares; whole numbers as int, which numpy compares five times faster
-        whole = int if np.issubdtype(dtype, np.integer) else float
-        self.nodata = {whole(v) for v in (nodata, NODATA) if v is not None and np.isfinite(v)}
+        # whole numbers as int, which numpy compares five times faster
+        self.nodata = None if nodata is None or not np.isfinite(nodata) else int(nodata) if np.issubdtype(dtype, np.integer) else float(nodata)
         self.gain, self.offset = (None if gain is None else np.broadcast_to(np.asarray(v, "float32"), len(bands))[:, None, None] for v in (gain, offset))
         self.dtype = np.dtype(dtype if gain is None else "float32")
         rows = unit[0] * (1 + -(-256 // unit[0]))      # what windows of 256 rows touch
@@ -208,8 +208,8 @@ class _LazyRaster:
         target *= self.gain[bands]
         if self.offset.any():
             target += self.offset[bands]
-        for nodata in self.nodata:
-            np.copyto(target, np.nan, where=values == nodata)
+        for gone in (is_missing(values, float(self.gain.max())), *([] if self.nodata is None else [values == self.nodata])):
+            np.copyto(target, np.nan, where=gone)
         if empty is not None:
             np.copyto(target, np.nan, where=cut(empty))
 

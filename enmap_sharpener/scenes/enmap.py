@@ -21,11 +21,11 @@ from rasterio.windows import Window
 from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
 from ..core.files import file_name, make_folder, read_bytes, whole
-from ..core.grid import Grid, axes, scattered_windows, windows
+from ..core.grid import Grid, axes, windows
 from ..core.raster import NODATA, check_located, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
 from .metadata import BandTable, SceneMetadata, Told, metadata_xml, parse_product, tag_bands
-from .stored_numbers import BRIGHT, float_gain
+from .stored_numbers import BRIGHT, float_gain, is_measured, sampled, undeclared
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
 _log = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ class _Product:
     def cube(self) -> xr.DataArray:
         "The cube in reflectance, lazy."
         [image] = self.files["SPECTRAL_IMAGE"]
-        return open_raster(image, gain=self.bands.gain, offset=self.bands.offset, nodata=NODATA, background=self.background)
+        return open_raster(image, gain=self.bands.gain, offset=self.bands.offset, background=self.background)
 
     def layers(self):
         "Name and file of each quality layer; those that are missing are told. ProductError where there are two of a kind."
@@ -303,11 +303,12 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
     """
     usable = np.flatnonzero(bands.good) if bands.good.any() else np.arange(len(bands))
     few = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _BACKGROUND_NM})
-    sample, background, assumed = _sampled(image, few), [], []
+    sample = sampled(image, few)
+    background, assumed = [], undeclared(image, sample)
     empty = (sample == 0).all(0)
-    values = sample[np.isfinite(sample) & (sample > NODATA) & ~empty]
+    values = sample[is_measured(sample) & ~empty]
     # dark water is 0 in most bands, but background in all, and more than a pixel here and there
-    if image.nodata is None and empty.mean() > _BACKGROUND_SHARE and (_sampled(image, usable) == 0).all(0).mean() > _BACKGROUND_SHARE:
+    if image.nodata is None and empty.mean() > _BACKGROUND_SHARE and (sampled(image, usable) == 0).all(0).mean() > _BACKGROUND_SHARE:
         background = usable.tolist()
         assumed.append(f"{name}: pixels that are 0 in all bands are taken as nodata")
     level = np.percentile(values, 99) if values.size else np.inf
@@ -316,12 +317,6 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
         return bands, background, assumed
     assumed.append(f"{name}: is taken as {'reflectance from 0 to 1' if gain == 1 else 'percent'} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
-
-
-def _sampled(image, bands) -> np.ndarray:
-    "Numbers of some bands (positions) of an open cube in a few windows, shape (band, pixel)."
-    samples = (image.read([int(b) + 1 for b in bands], window=Window.from_slices(rows, cols)) for rows, cols in scattered_windows(image.shape, 32))
-    return np.concatenate([sample.reshape(len(bands), -1) for sample in samples], 1).astype(float)
 
 
 def _placed(metadata: SceneMetadata, grid: Grid, name: str) -> tuple[SceneMetadata, list[str]]:

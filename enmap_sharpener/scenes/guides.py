@@ -25,7 +25,7 @@ from .guide_sensors import GUIDE_SENSORS, guide_band, plain_name
 from .metadata import parse_time
 from .sentinel2 import Sentinel2, read_sentinel2
 from .sentinel2_metadata import band_names, date_of
-from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, undeclared_in
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #08eb5bc0
 _log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ def _assembled(path: Path, places: list[_Place], label: str, sensor=None, scale=
         indices = sorted({p.index for p in places if p.file == file})
         image, line = _reading(file, indices, scale, offset, sensor)
         readings[file] = image
-        told.append(f"{file.name}: {line}")
+        told += [f"{file.name}: {line}", *undeclared_in(file, indices[0] - 1)]
     pixel = {p: round(Grid.of(readings[p.file]).cols.step, 6) for p in places}
     sizes = sorted(set(pixel.values()))
     places = sorted(places, key=lambda p: (pixel[p], p.centre))

@@ -25,7 +25,7 @@ from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_
 
 from .guide_bands import SENTINEL2, GuideBands
 from .sentinel2_metadata import ProductMetadata, band_name, band_names, check_level, date_of, find_metadata, read_metadata
-from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, undeclared_in
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #52546453
 _log = logging.getLogger(__name__)
@@ -105,6 +105,11 @@ class _File:
 
     def read(self) -> tuple[xr.DataArray, list[str]]:
         "Reflectance, shape (band, y, x), and what is assumed, or was found, of the numbers."
+        image, told = self._scaled()
+        return image, told + undeclared_in(self.path, self.bands[0] - 1)
+
+    def _scaled(self) -> tuple[xr.DataArray, list[str]]:
+        "The same, but for nodata."
         with opened(self.path) as file:
             own = [(file.scales[b - 1], file.offsets[b - 1]) for b in self.bands]
             floating = np.issubdtype(np.dtype(file.dtypes[0]), np.floating)

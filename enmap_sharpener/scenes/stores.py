@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from ..core.errors import BandError, GridError, ProductError, require_extra
 from ..core.files import file_name
 from ..core.grid import Grid
+from ..core.missing import is_missing
 from ..core.raster import LARGEST_BLOCK, MOST_VALUES, NODATA, SCALE
 from ..core.store_format import check_format
 from .metadata import SPECTRAL_ATTRIBUTES
@@ -88,7 +89,7 @@ class _Stored:
         window = tuple(slice(int(i.min()), int(i.max()) + 1) for i in (rows, cols))
         numbers = self._numbers(bands.ravel(), window)
         values = numbers.astype(self.dtype) * self.gain + self.offset
-        values[(numbers == self.nodata) | (numbers == NODATA)] = np.nan
+        values[(numbers == self.nodata) | is_missing(numbers, float(self.gain))] = np.nan
         return values[0 if bands.ndim == 0 else slice(None)][..., rows - window[0].start, :][..., cols - window[1].start]
 
     def _numbers(self, bands, window):

@@ -412,6 +412,19 @@ def test_untagged_zeros_are_nodata(folder, dtype):
     assert [line for line in scene.assumptions if "0 in all bands are taken as nodata" in line]
 
 
+@pytest.mark.parametrize("value, factor, dtype", [(-9999, 1, "int16"), (-32767, 1, "int16"), (-9999, 1, "float32"), (-9999, 1e-4, "float32"), (-0.9999, 1e-4, "float32"), (-0.9999, 1e-4, "float64"), (-3.4e38, 1e-4, "float32")])
+def test_numbers_that_are_no_reflectance_are_nodata_and_said_once(folder, value, factor, dtype):
+    scene = read_enmap(rewritten(folder, lambda numbers: np.where(numbers == NODATA, value, numbers * factor).astype(dtype)))
+    np.testing.assert_allclose(scene.cube.values, cube().values, atol=6e-5)
+    assert [line for line in scene.assumptions if "nodata" in line] == [f"{SCENE_ID}-SPECTRAL_IMAGE.TIF: {value:g} is taken as nodata, which it does not declare"]
+
+
+def test_nodata_that_is_declared_is_not_said(folder):
+    scene = read_enmap(rewritten(folder, lambda numbers: np.where(numbers == NODATA, -9999, numbers).astype("int16"), nodata=-9999))
+    np.testing.assert_allclose(scene.cube.values, cube().values, atol=6e-5)
+    assert not scene.assumptions
+
+
 def test_a_zero_in_one_band_is_a_measurement(folder):
     def change(numbers):
         numbers[3, 10:14, 10:14] = 0

@@ -32,6 +32,15 @@ def describe(folder, **told):
     return folder
 
 
+def test_numbers_that_are_no_reflectance_are_nodata_and_said(tmp_path):
+    numbers = NUMBERS[:8].astype("int16")
+    numbers[:, :5] = -9999
+    save(tmp_path / "x.tif", numbers, nodata=None)
+    guide = read_guide(describe(tmp_path, sensor="superdove"))
+    assert np.isnan(guide.bands10.values[:, :5]).all() and np.isfinite(guide.bands10.values[:, 5:]).all()
+    assert [line for line in guide.found if "nodata" in line] == ["x.tif: -9999 is taken as nodata, which it does not declare"]
+
+
 # ---- sensors that are ready
 
 def test_superdove_is_told_by_its_name_alone(tmp_path):

@@ -92,6 +92,22 @@ def test_untagged_zeros_of_a_stack_are_nodata(folder, dtype, factor):
     assert same(read_sentinel2(folder))
 
 
+@pytest.mark.parametrize("dtype, factor, value", [("int16", 1e4, -9999), ("float32", 1.0, -9999), ("float32", 1.0, -0.9999), ("float32", 1e4, -9999), ("uint16", 1e4, 65535)])
+@pytest.mark.parametrize("single", [True, False])
+def test_numbers_that_are_no_reflectance_are_nodata_and_said(tmp_path, dtype, factor, value, single):
+    data = np.where(np.isfinite(FINE.values), np.maximum(FINE.values, 0.001) * factor, value)
+    data[:, -9:, -7:] = value
+    if single:
+        for band, image in zip(BANDS_10M, data, strict=True):
+            save(tmp_path / f"{band}.tif", image[None], dtype)
+    else:
+        save(tmp_path / "sentinel2_10m.tif", data, dtype, BANDS_10M)
+    guide = read_sentinel2(tmp_path)
+    np.testing.assert_array_equal(np.isfinite(guide.bands10.values), data != value)
+    assert float(guide.bands10.min()) >= 0
+    assert len([line for line in guide.found if f"{value:g} is taken as nodata, which it does not declare" in line]) == 1
+
+
 def test_zero_in_one_band_of_a_stack_is_a_measurement(folder):
     numbers = to_int16(FINE.values)
     numbers[3, 20:30, 20:30] = 0
