@@ -6,9 +6,12 @@
 __all__ = ['LARGE', 'Scratch', 'on_disk', 'Pair', 'complete', 'linear_window', 'interpolate']
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #602d57ea
+import errno
 import logging
 import os
+import shutil
 import tempfile
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import numpy as np
 from ..core.kernels import compiled
 from ..core.grid import Axis, Grid, axes, overlap
 from ..core.operators import Observation, linear_stencil
-from ..core.errors import GridError, NoValidPixels
+from ..core.errors import GridError, NoValidPixels, OutputError
 from ..core.raster import LARGEST, NODATA, SCALE
 from ..core.parallel import in_threads, values_of
 from ..scenes.pairing import reconciled
@@ -32,6 +35,16 @@ def _distance_km(a, b):
     return float(np.hypot(*gap)) / 1000
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #8830ab16
+@contextmanager
+def _temporary(needed):
+    """OutputError where a temporary file of so many bytes cannot be made or filled."""
+    try:
+        yield
+    except OSError as error:
+        place = tempfile.tempdir or os.environ.get("TMPDIR") or "the temporary folder"      # what is asked for raises where there is none
+        raise OutputError(f"{place}: a temporary file of {needed / 1e6:,.1f} MB cannot be written there ({error.strerror or error}); make room, or set TMPDIR to a larger disk") from None
+
+
 class Scratch:
     """A stack of channels in a temporary file, shape (y, x, channel), read and written by windows; it vanishes with the object. `filled` is the share of pixels that hold a value, of each channel, where it is known."""
 
@@ -40,16 +53,24 @@ class Scratch:
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._pixel = self.dtype.itemsize * shape[2]
-        self._file = tempfile.TemporaryFile()
-        os.truncate(self._file.fileno(), self._pixel * shape[0] * shape[1])
+        self._size = self._pixel * shape[0] * shape[1]
+        with _temporary(self._size):
+            if shutil.disk_usage(tempfile.gettempdir()).free < _FILLED * self._size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._file = tempfile.TemporaryFile()
+            os.truncate(self._file.fileno(), self._size)
 
     def _at(self, row, cols):
         return (row * self.shape[1] + cols.start) * self._pixel
 
     def write(self, rows, cols, values):
         """Store `values`, shape (y, x, channel)."""
-        for row, line in zip(range(rows.start, rows.stop), np.ascontiguousarray(values, self.dtype), strict=True):
-            os.pwrite(self._file.fileno(), line, self._at(row, cols))
+        with _temporary(self._size):
+            for row, line in zip(range(rows.start, rows.stop), np.ascontiguousarray(values, self.dtype), strict=True):
+                left, at = line.ravel().view(np.uint8), self._at(row, cols)
+                while left.size:       # a disk that is nearly full takes a part
+                    n = os.pwrite(self._file.fileno(), left, at)
+                    left, at = left[n:], at + n
 
     def read(self, rows, cols):
         """A window, shape (y, x, channel)."""
@@ -59,6 +80,8 @@ class Scratch:
         return out
 
 
+_FILLED = 0.5     # of a file at least, in bytes: what no window writes takes no room
+
 LARGE = 2**24
 """Bytes from which on an array is kept in a temporary file."""
 
@@ -67,7 +90,7 @@ def on_disk(array):
     """An array as it is; a large one in a temporary file that vanishes with it, of which memory holds what is in use, so that it is not filled by the length of a strip."""
     if array.nbytes < LARGE:
         return array
-    with tempfile.TemporaryFile() as file:
+    with _temporary(array.nbytes), tempfile.TemporaryFile() as file:
         array.tofile(file)
         return np.asarray(np.memmap(file, array.dtype, "c", shape=array.shape))
 

@@ -1,10 +1,12 @@
 "The two images, cropped to what they share."
+import errno
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from enmap_sharpener.core.errors import NoValidPixels
+from enmap_sharpener.core.errors import NoValidPixels, OutputError
 from enmap_sharpener.fusion import harmonisation, measurement, response_bands
 from enmap_sharpener.fusion import pair as pair_module
 from enmap_sharpener.fusion.pair import Pair, on_disk
@@ -91,3 +93,28 @@ def test_a_10_m_band_that_is_empty_is_refused(pair):
     scene, guide = pair
     with pytest.raises(NoValidPixels, match="its B03 are nodata wherever it covers EnMAP"):
         Pair(scene, replace(guide, bands10=guide.bands10.where(guide.bands10.band != "B03")))
+
+
+def test_a_temporary_folder_that_is_full_is_told_in_one_line(pair, tmp_path, monkeypatch):
+    "Before anything is written, where it cannot do, and on the way; what a disk takes in parts is whole."
+    monkeypatch.setattr(pair_module.tempfile, "tempdir", str(tmp_path))
+    told = rf"{tmp_path}: a temporary file of .* MB cannot be written there \(No space left on device\); make room, or set TMPDIR"
+    usage = lambda free: monkeypatch.setattr(pair_module.shutil, "disk_usage", lambda place: type("usage", (), {"free": free}))  # noqa: E731
+    usage(100_000)
+    with pytest.raises(OutputError, match=told):
+        Pair(*pair)
+    usage(10**9)
+    scratch, pwrite, values = pair_module.Scratch((4, 5, 6), np.int16), os.pwrite, np.arange(120).reshape(4, 5, 6)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:7], at))
+    scratch.write(slice(0, 4), slice(0, 5), values)
+    np.testing.assert_array_equal(scratch.read(slice(0, 4), slice(0, 5)), values)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OutputError, match=told):
+        sharpen(*pair)
+    monkeypatch.setattr(pair_module.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(pair_module, "LARGE", 1)
+    with pytest.raises(OutputError, match=told):
+        on_disk(np.arange(6.0))
