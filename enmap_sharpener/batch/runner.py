@@ -31,9 +31,9 @@ from .catalogue import write_catalogue
 from .jobs import Job, check_parameters, datatakes, find_scenes, open_job, partner_values
 from ..scenes.finding import Row
 from ..core.ledger import Ledger
-from ..core.files import sweep_unfinished, write_json, write_text
+from ..core.files import read_facts, sweep_unfinished, write_json, write_text
 from ..core.parallel import in_threads
-from .tasks import Task, TaskOutcome, is_done, read_record, run_task
+from .tasks import Task, TaskOutcome, is_done, run_task
 from .clusters import hopeless, local_workers, pending_jobs, refusals
 
 # %% ../../nbs/14_batch/03_runner.ipynb #dde66c27
@@ -138,7 +138,7 @@ _ASKING = 8        # threads that look what is there: on a network's file system
 
 def _check_settings(task: Task):
     "JobError where a scene has results of other parameters, or of another scene of its name."
-    record = read_record(task.folder / task.scene / "done.json")
+    record = read_facts(task.folder / task.scene / "done.json")
     source, earlier = record.get("source", task.source), record.get("parameters", task.settings)
     if source != task.source and record.get("fingerprint") != task.fingerprint and (task.folder / str(source)).exists():
         raise JobError(f"{task.folder / task.scene}: was made from another scene of this name, {os.path.normpath(task.folder / str(source))}; choose another --output, or replace it with --overwrite")
@@ -150,9 +150,9 @@ def _check_settings(task: Task):
 def _before(task: Task, retry_failed: bool) -> TaskOutcome | None:
     "What an earlier run made of a scene, if that still holds."
     fingerprint = task.fingerprint
-    if is_done(task.folder / task.scene, read_record(task.folder / task.scene / "done.json"), fingerprint):
+    if is_done(task.folder / task.scene, read_facts(task.folder / task.scene / "done.json"), fingerprint):
         return TaskOutcome(task.scene, "there already")
-    failed = {} if retry_failed else read_record(task.folder / f"{task.scene}.failed.json")
+    failed = {} if retry_failed else read_facts(task.folder / f"{task.scene}.failed.json")
     return TaskOutcome(task.scene, "failed", 0.0, f"before: {failed.get('error')}") if failed.get("fingerprint") == fingerprint else None
 
 # %% ../../nbs/14_batch/03_runner.ipynb #b222d709
@@ -266,9 +266,9 @@ def job_results(folder) -> pd.DataFrame:
     """
     rows = {}
     for path in sorted(Path(folder).glob("*/done.json")):
-        rows[path.parent.name] = (row := _row(read_record(path), "done")) | read_record(path.with_name("summary.json")) | row
+        rows[path.parent.name] = (row := _row(read_facts(path), "done")) | read_facts(path.with_name("summary.json")) | row
     for path in sorted(Path(folder).glob("*.failed.json")):
-        rows[path.name.removesuffix(".failed.json")] = _row(read_record(path), "failed")
+        rows[path.name.removesuffix(".failed.json")] = _row(read_facts(path), "failed")
     return pd.DataFrame.from_dict(rows, "index", columns=None if rows else ["state", "seconds", "error"]).sort_index().rename_axis("scene")
 
 

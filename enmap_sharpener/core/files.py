@@ -68,9 +68,9 @@ def file_size(path: str) -> int | None:
 
 # %% ../../nbs/00_core/01_files.ipynb #8a64087e
 def read_facts(path) -> dict:
-    "The object that a JSON file holds; empty if there is no such file, or it holds something else."
+    "The object that a JSON file holds; empty if there is no such file, as where a pipe lies, or it holds something else."
     try:
-        found = read_json(path)
+        found = read_json(path) if os.path.isfile(path) else {}
     except ProductError:
         return {}
     return found if isinstance(found, dict) else {}

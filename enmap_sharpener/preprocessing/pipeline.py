@@ -18,11 +18,11 @@ import pandas as pd
 
 from .quarantine import candidates, rejected
 from .quarantine import restore as bring_back
-from ..core.ledger import Ledger, Skipped, begin, finish, forget, removable, remove, size, state
+from ..core.ledger import Ledger, Skipped, begin, finish, forget, removable, remove, state
 from ..core.errors import EnmapError, OutputError, ProductError, Rejected, RequestError
 from ..scenes.enmap import count_products
 from ..scenes.finding import scene_name
-from ..core.files import make_folder, sweep_unfinished
+from ..core.files import make_folder, stored_bytes, sweep_unfinished
 from .splits import GUARD, assign_splits, export_numpy, record_split
 from .stages import SCENE_STAGES, Place, Settings, chosen
 
@@ -340,9 +340,9 @@ def _clean(run):
     aside, spare = _aside(run), lambda r: Path(r["path"]).name in getattr(SCENE_STAGES.get(r["stage"]), "spare", ())
     gone = [r for r in run.ledger.records().values() if r["scene"] in aside or spare(r) and "mask" in run.ledger.done(r["scene"])]
     found = [(r, path) for r in gone if (path := removable(run.ledger, r))]
-    run.freed = sum(size(path) for _, path in found)
+    run.freed = sum(stored_bytes(path) for _, path in found)
     for record, path in found:
-        run.note("clean", record["scene"], "would be removed" if run.dry_run else "removed", f"{record['path']} ({size(path) / 1e6:.1f} MB)")
+        run.note("clean", record["scene"], "would be removed" if run.dry_run else "removed", f"{record['path']} ({stored_bytes(path) / 1e6:.1f} MB)")
     if not run.dry_run:
         remove(run.ledger, [r for r in gone if not (run.ledger.folder / r["path"]).exists()] + [r for r, _ in found])
         for scene in aside - {r["scene"] for r in run.ledger.records().values()}:

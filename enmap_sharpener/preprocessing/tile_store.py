@@ -19,7 +19,7 @@ from numcodecs import Blosc
 from rasterio.crs import CRS
 
 from .. import __version__
-from ..core.files import make_folder, read_facts, sweep_unfinished, whole, write_json
+from ..core.files import make_folder, read_facts, stored_bytes, sweep_unfinished, whole, write_json
 from ..core.parallel import one_algebra_thread, read_ahead
 from ..core.grid import Axis, Grid, widened
 from ..core.errors import NoValidPixels, OutputError, ProductError
@@ -168,8 +168,7 @@ def _write(part, kind, source, corners, candidates, settings, split, threads, pr
     with one_algebra_thread():
         share = _write_tiles(zarr.open_group(str(part), mode="r+"), source, corners, tile, threads, progress)
     amend(part, {"files": {name: _count(part / name) for name in source.names}})
-    size = sum(f.stat().st_size for f in part.rglob("*") if f.is_file())
-    return {"tiles": len(corners), "candidates": candidates, "valid": round(share, 4), "bytes": size, "alignment": source.report}
+    return {"tiles": len(corners), "candidates": candidates, "valid": round(share, 4), "bytes": stored_bytes(part), "alignment": source.report}
 
 # %% ../../nbs/06_preprocessing/05_tile_store.ipynb #257dcf5a
 def write_store(path, kind, source, corners, settings, *, split=0, threads=1, progress=None):

@@ -27,8 +27,9 @@ from enmap_sharpener.batch import runner  # noqa: E402
 from enmap_sharpener.batch.clusters import local_workers, remote_workers, slurm_workers  # noqa: E402
 from enmap_sharpener.batch.jobs import check_parameters, find_scenes, job_files, open_job  # noqa: E402
 from enmap_sharpener.batch.runner import job_results, run_batch, write_report  # noqa: E402
-from enmap_sharpener.batch.tasks import TaskOutcome, is_done, read_record  # noqa: E402
+from enmap_sharpener.batch.tasks import TaskOutcome, is_done  # noqa: E402
 from enmap_sharpener.core.errors import JobError, OutputError  # noqa: E402
+from enmap_sharpener.core.files import read_facts  # noqa: E402
 from enmap_sharpener.scenes.enmap import write_enmap  # noqa: E402
 
 PARAMETERS = '''scene: "Path" = "."  # where a number lies
@@ -427,7 +428,7 @@ def test_report_of_files_from_others(tmp_path):
     table = job_results(tmp_path)
     assert list(table.state) == ["done"] * 4 + ["failed"] and table.error["a"] == "" and table.seconds.isna().all()
     assert "<script" not in write_report(tmp_path).read_text()
-    assert not any(is_done(tmp_path / name, read_record(tmp_path / name / "done.json"), 1) for name in "abcd")
+    assert not any(is_done(tmp_path / name, read_facts(tmp_path / name / "done.json"), 1) for name in "abcd")
 
 
 def test_earlier_parameters_that_are_none(place, client):

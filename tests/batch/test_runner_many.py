@@ -87,10 +87,10 @@ def test_what_is_done_is_asked_once(tmp_path, monkeypatch):
     "A resumed run looks at each record twice, for its settings and its files, and at no scene that is done a third time."
     looked = []      # from several threads
 
-    def record(path, before=runner.read_record):
+    def record(path, before=runner.read_facts):
         looked.append(Path(path).name)
         return before(path)
-    monkeypatch.setattr(runner, "read_record", record)
+    monkeypatch.setattr(runner, "read_facts", record)
     monkeypatch.setattr(runner, "write_report", lambda folder: folder / "report.html")
     pattern = scenes(tmp_path / "data", NAMES[:1500])
     job, folder = runner.open_job("sharpen"), tmp_path / "runs/sharpen"

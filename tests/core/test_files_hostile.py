@@ -128,3 +128,8 @@ def test_items_and_results(tmp_path):
 def test_facts(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text)
     assert read_facts(tmp_path / "a.json") == {} == read_facts(tmp_path / "none.json") == read_facts(os.fspath(tmp_path))
+
+
+def test_a_pipe_holds_no_facts(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    assert read_facts(tmp_path / "a.json") == {}      # nobody writes: who opens it waits
