@@ -6,10 +6,10 @@
 __all__ = ['COMMANDS', 'app', 'main']
 
 # %% ../../nbs/15_cli/01_app.ipynb #dfc3aaf7
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from .. import __version__
-from .terminal import run
+from .terminal import finite, run
 
 # %% ../../nbs/15_cli/01_app.ipynb #a74549df
 COMMANDS = {
@@ -27,7 +27,7 @@ COMMANDS = {
     "batch": ["batch"],
 }
 
-app = App(name="enmap-sharpener", version=__version__, help_format="markdown", help=f"""
+app = App(name="enmap-sharpener", version=__version__, help_format="markdown", default_parameter=Parameter(validator=finite), help=f"""
 EnMAP's bands at Sentinel-2's resolution ({__version__}).
 
 To see it work without any data: `enmap-sharpener demo`

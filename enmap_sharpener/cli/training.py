@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..core.errors import UsageError
-from .terminal import LIMITS, SESSION, Flag, Limits, Session, Several
+from .terminal import LIMITS, POSITIVE, SESSION, Flag, Limits, Session, Several
 
 # %% ../../nbs/15_cli/07_training.ipynb #dfdb63a0
 def _recipe(name: str, **changes):
@@ -26,9 +26,9 @@ def _recipe(name: str, **changes):
 def train(
     *, train_data_dir: Path, output: Path = Path("output/models/network.keras"), recipe: Literal["thesis", "quick"] = "quick",
     batch_size: int | None = None, epochs: int | None = None,
-    initial_lr: float | None = None, loss: Literal["ssim+mae", "mae", "mse", "ssim"] | None = None, spectral_window: int | None = None,
+    initial_lr: Annotated[float | None, POSITIVE] = None, loss: Literal["ssim+mae", "mae", "mse", "ssim"] | None = None, spectral_window: int | None = None,
     mixed_precision: Flag = False, seed: int = 0, resume: Flag = False, tensorboard: Flag = False,
-    gpus: Annotated[list[int] | None, Several] = None, gpu_mem_limit: Annotated[float | None, Parameter(name=["--gpu-mem-limit"])] = None,
+    gpus: Annotated[list[int] | None, Several] = None, gpu_mem_limit: Annotated[float | None, Parameter(name=["--gpu-mem-limit"]), POSITIVE] = None,
     limits: Limits = LIMITS, session: Session = SESSION,
 ) -> None:
     """Train supErMAPnet.

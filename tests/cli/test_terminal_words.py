@@ -87,3 +87,23 @@ def test_every_option_has_a_sentence_a_unit_and_its_default(name):
             assert re.search("by default|either|instead of", told, re.I), (names, told)
         if re.search(r"\b(int|float)\b", str(argument.hint)):
             assert re.search(r"\[|\bhow many|how often|seed|share|rate|numbers of the|from 0 to 1|no limit", told, re.I), (names, told)
+
+
+@pytest.mark.parametrize("command, options", [
+    ("sharpen x --output x.tif", ["--mem-limit", "--resolution", "--grid EPSG:3035"]),
+    ("simulate --output x", ["--clouds", "--relief"]),
+    ("scrape --enmap-dir x --date-time 2023", ["--max-cloud-cover", "--bbox 1 2 3"]),
+    ("scrape-sentinel2 --enmap-dir x", ["--days", "--margin", "--max-units"]),
+    ("train --train-data-dir x", ["--initial-lr", "--gpu-mem-limit"]),
+    ("batch sharpen --scenes x --output x", ["--mem-limit"]),
+])
+def test_a_number_that_is_none_is_refused(tmp_path, monkeypatch, capfd, command, options):
+    "For all commands in one place: nan and infinite numbers before anything is looked at."
+    monkeypatch.chdir(tmp_path)
+    for option in options:
+        for number in ("nan", "inf", "-inf"):
+            assert main([*command.split(), *(f"{option} {number}" if " " in option else f"{option}={number}").split()]) == 2
+            out, err = capfd.readouterr()
+            assert "wanted a finite number" in err and err.count("\n") == 1 and not list(tmp_path.iterdir()), err
+    if command.startswith("train"):
+        assert main(["train", "--train-data-dir", "x", "--initial-lr", "0"]) == 2 and "wanted a number above 0" in capfd.readouterr().err
