@@ -10,6 +10,7 @@ __all__ = ['on_coarse', 'days_apart', 'reconciled', 'checked', 'partner_folder',
 import logging
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -124,28 +125,42 @@ def _named(scene: Scene, guide: Sentinel2, stack: str) -> tuple:
 _QUANTILES = np.linspace(0.05, 0.95, 10)
 _OFFSET = 0.07, 0.14       # |b| that is ESA's offset of 0.1 and not haze, reflectance
 _UNCHECKED = "too little of it lies under EnMAP, clear, to check its level"
+_NEARLY_ALL = 0.75         # share of the bands
 _FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit
 
 
-def _levels(scene: Scene, guide: Sentinel2) -> list[str]:
-    "What EnMAP says against the guide's numbers."
-    x, y = _samples(scene, guide.bands10, guide.table.finest, guide.scl)
-    known = np.isfinite(x).all(0) if len(x) else np.zeros(1, bool)
-    if len(x) < _FEWEST or not known.any():
-        return [f"{guide.source}: {_UNCHECKED}"]
-    x, y = (np.quantile(v[:, known], _QUANTILES, axis=0).ravel() for v in (x, y))
-    if np.ptp(x) == 0:
-        return [f"{scene.source}: is {x[0]:.3g} in every pixel of all bands that Sentinel-2 has too; is it damaged, or was its nodata lost?"]
-    if np.ptp(y) == 0:
+def _compared(scene: Scene, guide: Sentinel2) -> dict:
+    "Samples of each stack whose bands EnMAP sees: names of these, EnMAP as them, and themselves; a stack with too few is left out."
+    out = {}
+    for stack, image, bands in (("10 m", guide.bands10, guide.table.finest), ("20 m", guide.bands20, guide.table.coarser)):
+        x, y = _samples(scene, image, bands, guide.scl) if image is not None else ((), ())
+        known = np.flatnonzero(np.isfinite(x).all(0)) if len(x) >= _FEWEST else []
+        if len(known):
+            out[stack] = [bands.names[i] for i in known], x[:, known], y[:, known]
+    return out
+
+# %% ../../nbs/01_scenes/06_pairing.ipynb #3731b74f
+_BETTER, _NEARER, _SURE = 1.15, 1.5, 0.7     # of what correlation lacks and of squared differences, named by swapped; and correlation: without swapped bands these reach 0.83 where _NEARER is met
+
+
+def _swapped(guide: Sentinel2, compared: dict) -> list[str]:
+    "The line that says which bands seem to have each other's names, by samples of each stack; none if none do."
+    pairs = []
+    for names, x, y in compared.values():
+        pairs += [(names[i], names[j]) for i, j in combinations(range(len(names)), 2) if _exchanged(x[:, [i, j]], y[:, [i, j]] - (y.mean() - x.mean()))]
+    if not pairs:
         return []
-    ratio, (gain, offset) = np.median(y) / max(np.median(x), 1e-6), np.polyfit(x, y, 1)
-    if not 1 / _FACTOR < ratio < _FACTOR and abs(offset) < _OFFSET[0] or ratio <= 0 or ratio > 10:
-        return [f"{guide.source}: is {ratio:.3g} times as bright as EnMAP; one of the two is in another unit"]
-    low, high = _OFFSET
-    if low < abs(offset) < high and 0.4 < gain < 2.5 and guide.described is None:
-        undone = "is still in it: --sentinel2-offset -1000 takes it off" if offset > 0 else "was taken off twice: --sentinel2-offset 0 leaves it in"
-        return [f"{guide.source}: lies {abs(offset):.3f} {'above' if offset > 0 else 'below'} EnMAP in all bands; it seems that ESA's offset of 1000 {undone}"]
-    return []
+    return [f"{guide.source}: {', and '.join(f'{a} and {b}' for a, b in pairs)} look like each other's to EnMAP; check the names of its bands"]
+
+
+def _exchanged(x: np.ndarray, y: np.ndarray) -> bool:
+    "Whether each of two bands, shape (pixel, 2), is more like the other one of EnMAP's."
+    if not (np.ptp(x, axis=0).all() and np.ptp(y, axis=0).all()):
+        return False
+    alike = np.corrcoef(y.T, x.T)[:2, 2:]
+    named, swapped = np.diag(alike), np.diag(alike[:, ::-1])
+    apart = [((y - v) ** 2).sum() for v in (x, x[:, ::-1])]
+    return bool(swapped.min() > _SURE and (1 - named > _BETTER * (1 - swapped)).all() and apart[0] > _NEARER * apart[1])
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #5c487c41
 _UNKNOWN_DATE = "its date is not known"
@@ -197,8 +212,9 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})
-    levels = _levels(scene, guide)
-    told = [line for line in told + levels + _days(scene, guide) if line not in guide.found]
+    compared = _compared(scene, guide)
+    levels = _levels(scene, guide, compared)
+    told = [line for line in told + levels + _swapped(guide, compared) + _days(scene, guide) if line not in guide.found]
     for line in told:
         _log.log(logging.INFO if line.endswith((_UNKNOWN_DATE, _UNCHECKED)) else logging.WARNING, line)
     return replace(guide, found=(*guide.found, *told)), levels

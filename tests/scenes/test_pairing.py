@@ -13,7 +13,7 @@ from enmap_sharpener.core.errors import BandError, ProductError
 from enmap_sharpener.scenes.enmap import count_products, product_folder, read_enmap
 from enmap_sharpener.scenes.pairing import checked, days_apart, find_guide, read_pair, reconciled
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
-from enmap_sharpener.simulation.scene import simulate
+from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,53 @@ def test_levels_that_contradict(pair, gain, offset, told):
 def test_what_atmospheres_do_is_no_contradiction(pair, gain, offset):
     scene, guide = pair
     assert reconciled(scene, replace(guide, bands10=guide.bands10 * np.float32(gain) + np.float32(offset))).found == guide.found
+
+
+def test_the_level_of_twenty_metre_bands_alone(pair):
+    scene, guide = pair
+    above = np.float32(0.1)
+    [line] = reconciled(scene, replace(guide, bands20=guide.bands20 + above)).found
+    assert "above EnMAP in all of its 20 m bands" in line and "treat the files of both stacks alike" in line
+    [line] = reconciled(scene, replace(guide, bands10=guide.bands10 + above, bands20=guide.bands20 + above)).found
+    assert "above EnMAP in all bands" in line and "--sentinel2-offset -1000 takes it off" in line
+
+
+@pytest.mark.parametrize("one, other", [("B04", "B08"), ("B08", "B04"), ("B02", "B08"), ("B12", "B06")])
+def test_a_band_that_is_a_copy_of_another_is_no_offset_in_all(pair, one, other):
+    scene, guide = pair
+    stack = "bands10" if one in BANDS_10M else "bands20"
+    image = getattr(guide, stack).copy(deep=True)
+    image.loc[{"band": one}] = image.sel(band=other).values
+    assert not [line for line in reconciled(scene, replace(guide, **{stack: image})).found if "in all" in line]
+
+
+def exchanged(guide, one, other):
+    "A guide whose bands have each other's names."
+    stack = "bands10" if one in BANDS_10M else "bands20"
+    names = [{one: other, other: one}.get(name, name) for name in getattr(guide, stack).band.values]
+    return replace(guide, **{stack: getattr(guide, stack).sel(band=names).assign_coords(band=getattr(guide, stack).band.values)})
+
+
+@pytest.mark.parametrize("one, other", [("B11", "B12"), ("B02", "B08"), ("B03", "B04"), ("B02", "B04"), ("B04", "B08"), ("B05", "B06")])
+@pytest.mark.parametrize("added", [0, 0.1])
+def test_bands_that_have_each_other_s_names(pair, caplog, one, other, added):
+    scene, guide = pair
+    guide = replace(guide, bands10=guide.bands10 + np.float32(added), bands20=guide.bands20 + np.float32(added))
+    found = reconciled(scene, exchanged(guide, one, other)).found
+    [line] = [line for line in found if "names" in line]
+    assert line.endswith(f": {one} and {other} look like each other's to EnMAP; check the names of its bands") and line in caplog.text
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+@pytest.mark.parametrize("change", [1, 3])
+def test_no_names_are_doubted_that_are_right(seed, change):
+    scene, guide, _ = simulate_pair(40, seed, change=change)
+    assert reconciled(scene, guide).found == guide.found
+
+
+def test_no_names_are_doubted_in_the_cases(case):
+    scene, guide = read_pair(next(case.glob("ENMAP*")), case)
+    assert not [line for line in reconciled(scene, guide).found if "each other's" in line]
 
 
 @pytest.mark.parametrize("days, told", [(0, ""), (-29, ""), (31, "was taken 31 days after EnMAP; what"), (-100, "was taken 100 days before EnMAP, in another season"),
