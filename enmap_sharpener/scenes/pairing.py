@@ -139,6 +139,41 @@ def _compared(scene: Scene, guide: Sentinel2) -> dict:
             out[stack] = [bands.names[i] for i in known], x[:, known], y[:, known]
     return out
 
+# %% ../../nbs/01_scenes/06_pairing.ipynb #b917b4ae
+def _levels(scene: Scene, guide: Sentinel2, compared: dict) -> list[str]:
+    "What EnMAP says against the guide's numbers, by samples of both."
+    if "10 m" not in compared:
+        return [f"{guide.source}: {_UNCHECKED}"]
+    x = compared["10 m"][1]
+    if np.ptp(np.quantile(x, _QUANTILES, axis=0)) == 0:
+        return [f"{scene.source}: is {np.median(x):.3g} in every pixel of all bands that Sentinel-2 has too; is it damaged, or was its nodata lost?"]
+    ratios, offsets = zip(*(_level(*pair) for _, *pair in compared.values()))
+    for stack, ratio in zip(compared, ratios):
+        if ratio is not None:
+            return [f"{guide.source}: is {ratio:.3g} times as bright as EnMAP{'' if stack == '10 m' else ' in its coarser bands'}; one of the two is in another unit"]
+    lying = [stack for stack, offset in zip(compared, offsets) if offset is not None]
+    if not lying or guide.described is not None:
+        return []
+    offset, where = offsets[list(compared).index(lying[0])], "all bands" if len(lying) == len(compared) else f"all of its {lying[0]} bands"
+    undone = "is still in it: --sentinel2-offset -1000 takes it off" if offset > 0 else "was taken off twice: --sentinel2-offset 0 leaves it in"
+    if len(lying) < len(compared):
+        undone = f"{'is still in' if offset > 0 else 'was taken twice off'} these: treat the files of both stacks alike"
+    return [f"{guide.source}: lies {abs(offset):.3f} {'above' if offset > 0 else 'below'} EnMAP in {where}; it seems that ESA's offset of 1000 {undone}"]
+
+
+def _level(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None]:
+    "How many times as bright as EnMAP a stack is, if that is another unit; and how far above it, if that is ESA's offset and in nearly all of its bands."
+    x, y = (np.quantile(v, _QUANTILES, axis=0) for v in (x, y))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, None
+    ratio, (gain, offset) = np.median(y) / max(np.median(x), 1e-6), np.polyfit(x.ravel(), y.ravel(), 1)
+    if not 1 / _FACTOR < ratio < _FACTOR and abs(offset) < _OFFSET[0] or ratio <= 0 or ratio > 10:
+        return ratio, None
+    # one band that is another's copy, or brighter by far, tilts the line through all of them
+    lying = np.sign(offset) * np.median(y - gain * x, axis=0) > abs(offset) / 2
+    low, high = _OFFSET
+    return None, offset if low < abs(offset) < high and 0.4 < gain < 2.5 and lying.mean() >= _NEARLY_ALL else None
+
 # %% ../../nbs/01_scenes/06_pairing.ipynb #3731b74f
 _BETTER, _NEARER, _SURE = 1.15, 1.5, 0.7     # of what correlation lacks and of squared differences, named by swapped; and correlation: without swapped bands these reach 0.83 where _NEARER is met
 
