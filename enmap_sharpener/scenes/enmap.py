@@ -318,7 +318,7 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
     assumed.append(f"{name}: is taken as {'reflectance from 0 to 1' if gain == 1 else 'percent'} (99 % of its values are below {level:.3g}), not as the digital numbers of METADATA.XML")
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
 
-
+# %% ../../nbs/01_scenes/04_enmap.ipynb #79e65385
 def _placed(metadata: SceneMetadata, grid: Grid, name: str) -> tuple[SceneMetadata, list[str]]:
     "Metadata without a footprint that reaches beyond the cube: that is of the scene that the cube was cut from."
     if not metadata.footprint:
