@@ -230,13 +230,15 @@ def staging(folder):
 
 # %% ../../nbs/00_core/01_files.ipynb #4aa1c6af
 @contextmanager
-def whole_files(places: dict):
+def whole_files(places: dict, overwrite: bool = True):
     """Several files, or folders, of one folder that appear together or not at all.
 
     Parameters
     ----------
     places : dict of str to Path
         Where they go, in this order; what is there is replaced. The folder is made where it is missing.
+    overwrite : bool
+        Whether what is there may be replaced; otherwise nothing is, also if it appears while the block runs.
 
     Yields
     ------
@@ -246,12 +248,12 @@ def whole_files(places: dict):
     Raises
     ------
     OutputError
-        One cannot be written; see `staging`.
+        One cannot be written, see `staging`, or is there and `overwrite` is false.
     """
     with staging(next(iter(places.values())).parent) as stage:
         staged = {role: stage / place.name for role, place in places.items()}
         yield staged
-        fresh = [place for place in places.values() if not os.path.lexists(place)]
+        fresh = [place for place in places.values() if not os.path.lexists(place)] if overwrite else _reserved(places, staged)
         try:
             for role, place in places.items():
                 if place not in fresh:
@@ -262,6 +264,22 @@ def whole_files(places: dict):
                 discard(place)
             _give_back(stage, over=True)
             raise
+
+
+def _reserved(places: dict, staged: dict) -> list[Path]:
+    "Places that this process has taken, by an empty file or folder in each that nobody else has made; OutputError if one is there."
+    taken = []
+    for role, place in places.items():
+        try:
+            place.mkdir() if _is_folder(staged[role]) else place.touch(exist_ok=False)
+        except OSError as error:
+            for other in taken:
+                discard(other)
+            if not isinstance(error, FileExistsError):
+                raise
+            raise OutputError(f"{place}: has appeared meanwhile, from another run perhaps, and is left as it is; choose another name, or allow it to be replaced (--overwrite)") from None
+        taken.append(place)
+    return taken
 
 
 def _set_aside(place: Path, stage: Path, move: bool):

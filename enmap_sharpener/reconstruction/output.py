@@ -116,7 +116,7 @@ def write_cube(sharpened, path, *, form=None, compress=None, overwrite=False, pr
     form = chosen_format(path, form)
     compress = chosen_compression(form, compress)
     files = {role: file for role, file in output_files(path, overwrite, form).items() if role in ("data", "quality", *FORMATS[form].beside)}
-    with whole_files(files) as staged:
+    with whole_files(files, overwrite) as staged:
         _check_space(sharpened, staged["data"].parent)
         write_rasters(sharpened, staged, form, compress, progress)
         finish_rasters(staged, form, compress)
@@ -159,7 +159,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     ------
     OutputError
         The files exist (and `overwrite` is false, or they are read), the ending or the compression is none of the format's, the folder cannot be written, or the disk
-        is full. Nothing is left behind then, nor after any other exception.
+        is full. Nothing is left behind then, nor after any other exception. What appears while this runs is not replaced either.
     MissingExtra
         What writes the format is not installed.
     """
@@ -168,7 +168,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
     earlier = files.pop("errors") if sharpened.errors is None else None
     made = {} if product is None else {"product": product_folder(product, scene, sharpened.bands, overwrite)}
     check_not_read(made.values(), scene, guide, *inputs)
-    with whole_files(files) as staged:
+    with whole_files(files, overwrite) as staged:
         _check_space(sharpened, staged["data"].parent)
         moments = write_rasters(sharpened, staged, form, compress, progress)
         if sharpened.errors is not None:
@@ -183,7 +183,7 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
         if made:
             write_product(product, staged["data"], scene, bands, overwrite)
-    if earlier is not None:
+    if earlier is not None and overwrite:
         earlier.unlink(missing_ok=True)      # of a result of that name that is no more
     _log.info("%s: %d bands, %d x %d pixels, %.0f MB", files["data"], len(bands), *grid.shape, stored_bytes(files["data"]) / 1e6)
     return files | made

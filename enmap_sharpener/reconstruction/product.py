@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BandError, OutputError
+from ..core.files import whole_files
 from ..core.grid import Grid, axes
 from ..scenes.cubes import read_cube
 from ..scenes.enmap import write_enmap
@@ -111,4 +112,7 @@ def write_product(folder, cube, scene, bands, overwrite: bool = False) -> Path:
     image = read_cube(cube)
     grid, taken = Grid.of(image), np.isin(scene.bands.number, bands.number)
     layers = {name: _OnGrid(layer if layer.ndim == 2 else layer[taken], grid) for name, layer in scene.quality.items()}
-    return write_enmap(folder, image, bands, scene_id=scene.metadata.id, metadata=scene.metadata, quality=layers, overwrite=overwrite)
+    place = {"product": Path(folder) / scene.metadata.id}
+    with whole_files(place, overwrite) as staged:
+        write_enmap(staged["product"].parent, image, bands, scene_id=scene.metadata.id, metadata=scene.metadata, quality=layers)
+    return place["product"]

@@ -15,7 +15,7 @@ import xarray as xr
 from rasterio.windows import Window
 
 from ..core.errors import EnmapError, OutputError, ProductError
-from ..core.files import check_space, whole
+from ..core.files import check_space, whole, whole_files
 from ..core.grid import Grid, lazy_image, windows
 from ..core.parallel import values_of
 from ..core.raster import LARGEST, NODATA, SCALE, create_raster, open_raster, opened
@@ -197,12 +197,12 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
         raise OutputError(f"{output}: exists already; choose another name, or allow it to be replaced (--overwrite)")
     parts, grid = list(windows(disk.grid.shape, BLOCK)), disk.grid
     tile = min(BLOCK, -(-max(grid.shape) // 16) * 16)
-    with create_raster(output, count=len(disk.bands), dtype="int16", nodata=NODATA, shape=grid.shape, crs=grid.crs, transform=grid.transform, blockxsize=tile, blockysize=tile,
+    with whole_files({"data": output}, overwrite) as staged, create_raster(staged["data"], count=len(disk.bands), dtype="int16", nodata=NODATA, shape=grid.shape, crs=grid.crs, transform=grid.transform, blockxsize=tile, blockysize=tile,
                        compress="zstd", zstd_level=1, predictor=2) as file:
         tag_bands(file, disk.bands)
         file.update_tags(TIFFTAG_SOFTWARE=SOFTWARE, half_width=f"{level} %", of=disk.path.name)
         for done, (rows, cols) in enumerate(parts, 1):
-            check_space(output.parent, 2 * len(disk.bands) * BLOCK**2)
+            check_space(staged["data"].parent, 2 * len(disk.bands) * BLOCK**2)
             half = disk.window(rows, cols)
             numbers = np.clip(np.rint(half / SCALE), 1, LARGEST)
             file.write(np.where(np.isnan(half), NODATA, numbers).astype(np.int16), window=Window.from_slices(rows, cols))

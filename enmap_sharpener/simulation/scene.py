@@ -405,13 +405,13 @@ def simulate(folder, size=100, seed=0, *, truth=True, overwrite=False, progress=
     simulation, folder = Simulation(size, seed, **settings), Path(folder)
     enmap, ground, told = places = simulated_places(folder, scene_metadata(simulation).id)
     style = ground.with_suffix(".qml")
-    if not overwrite and (there := [p for p in places if p.exists()]):
-        raise OutputError(f"{there[0]}: exists already; choose another folder or seed, or allow overwriting")
     beside = [p for p in (told, *((ground, style) if truth else ())) if p.parent == folder]
-    with whole_files({p.name: p for p in (enmap, *beside)}) as staged:
+    if not overwrite and (there := [p for p in (*places, *beside) if p.exists()]):
+        raise OutputError(f"{there[0]}: exists already; choose another folder or seed, or allow overwriting")
+    with whole_files({p.name: p for p in (enmap, *beside)}, overwrite) as staged:
         product = staged[enmap.name]
         _write(simulation, product, product.parent if beside else product, truth, progress)
-    for earlier in () if truth else (ground, style):
+    for earlier in (ground, style) if overwrite and not truth else ():
         discard(earlier)
     return SimulatedPaths(enmap, enmap / "sentinel2", ground if truth else None, told)
 

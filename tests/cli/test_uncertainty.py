@@ -68,3 +68,11 @@ def test_left_out_on_request(result, tmp_path, capfd):
     capfd.readouterr()
     assert main(["uncertainty", str(tmp_path / "out.tif"), "--output", str(tmp_path / "half.tif")]) == 2
     assert "--no-uncertainty" in capfd.readouterr().err
+
+
+def test_what_appears_meanwhile_is_not_replaced(result, tmp_path, monkeypatch, capfd):
+    from enmap_sharpener.reconstruction import uncertainty
+    window, output = uncertainty.ErrorsOnDisk.window, tmp_path / "half.tif"
+    monkeypatch.setattr(uncertainty.ErrorsOnDisk, "window", lambda *given: output.write_text("another's") and window(*given))
+    assert main(["uncertainty", str(result / "out.tif"), "--output", str(output), "--quiet"]) == 2
+    assert "half.tif: has appeared meanwhile" in capfd.readouterr().err and output.read_text() == "another's" and list(tmp_path.iterdir()) == [output]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -202,3 +203,18 @@ def test_tables_with_two_indices(tmp_path):
     index = pd.MultiIndex.from_tuples([("=case", 1), ("b", 2)], names=["case", "method"])
     write_table(tmp_path / "a.csv", pd.DataFrame({"psnr": [1 / 3, 2.0]}, index), float_format="%.3g")
     assert (tmp_path / "a.csv").read_text() == "case,method,psnr\n'=case,1,0.333\nb,2,2\n"
+
+
+@pytest.mark.parametrize("late", ["first", "second", "folder"])
+def test_what_appears_meanwhile_is_left_as_it_is(tmp_path, late):
+    "Unless it may be replaced: of several files none is there then but the other's."
+    places = {name: tmp_path / "new" / name for name in ("first", "second", "folder")}
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=f"{late}: has appeared meanwhile.*--overwrite") if not overwrite else nullcontext(), whole_files(places, overwrite) as staged:
+            staged["first"].write_text("ours")
+            staged["second"].write_text("ours")
+            staged["folder"].mkdir()
+            (staged["folder"] / "file").write_text("ours")
+            if not overwrite:
+                places[late].write_text("theirs")
+        assert {p.name: p.read_text() if p.is_file() else None for p in (tmp_path / "new").iterdir()} == ({"first": "ours", "second": "ours", "folder": None} if overwrite else {late: "theirs"})

@@ -330,3 +330,17 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
     small, large = (int(subprocess.run([sys.executable, "-c", MEASURED, tmp_path, str(rows)], capture_output=True, text=True,
                                        cwd=Path(__file__).parents[1], check=True).stdout) for rows in (1024, 5120))
     assert large - small < 80, f"{small} MB for 1024 rows, {large} MB for 5120, where the cube grew by 250 MB"
+
+
+def test_a_result_that_appears_meanwhile_is_not_replaced(tmp_path):
+    "Of two runs the first to end has its result, and the other says so."
+    first = []
+
+    def meanwhile(n):
+        if not first:
+            first.append(save(tmp_path, FakeSharpened(bands=3)))
+            first.append({p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()})
+
+    with pytest.raises(OutputError, match="has appeared meanwhile"):
+        save(tmp_path, FakeSharpened(trouble=meanwhile))
+    assert content(tmp_path) == first[1] and sorted(first[1]) == NAMES
