@@ -9,9 +9,10 @@ __all__ = ['LARGEST', 'grid_of_file', 'grid_over', 'check_meets', 'Regridded']
 from pathlib import Path
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform_bounds
 
 from ..core.errors import GridError
@@ -56,8 +57,8 @@ def grid_over(own: Grid, crs, pixel: float) -> Grid:
         crs = plain_utm(CRS.from_user_input(crs))
         check_on_earth(crs)
         west, south, east, north = transform_bounds(own.crs, crs, *own.bounds, densify_pts=21)
-    except (CRSError, ValueError) as error:
-        raise GridError(f"{crs}: is no coordinate system that EnMAP's {own.crs} can be brought to ({error}); give one as EPSG:3035") from None
+    except (*_PROJ, ValueError) as error:
+        raise GridError(f"{crs}: is no coordinate system that EnMAP's {own.crs} can be brought to ({_line(error)}); give one as EPSG:3035") from None
     if not (np.isfinite([west, south, east, north]).all() and west < east and south < north):
         raise GridError(f"{crs}: the scene does not lie in this coordinate system")
     if not 0 < pixel < min(east - west, north - south) or (east - west) / pixel * ((north - south) / pixel) > _MOST_FINER * own.ny * own.nx:
@@ -65,6 +66,14 @@ def grid_over(own: Grid, crs, pixel: float) -> Grid:
         raise GridError(f"{pixel:g} {unit}: are no pixels for a scene of {east - west:.4g} x {north - south:.4g} {unit}; give their side in {unit}")
     axis = lambda low, high: Axis(pixel * np.floor(low / pixel + 1e-6), pixel, int(np.ceil(high / pixel - 1e-6) - np.floor(low / pixel + 1e-6)))
     return Grid(crs, axis(-north, -south), axis(west, east))
+
+
+_PROJ = CRSError, RasterioError, CPLE_BaseError      # what GDAL and PROJ raise where there is no way between two systems
+
+
+def _line(error: Exception) -> str:
+    "What an error says, in one line that is not too long."
+    return " ".join(str(error).split())[:120]
 
 
 _MOST_FINER, _MOST_PIXELS = 60**2, 10**9     # pixels for one of EnMAP (half a metre), and of a grid that is larger than the scene
@@ -75,8 +84,8 @@ def check_meets(grid: Grid, own: Grid, name: str = "the grid that is wanted") ->
     try:
         check_on_earth(grid.crs)
         west, south, east, north = transform_bounds(own.crs, grid.crs, *own.bounds, densify_pts=21)
-    except CRSError as error:
-        raise GridError(f"{name}: is in {grid.crs}, to which {own.crs} cannot be brought ({error})") from None
+    except _PROJ as error:
+        raise GridError(f"{name}: is in {grid.crs}, to which {own.crs} cannot be brought ({_line(error)})") from None
     left, lower, right, upper = grid.bounds
     if not (west < right and east > left and south < upper and north > lower):
         raise GridError(f"{name}: lies within {tuple(round(v, 3) for v in grid.bounds)}, the scene within {tuple(round(v, 3) for v in (west, south, east, north))} of {grid.crs}; they do not meet")

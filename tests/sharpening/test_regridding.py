@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
@@ -15,7 +16,7 @@ from enmap_sharpener.evaluation.agreement import evaluate_file
 from enmap_sharpener.scenes.cubes import read_cube
 from enmap_sharpener.scenes.enmap import read_enmap
 from enmap_sharpener.sharpening import regridding
-from enmap_sharpener.sharpening.regridding import Regridded, grid_of_file, grid_over
+from enmap_sharpener.sharpening.regridding import Regridded, check_meets, grid_of_file, grid_over
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.simulation.scene import simulate, simulate_pair
 
@@ -155,3 +156,15 @@ def test_a_damaged_file_is_named_with_its_folder(tmp_path):
     (tmp_path / "second_date/sentinel2_10m.tif").write_bytes(b"II*\0" + bytes(20))
     with pytest.raises(ProductError, match=r"second_date/sentinel2_10m\.tif: cannot be read, it is truncated or corrupt"):
         grid_of_file(tmp_path / "second_date/sentinel2_10m.tif")
+
+
+@pytest.mark.parametrize("crs", ["IAU_2015:30100", "EPSG:32799", "EPSG:5701", "no name"])
+def test_a_coordinate_system_to_which_nothing_leads_is_told_in_one_line(crs):
+    "The moon's, one that is not known, heights alone, and no name at all; also of a file."
+    own = Grid(CRS.from_epsg(32633), Axis(-5_806_120.0, 30.0, 24), Axis(366_010.0, 30.0, 24))
+    with pytest.raises(GridError, match="is no coordinate system that EnMAP's EPSG:32633 can be brought to") as told:
+        grid_over(own, crs, 10)
+    assert "\n" not in str(told.value)
+    if crs.startswith("IAU"):
+        with pytest.raises(GridError, match="moon.tif: is in IAU_2015:30100, to which EPSG:32633 cannot be brought"):
+            check_meets(Grid(CRS.from_user_input(crs), own.rows, own.cols), own, "moon.tif")
