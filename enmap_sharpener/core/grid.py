@@ -90,6 +90,7 @@ def plain_utm(crs: CRS) -> CRS:
     return CRS.from_epsg((32700 if south else 32600) + int(zone))
 
 
+_SQUARE = 0.03     # by which sides of a pixel that is called square may differ: programs round to whole pixels
 METRES_A_DEGREE = 111_195.0
 """Length of a degree of a great circle on a sphere of 6371 km [m]."""
 
@@ -129,6 +130,14 @@ class Grid:
         if abs(t.b) > 1e-9 or abs(t.d) > 1e-9 or t.e >= 0:
             raise GridError(f"{name}: rotated or south-up grid {tuple(t)[:6]}; wanted north-up: warp it first")
         return cls(plain_utm(CRS.from_user_input(crs)), Axis(-t.f, -t.e, shape[0]), Axis(t.c, t.a, shape[1]))
+
+    def check_square(self, name):
+        """GridError, with the `name` of the image, unless pixels are about square: alike along both axes, or in degrees also on the ground."""
+        longer = self.rows.step / self.cols.step
+        least = np.cos(np.radians(self.rows.start + self.ny / 2 * self.rows.step)) if self.crs.is_geographic else 1.0
+        if not (1 - _SQUARE) * least < longer < 1 + _SQUARE:
+            side = max(self.rows.step, self.cols.step)
+            raise GridError(f"{name}: its pixels are {self.cols.step:g} wide and {self.rows.step:g} high; wanted square ones, warp it to them (gdalwarp -tr {side:g} {side:g})")
 
     @property
     def ny(self):

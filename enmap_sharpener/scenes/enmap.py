@@ -243,7 +243,9 @@ def check_enmap(path, told: Told | None = None):
 def _grid(raster, file: str) -> Grid:
     "The grid of an open raster that is looked at as `open_raster` does."
     check_located(raster, file)
-    return Grid.laid(raster.crs, raster.transform, raster.shape, file_name(file))
+    grid = Grid.laid(raster.crs, raster.transform, raster.shape, file_name(file))
+    grid.check_square(file_name(file))
+    return grid
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6b5c23fc
 @dataclass(frozen=True)

@@ -200,6 +200,7 @@ def _stack(places: list[_Place], readings: dict) -> xr.DataArray:
     for place in places:
         image = readings[place.file].sel(band=place.index)
         first = first or (Grid.of(image), place)
+        Grid.of(image).check_square(place.file.name)
         if Grid.of(image) != first[0]:
             raise GridError(f"{place.file.name}: has another grid than {first[1].file.name}; cut them to one")
         images.append(image.drop_vars("band"))

@@ -238,12 +238,16 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     ------
     BandError
         Bands have no names, and EnMAP does not tell them.
+    GridError
+        Pixels of one of the two are not square.
     """
     return _reconciled(scene, guide)[0]
 
 
 def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     "The guide, see `reconciled`, and what EnMAP says against its numbers."
+    for image, source in ((scene.cube, scene.source), (guide.bands10, guide.source)):     # of files that was seen; these may come from elsewhere
+        Grid.of(image).check_square(source)
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})

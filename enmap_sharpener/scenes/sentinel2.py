@@ -212,7 +212,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     BandError
         A 10 m band is missing, or a stack does not tell its bands.
     GridError
-        Files have no CRS, or differ in CRS or extent.
+        Files have no CRS, or differ in CRS or extent, or their pixels are not square.
     NoValidPixels
         A band is nodata everywhere.
 
@@ -241,6 +241,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
         bands20, more = _singles(paths, held, product, offset) if held else (None, [])
         classes = paths.get("SCL")
     scl = open_raster(classes)[0].drop_vars("band").rename("scl") if classes else None
+    Grid.of(bands10).check_square(f"{path}, 10 m bands")
     for other, what in ((bands20, "20 m bands"), (scl, "scene classification")):
         _check_same_place(bands10, other, what, path)
     unnamed = tuple(n for n, named in (("bands10", named10), ("bands20", named20)) if not named)
@@ -277,6 +278,7 @@ def _check_same_place(fine: xr.DataArray, coarse: xr.DataArray | None, what: str
     if coarse is None:
         return
     a, b = Grid.of(coarse), Grid.of(fine)
+    a.check_square(f"{path}, {what}")
     if a.crs != b.crs:
         raise GridError(f"{path}: the coordinate system of the {what} is {coarse.rio.crs}, that of the 10 m bands {fine.rio.crs}; "
                         "bring them to one CRS.")

@@ -148,7 +148,8 @@ def test_quality_layer_of_another_size(folder, tmp_path):
 @pytest.mark.parametrize("options, text", [(dict(crs=None), "no coordinate reference system"),
                                            (dict(transform=rasterio.Affine.identity()), "no north-up grid"),
                                            (dict(transform=rasterio.Affine(30, 5, 366015, 5, -30, 5806125)), "no north-up grid"),
-                                           (dict(transform=rasterio.Affine(30, 0, 366015, 0, 30, 5806125)), "no north-up grid")])
+                                           (dict(transform=rasterio.Affine(30, 0, 366015, 0, 30, 5806125)), "no north-up grid"),
+                                           (dict(transform=rasterio.Affine(30, 0, 366015, 0, -60, 5806125)), "its pixels are 30 wide and 60 high; wanted square ones, warp it to them (gdalwarp -tr 60 60)")])
 def test_no_georeference(folder, options, text):
     with rasterio.open(folder / IMAGE) as file:
         profile, data = file.profile | options, file.read()

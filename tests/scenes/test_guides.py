@@ -41,6 +41,14 @@ def test_numbers_that_are_no_reflectance_are_nodata_and_said(tmp_path):
     assert [line for line in guide.found if "nodata" in line] == ["x.tif: -9999 is taken as nodata, which it does not declare"]
 
 
+def test_pixels_that_are_not_square(tmp_path):
+    path = save(tmp_path / "x.tif", NUMBERS[:8])
+    with rasterio.open(path, "r+") as file:
+        file.transform = from_origin(300_000, 5_800_000, 6, 3)
+    with pytest.raises(GridError, match="x.tif: its pixels are 6 wide and 3 high; wanted square ones"):
+        read_guide(describe(tmp_path, sensor="superdove"))
+
+
 # ---- sensors that are ready
 
 def test_superdove_is_told_by_its_name_alone(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from enmap_sharpener.core.errors import BandError, ProductError
+from enmap_sharpener.core.errors import BandError, GridError, ProductError
 from enmap_sharpener.scenes.enmap import count_products, product_folder, read_enmap
 from enmap_sharpener.scenes.pairing import checked, days_apart, find_guide, read_pair, reconciled
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2
@@ -57,6 +57,14 @@ def test_a_guide_that_shows_nothing_gets_no_names(pair, what):
         values = values.rio.write_transform(values.rio.transform().translation(50_000, 0) * values.rio.transform())
     with pytest.raises(BandError, match="have no names, and EnMAP does not tell which are B02 B03 B04 B08"):
         reconciled(scene, unnamed(replace(guide, bands10=values), "bands10", range(4)))
+
+
+def test_pixels_that_are_not_square(pair):
+    scene, guide = pair
+    transform = guide.bands10.rio.transform()
+    longer = guide.bands10.rio.write_transform(transform * transform.scale(2, 1)).assign_coords(x=transform.c + 20 * (np.arange(guide.bands10.sizes["x"]) + 0.5))
+    with pytest.raises(GridError, match="its pixels are 20 wide and 10 high"):
+        reconciled(scene, replace(guide, bands10=longer))
 
 
 def test_a_pair_as_it_should_be_is_not_talked_about(pair):

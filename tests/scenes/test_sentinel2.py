@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import rasterio
 from products import sentinel2
+from rasterio.crs import CRS
 
 from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError
+from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2, write_sentinel2
 from enmap_sharpener.scenes.sentinel2_metadata import date_of
@@ -344,6 +346,24 @@ def test_a_few_valid_pixels_are_enough(folder):
     data[:, 70, 100] = 500
     save(folder / "sentinel2_10m.tif", data, descriptions=BANDS_10M, nodata=-32768)
     assert np.isfinite(read_sentinel2(folder).bands10).sum() == 4
+
+
+@pytest.mark.parametrize("name, cube, bands, what", [("sentinel2_10m", FINE, BANDS_10M, "10 m bands"), ("sentinel2_20m", COARSE, BANDS_20M, "20 m bands")])
+def test_pixels_that_are_not_square(folder, name, cube, bands, what):
+    left, top, step = cube.rio.transform().c, cube.rio.transform().f, cube.rio.transform().a
+    save(folder / f"{name}.tif", to_int16(cube.values), descriptions=bands, transform=rasterio.transform.from_origin(left, top, 2 * step, step))
+    refused(folder, GridError, f"{what}: its pixels are {2 * step:g} wide and {step:g} high; wanted square ones")
+
+
+@pytest.mark.parametrize("wide, high, crs, square", [(10, 10.02, 32633, True), (9.9, 10, 32633, True), (10, 10.5, 32633, False), (10, 20, 32633, False),
+                                                     (9e-5, 9e-5, 4326, True), (1.43e-4, 9e-5, 4326, True), (1.8e-4, 9e-5, 4326, False), (9e-5, 1.8e-4, 4326, False)])
+def test_what_is_square(wide, high, crs, square):
+    west, north = (13, 51) if crs == 4326 else (366000, 5806000)
+    grid = Grid.laid(CRS.from_epsg(crs), rasterio.transform.from_origin(west, north, wide, high), (100, 100))
+    if square:
+        return grid.check_square("x.tif")
+    with pytest.raises(GridError, match="x.tif: its pixels are .* wide and .* high"):
+        grid.check_square("x.tif")
 
 
 def test_crs_missing_or_different(folder):
