@@ -7,7 +7,7 @@ __all__ = ['AlignmentTile', 'Geometry', 'measure_geometry']
 
 # %% ../../nbs/05_fusion/01_alignment.ipynb #1dc32459
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -69,6 +69,10 @@ class Geometry:
     def between(self, coarse, fine):
         """The observation operator with this geometry."""
         return Observation.between(coarse, fine, self.sigma, self.shift)
+
+    def beside(self, other):
+        """This; where it could not be measured the `other`, of another detector, as not measured: EnMAP's two lie within a part of a pixel of each other, wherever they lie."""
+        return self if self.measured else replace(other, shift_error=Geometry.shift_error, sigma_error=Geometry.sigma_error, measured=False)
 
     def as_dict(self, pixel):
         """For reports: plain numbers in EnMAP pixels and metres; `pixel` is the EnMAP pixel size [m]."""

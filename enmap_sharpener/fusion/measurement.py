@@ -156,7 +156,8 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         other = False
         if needed is None:
             clear = (use > tuning.sure) & ~pair.cloud_mask()
-            ground, twenty = (same_ground(found.seen[..., b], degraded[..., b], clear, samples, tuning) for b in (pair.guide_bands.fine, pair.guide_bands.coarse))
+            same = lambda bands, beside=None, clear=clear: same_ground(found.seen[..., bands], degraded[..., bands], clear, samples, tuning, beside)
+            twenty = same(pair.guide_bands.coarse, ground := same(pair.guide_bands.fine))
             geometry, other = Geometry() if ground.verdict is False else geometry, ground.other
         use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
         trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))
@@ -280,13 +281,13 @@ def _geometries(aligned, model, parts, threads, tuning):
     bands, geometry = aligned.pair.guide_bands, aligned.geometry
     lead, last, swir_bands = bands.sharpest, bands.serving("SWIR"), bands.coarser.serving("SWIR")
     tile = lambda guide, channels: _of_samples(aligned, [(guide(p), p[2]) for p in parts], channels)
-    vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, threads=threads, tuning=tuning)
+    vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, threads=threads, tuning=tuning).beside(geometry)
     if not model.twenty.swir:
         return vnir, _swir_alone(aligned, threads, tuning, vnir)
     sharp = lambda p: model.twenty.swir_bands(*p[:4])
     if np.size(np.arange(len(bands))[last]) > np.size(np.arange(len(bands.coarser))[swir_bands]):      # some of them on the finest grid
         sharp = lambda p: model.stack(*p[:4])[..., last]
-    return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, threads, tuning)
+    return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, threads, tuning).beside(vnir)
 
 
 def _of_samples(aligned, images, channels):
@@ -303,7 +304,7 @@ def _swir_alone(aligned, threads, tuning, start=None):
     bands = pair.guide_bands.finest.serving("SWIR")
     windows = [pair.fine_window(*s, margin=12) for s in aligned.samples]
     images = [(np.ascontiguousarray(aligned.whole(*w)[0][..., bands]), pair.fine.part(*w)) for w in windows]
-    return measure_geometry(_of_samples(aligned, images, bands), start, threads=threads, tuning=tuning)
+    return measure_geometry(_of_samples(aligned, images, bands), start, threads=threads, tuning=tuning).beside(start)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #048f1cb6
 SMALLEST = 7
@@ -414,9 +415,10 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
     samples = sample_windows(found.valid, tuning.sample_size, tuning.samples, tuning.whole_scene)
     _log.info("measuring the alignment")
     found, whole, geometry, weight, ground, twenty, degraded = measure_guide(pair, found, samples, threads, tuning)
-    if pair.fine20 and twenty.verdict is False and ground.verdict is not False:
-        pair.tell(f"{pair.guide.source}: its 20 m bands do not show the same ground as EnMAP and its 10 m bands; they are left out")
-        return align_guide(pair.without_twenty(), threads, masked, tuning)
+    odd = [] if ground.verdict is False else [*ground.odd_of(pair.guide_bands.finest.names), *twenty.odd_of(pair.guide_bands.coarser.names)]
+    if odd:
+        pair.tell(f"{pair.guide.source}: its {' '.join(odd)} do not show the ground that EnMAP and its other bands show; left out")
+        return align_guide(pair.seeing(set(pair.names) - set(odd)), threads, masked, tuning)
     ground.tell(pair)
     return AlignedGuide(pair, found, samples, whole, geometry, weight, ground, degraded)
 

@@ -13,8 +13,10 @@ import numpy as np
 from ..core.errors import BandError, NoValidPixels
 from ..core.operators import continued
 from ..core.parallel import in_threads
-from .pair import complete, on_disk
+from .gaps import complete
+from .pair import on_disk
 from .tuning import DEFAULT
+from ..scenes.native_pixels import LEAST_PAIRS, repeats, some_windows
 
 # %% ../../nbs/05_fusion/06_response_bands.ipynb #d8f77d76
 FULL = 0.9
@@ -73,8 +75,29 @@ class ResponseBands:
         return replace(self, valid=valid, seen=on_disk(continued(self.seen, valid)))
 
 # %% ../../nbs/05_fusion/06_response_bands.ipynb #63426afb
+def _detailed(pair):
+    """The pair without those of the guide's bands that are the same everywhere, and without those of its finest that repeat, as they were measured with larger pixels.
+
+    Where all are the same everywhere they stay: then EnMAP alone is used, and why is said by `same_ground`.
+    """
+    tiles = [np.moveaxis(pair.ten(*window), -1, 0) for window in some_windows(pair.fine.shape)]
+    tiles20 = [np.moveaxis(pair.twenty(*window), -1, 0) for window in some_windows(pair.fine20.shape)] if pair.fine20 else []
+    bands = {name: [tile[i] for tile in stack] for table, stack in ((pair.guide_bands.finest, tiles), (pair.guide_bands.coarser, tiles20)) if stack for i, name in enumerate(table.names)}
+    flat = [name for name, parts in bands.items() if len(held := np.concatenate([p[np.isfinite(p)] for p in parts])) >= LEAST_PAIRS and np.ptp(held) == 0]
+    twice = [name for name in pair.guide_bands.finest.names if repeats(bands[name])]
+    if set(twice) >= set(pair.guide_bands.finest.names):
+        raise BandError(f"{pair.guide.source}: its {' '.join(twice)} repeat their values from pixel to pixel, as if resampled from larger ones: there is no detail of {pair.fine.cols.step:g} m in them; get the image with its own pixels")
+    if set(flat + twice) >= set(pair.guide_bands.finest.names):
+        return pair
+    for lost, why in ((flat, "the same everywhere"), (twice, f"repeated from pixel to pixel, without detail of {pair.fine.cols.step:g} m")):
+        if lost:
+            pair.tell(f"{pair.guide.source}: its {' '.join(lost)} {'are' if len(lost) > 1 else 'is'} {why}; left out")
+    return pair.seeing(set(pair.names) - {*flat, *twice}) if flat or twice else pair
+
+
 def _seen(pair):
     """The pair with the bands of the guide that EnMAP sees, and their responses, shape (channel, band); told which are left out."""
+    pair = _detailed(pair)
     R, names = pair.guide_bands.responses(pair.bands.wavelength), pair.names
     fine = [band.name for band in pair.guide_bands.finest if band.detector == "VNIR"]
     lost = [n for n, r in zip(names, R, strict=True) if not r.any()]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DETAIL', 'CLIP', 'STRUCTURE', 'LEAST_STRUCTURE', 'NEAR', 'FAR', 'STEP', 'BEYOND', 'SPREADS', 'AROUND', 'LEAST_AREA',
-           'CONFIRMED', 'FILLED', 'NOTED', 'UNCHECKED', 'FLAT', 'SameGround', 'same_ground']
+           'CONFIRMED', 'FILLED', 'NOTED', 'UNCHECKED', 'FLAT', 'ASIDE', 'SameGround', 'same_ground']
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #4be10676
 import logging
@@ -42,10 +42,13 @@ def _detail(image, use, floor):
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #eb71c34a
 def _shared(ab, aa, bb, n, floor):
-    """Share of variance in common, and EnMAP's structure, 0…1, from sums over `n` pixels with the channels last."""
+    """Share of variance in common, and EnMAP's structure, 0…1, of each channel, from sums over `n` pixels with the channels last."""
     power = aa / np.maximum(n, 1)[..., None]
-    weight = power / (power + floor**2)
-    r2 = np.where((aa > 0) & (bb > 0), ab**2 / np.maximum(aa * bb, 1e-30), 0)
+    return np.where((aa > 0) & (bb > 0), ab**2 / np.maximum(aa * bb, 1e-30), 0), power / (power + floor**2)
+
+
+def _pooled(r2, weight):
+    """The same of all channels, the last axis: those count in which EnMAP shows structure."""
     return (weight * r2).sum(-1) / np.maximum(weight.sum(-1), 1e-9), weight.max(-1)
 
 
@@ -56,7 +59,7 @@ def _moved(n, by):
 
 
 def _shared_at(tiles, dy, dx, floor):
-    """`_shared` over tiles, (detail of EnMAP, detail of the guide, use of the two), the guide moved."""
+    """Share in common over tiles, (detail of EnMAP, detail of the guide, use of the two), the guide moved: of all channels, then of each; NaN where there are too few pixels."""
     sums = np.zeros((3, len(floor)))
     count = 0
     for a, b, ua, ub in tiles:
@@ -65,7 +68,8 @@ def _shared_at(tiles, dy, dx, floor):
         x, y = a[here][both].astype(float), b[there][both].astype(float)
         sums += (x * y).sum(0), (x * x).sum(0), (y * y).sum(0)
         count += int(both.sum())
-    return float(_shared(*sums, np.array(count), floor)[0]) if count >= LEAST_PIXELS else np.nan
+    r2, weight = _shared(*sums, np.array(count), floor)
+    return np.append(_pooled(r2, weight)[0], r2) if count >= LEAST_PIXELS else np.full(len(floor) + 1, np.nan)
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #74089d08
 NEAR, FAR, STEP = 2, 24, 3
@@ -76,14 +80,14 @@ BEYOND, SPREADS = 5, 4.0
 
 
 def _chance(tiles, floor):
-    """What images that do not show the same ground share at most."""
+    """What images that do not show the same ground share at most, as `_shared_at`."""
     moves = range(-FAR, FAR + 1, STEP)
     found = [_shared_at(tiles, y, x, floor) for y in moves for x in moves if max(abs(y), abs(x)) >= BEYOND]
     for flip in ((slice(None, None, -1), slice(None)), (slice(None), slice(None, None, -1)), (slice(None, None, -1),) * 2):
         mirrored = [(a, b[flip], ua, ub[flip]) for a, b, ua, ub in tiles]
         found += [_shared_at(mirrored, y, x, floor) for y in (-NEAR, 0, NEAR) for x in (-NEAR, 0, NEAR)]
-    found = np.array(found)[np.isfinite(found)]
-    return found.mean() + SPREADS * found.std() if found.size else 1.0
+    found = np.array(found)[np.isfinite(found).all(1)]
+    return found.mean(0) + SPREADS * found.std(0) if found.size else np.ones(len(floor) + 1)
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #acb56c3e
 AROUND, LEAST_AREA, CONFIRMED = 3.0, 7, 98
@@ -112,6 +116,10 @@ class SameGround:
         Where the guide shows other ground, bool, shape (y, x).
     extent
         Share of the pixels that both hold where it does [0…1].
+    odd
+        Channels that do not show it, though the others do, bool, shape (channel,).
+    lies
+        By how much it lies aside, (y, x) [EnMAP pixels], whole ones, `NEAR` at most.
     """
 
     shared: float
@@ -119,6 +127,12 @@ class SameGround:
     verdict: bool | None
     other: np.ndarray
     extent: float
+    odd: np.ndarray
+    lies: tuple = (0, 0)
+
+    def odd_of(self, names):
+        """Those of the channels' names that do not show it: all where the whole does not."""
+        return [name for name, odd in zip(names, self.odd, strict=True) if odd or self.verdict is False]
 
     def report(self):
         """For the report of a method: plain numbers."""
@@ -143,7 +157,7 @@ class SameGround:
 def _local(a, b, use, floor, tuning):
     """Where the guide contradicts EnMAP, and where it confirms it, bool, shape (y, x)."""
     n = window_sum(use.astype(np.float32)[..., None], AROUND)[..., 0]
-    shared, structure = by_strips(lambda a, b, n: _shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor), AROUND, a, b, n)
+    shared, structure = by_strips(lambda a, b, n: _pooled(*_shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor)), AROUND, a, b, n)
     told = use & (n > FILLED * n.max())
     area = np.ones((LEAST_AREA,) * 2)
     contradicted = binary_opening(told & (shared < tuning.contradicted) & (structure > 0.5), area)
@@ -153,8 +167,17 @@ def _local(a, b, use, floor, tuning):
 FLAT = 1e-5
 """Detail below which a guide is the same everywhere [reflectance]."""
 
+ASIDE = 0.5
+"""Share of what a channel has in common with EnMAP somewhere that it must have where the guide lies."""
 
-def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
+
+def _odd(moves, shares, by_chance, structured, lies):
+    """Channels, of those in which EnMAP shows structure, that have nothing in common with it, or far less where the guide `lies` than aside; `shares` and `by_chance` as of `_shared_at`."""
+    own, most = shares[moves.index(lies), 1:], shares[:, 1:].max(0)
+    return structured & ((own <= by_chance[1:]) | (own < ASIDE * most))
+
+
+def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT, beside=None):
     """Whether a guide shows the ground that EnMAP sees.
 
     Parameters
@@ -167,6 +190,8 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
         Windows on which the whole is judged; all by default.
     tuning : Tuning
         Limits for a part of the image.
+    beside : SameGround, optional
+        Of other channels, beside which these must lie.
 
     Returns
     -------
@@ -174,13 +199,13 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
     """
     nowhere = np.zeros(use.shape, bool)
     if use.sum() < LEAST_PIXELS or not seen.shape[-1]:
-        return SameGround(0.0, 1.0, None, nowhere, 0.0)
+        return SameGround(0.0, 1.0, None, nowhere, 0.0, np.zeros(seen.shape[-1], bool))
     floor = _floor(seen, use)
     a, b = _detail(seen, use, floor), _detail(degraded, use, floor)
     tiles = [(a[s], b[s], use[s], use[s]) for s in samples or [(slice(None), slice(None))]]
     moves = [(y, x) for y in range(-NEAR, NEAR + 1) for x in range(-NEAR, NEAR + 1)]
-    near = np.nan_to_num([_shared_at(tiles, *m, floor) for m in moves])
-    chance = float(np.clip(_chance(tiles, floor), tuning.explained, tuning.confirmed))
+    shares, by_chance = np.nan_to_num([_shared_at(tiles, *m, floor) for m in moves]), np.clip(_chance(tiles, floor), tuning.explained, tuning.confirmed)
+    near, chance = shares[:, 0], float(by_chance[0])
     dy, dx = moves[int(near.argmax())]
     here, there = zip(*(_moved(n, d) for n, d in zip(use.shape, (dy, dx), strict=True)), strict=True)
     placed, held = np.zeros_like(b), nowhere.copy()
@@ -192,4 +217,7 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT):
     if not verdict and (b[use] ** 2).mean(0).max() > FLAT**2 and ((a[use] ** 2).mean(0) < floor**2).all():
         verdict = None
     other = ~confirmed if verdict is False else contradicted
-    return SameGround(float(near.max()), chance, verdict, other, float(other[use].mean()))
+    odd, lies = np.zeros(len(floor), bool), (dy, dx) if beside is None else beside.lies
+    if verdict and near.max() > chance:
+        odd = _odd(moves, shares, by_chance, (a[use] ** 2).mean(0) > floor**2, lies)
+    return SameGround(float(near.max()), chance, verdict, other, float(other[use].mean()), odd, lies)

@@ -17,7 +17,8 @@ from .alignment import Geometry
 from .denoising import Denoiser
 from .guide import KRIGING, WholeGuide
 from .measurement import GuideModel, Measured
-from .pair import Pair, complete
+from .gaps import complete
+from .pair import Pair
 from .response_bands import response_bands
 from .same_ground import SameGround
 from .sharpen20 import Mover, SharpenAll20
@@ -161,7 +162,7 @@ def one_scale_down(model, window):
     whole = WholeGuide(pair, found.seen, still[0].between(pair.coarse, pair.fine).inverse(*KRIGING), ones, 0 * ones, np.ones(pair.coarse.shape, np.float32), measured.tuning)
     every = tuple(slice(0, n) for n in pair.coarse.shape)
     below = Measured(pair, found, [every], _guide_model(measured, pair, whole), found.valid.astype(np.float32), *still,
-                     SameGround(1.0, 0.0, True, ~found.valid, 0.0), replace(measured.tuning, swir_shift=False))
+                     SameGround(1.0, 0.0, True, ~found.valid, 0.0, np.zeros(len(pair.guide_bands.finest), bool)), replace(measured.tuning, swir_shift=False))
     try:
         return _compared(fit_subspace(pair, measured=below), model.pair.coarse, y, window)
     except np.linalg.LinAlgError:      # ground without any texture: there is nothing to fit

@@ -21,7 +21,8 @@ from .guided_kriging import GuidedKriging, Likeness
 from .harmonisation import FineGuide, SwirGuide, guide_noise
 from .measurement import Measured, measure_pair
 from .response_bands import ResponseBands
-from .pair import Pair, Scratch, complete
+from .gaps import complete
+from .pair import Pair, Scratch
 from .radiometry import share_of_guide
 from .regression import LocalRegression
 from .spectra import Seen, Solved, band_noise, spectral_basis

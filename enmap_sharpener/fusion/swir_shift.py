@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.grid import Axis, Grid, axes, inside, widened
 from ..core.operators import Observation, linear_stencil
-from .pair import complete
+from .gaps import complete
 from .regression import LocalRegression
 from .sharpen20 import Mover
 from .spectra import band_noise, spectral_basis

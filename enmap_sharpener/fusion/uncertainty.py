@@ -19,7 +19,8 @@ from ..core.grid import axes, inside, widened
 from ..core.operators import Observation, linear_stencil, window_mean, window_stencil
 from ..core.parallel import in_threads
 from .error_widths import BandErrors
-from .pair import Pair, complete, interpolate
+from .gaps import complete
+from .pair import Pair, interpolate
 from .regression import LocalRegression
 from .scale_down import injected, one_scale_down
 from .subspace import CONSISTENT, OWN

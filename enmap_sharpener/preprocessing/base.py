@@ -15,7 +15,7 @@ from ..core.errors import ModelError
 from ..core.grid import Grid, axes, inside, widened
 from ..core.operators import Observation, continued
 from ..fusion.guide import KRIGING
-from ..fusion.pair import complete
+from ..fusion.gaps import complete
 from ..fusion.regression import detail_weights, unexplained_detail
 from ..fusion.response_bands import sample_windows
 

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from ..core.grid import Grid
 from ..core.parallel import in_threads, one_algebra_thread, values_of
-from ..fusion.pair import complete
+from ..fusion.gaps import complete
 from ..core.errors import EnmapError, NoValidPixels, ProductError, RequestError
 from ..core.archives import list_files
 from ..core.raster import NODATA, SCALE

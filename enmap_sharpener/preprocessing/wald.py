@@ -18,7 +18,8 @@ from ..core.operators import Observation, window_mean
 from ..core.parallel import in_threads, one_algebra_thread
 from ..fusion.guide import usable
 from ..fusion.measurement import Measured, degrade_guide, measure_pair
-from ..fusion.pair import Pair, Scratch, complete
+from ..fusion.gaps import complete
+from ..fusion.pair import Pair, Scratch
 from ..fusion.response_bands import even_windows, sample_windows
 from ..fusion.tuning import DEFAULT
 from .base import Interpolator, learnt_from, open_base, weighted

@@ -26,6 +26,7 @@ from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
 from .cubes import sample_cube
 from .guides import DESCRIPTION, read_guide
+from .native_pixels import at_native_pixels, in_order
 from .sentinel2 import SCL_UNUSABLE, Sentinel2
 from .sentinel2_metadata import band_name, is_sentinel2_name
 from ..core.raster import SCALE
@@ -237,7 +238,7 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     Raises
     ------
     BandError
-        Bands have no names, and EnMAP does not tell them.
+        Bands have no names, and EnMAP does not tell them; or they are not those that are wanted.
     GridError
         Pixels of one of the two are not square.
     """
@@ -248,12 +249,13 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     "The guide, see `reconciled`, and what EnMAP says against its numbers."
     for image, source in ((scene.cube, scene.source), (guide.bands10, guide.source)):     # of files that was seen; these may come from elsewhere
         Grid.of(image).check_square(source)
+    guide, resampled = at_native_pixels(in_order(guide))
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})
     compared = _compared(scene, guide)
     levels = _levels(scene, guide, compared)
-    told = [line for line in told + levels + _swapped(guide, compared) + _days(scene, guide) if line not in guide.found]
+    told = [line for line in resampled + told + levels + _swapped(guide, compared) + _days(scene, guide) if line not in guide.found]
     for line in told:
         _log.log(logging.INFO if line.endswith((_UNKNOWN_DATE, _UNCHECKED)) else logging.WARNING, line)
     return replace(guide, found=(*guide.found, *told)), levels

@@ -22,7 +22,8 @@ from ..core.parallel import go_on, in_threads
 from ..core.raster import NODATA, SCALE, to_int16
 from ..fusion import subspace
 from ..fusion.measurement import Measured, measure_pair
-from ..fusion.pair import Pair, Scratch, complete
+from ..fusion.gaps import complete
+from ..fusion.pair import Pair, Scratch
 from ..fusion.radiometry import share_of_guide
 from ..fusion.response_bands import even_windows
 from ..fusion.subspace import CONSISTENT

@@ -17,7 +17,8 @@ from ..core.parallel import in_threads
 from ..core.raster import LARGEST, NODATA, SCALE
 from ..fusion.guide import usable
 from ..fusion.response_bands import even_windows, sample_windows
-from ..fusion.pair import Pair, complete
+from ..fusion.gaps import complete
+from ..fusion.pair import Pair
 from ..fusion.same_ground import same_ground
 from ..fusion.tuning import DEFAULT
 from .interpolation import InterpolationModel, continued_bands, cubic_stencil, interpolation_stencil, keys

@@ -333,6 +333,6 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
         if uncertainty and isinstance(fitted, SubspaceModel):
             _log.info("estimating errors")
             fitted, errors = estimate_errors(fitted, threads)
-    target = np.full(len(scene.bands), -1)
+    bands, target = pair.scene.bands, np.full(len(scene.bands), -1)      # of which those are not good that are empty where the guide covers the scene
     target[index] = np.arange(len(index))
-    return Sharpened(fitted, scene.bands.take(index), target[scene.bands.good], method, threads, tuning, errors)
+    return Sharpened(fitted, bands.take(index), target[bands.good], method, threads, tuning, errors)

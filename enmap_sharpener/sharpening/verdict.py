@@ -56,13 +56,13 @@ def agreed(found: dict) -> str:
 # %% ../../nbs/09_sharpening/06_verdict.ipynb #06f83f9d
 def _alignment(found: dict) -> str:
     "Where EnMAP lies."
-    told = []
-    for detector, part in found.items():
-        if "shift_m" not in part:
-            continue
+    told, parts = [], {detector: part for detector, part in found.items() if "shift_m" in part}
+    other = next((detector for detector, part in parts.items() if part["measured"]), None)
+    unknown = "taken as it is georeferenced" if other is None else f"taken to lie as the {other} does"
+    for detector, part in parts.items():
         (y, x), (south, east) = part["shift"], part["shift_m"]
         far = f"{abs(south):.1f} m {'south' if south >= 0 else 'north'} and {abs(east):.1f} m {'east' if east >= 0 else 'west'} ({y:.2f} and {x:.2f} EnMAP pixels)"
-        told.append(f"{detector} {far}" if part["measured"] else f"{detector} not to be measured, taken as it is georeferenced")
+        told.append(f"{detector} {far}" if part["measured"] else f"{detector} not to be measured, {unknown}")
     return f"alignment: {'; '.join(told)}" if told else ""
 
 

@@ -5,12 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion, zoom
 
-from enmap_sharpener.core.errors import NoValidPixels, OutputError
+from enmap_sharpener.core.errors import BandError, NoValidPixels, OutputError
+from enmap_sharpener.core.grid import Axis, Grid, axes
 from enmap_sharpener.fusion import harmonisation, measurement, response_bands
+from enmap_sharpener.fusion.alignment import Geometry
 from enmap_sharpener.fusion import pair as pair_module
 from enmap_sharpener.fusion.pair import Pair, on_disk
 from enmap_sharpener.sharpening.sharpening import sharpen
+from enmap_sharpener.sharpening.verdict import verdict
 from enmap_sharpener.simulation.scene import simulate_pair
 
 
@@ -45,6 +49,110 @@ def test_what_was_found_is_told_without_the_way_to_it(pair, tmp_path):
     scene, guide = pair
     found = Pair(scene, replace(guide, date=None, source=tmp_path / "s2"))
     assert found.assumptions == ["s2: its date is not known"]
+
+
+@pytest.fixture(scope="module")
+def rim(pair):
+    "Pixels at the rim of what EnMAP measured, two wide, and all that it measured."
+    held = np.isfinite(pair[0].cube.values).any(0)
+    return held & ~binary_erosion(held, iterations=2), held
+
+
+def on_fine(mask, scene, plan):
+    "A mask of EnMAP's pixels at those of the result."
+    rows, cols = (a.nearest(b) for a, b in zip(axes(Grid.of(scene.cube)), axes(plan.grid), strict=True))
+    return mask[np.ix_(rows, cols)]
+
+
+@pytest.mark.parametrize("first, most", [(91, 0.1), (60, 0.15), (20, 0.1)])
+def test_pixels_that_lack_many_bands_teach_their_neighbours_nothing(pair, rim, first, most):
+    "The bands behind the first ones end earlier: what is left of a detector stood for the whole of it, up to 0.46 off beside it."
+    scene, guide = pair
+    values = scene.cube.values.copy()
+    values[first:, rim[0]] = np.nan
+    plan, whole = sharpen(replace(scene, cube=scene.cube.copy(data=values)), guide), sharpen(scene, guide)
+    a, b = plan.to_dataarray().values, whole.to_dataarray().values
+    inner, good = on_fine(rim[1] & ~rim[0], scene, plan), plan.bands.good
+    assert np.isfinite(a[good][:, inner]).all() and np.abs((a - b)[good][:, inner]).max() < most
+    assert np.isnan(a[good & (np.arange(len(good)) >= first)][:, on_fine(rim[0], scene, plan)]).all()
+
+
+def test_a_band_without_nodata_outside_what_is_measured_changes_nothing(pair, rim):
+    scene, guide = pair
+    values = scene.cube.values.copy()
+    values[60, ~rim[1]] = 0
+    a, b = sharpen(replace(scene, cube=scene.cube.copy(data=values)), guide), sharpen(scene, guide)
+    np.testing.assert_array_equal(a.to_dataarray().values, b.to_dataarray().values)
+    assert a.report["pixels"] == b.report["pixels"]
+
+
+def test_bands_that_are_empty_though_the_metadata_call_them_good_are_left_out(pair):
+    "They ended in a division by zero."
+    scene, guide = pair
+    values = scene.cube.values.copy()
+    values[[60, 200]] = np.nan
+    plan = sharpen(replace(scene, cube=scene.cube.copy(data=values)), guide)
+    out = plan.to_dataarray()
+    assert not plan.bands.good[[60, 200]].any() and np.isnan(out.values[[60, 200]]).all() and plan.bands.good.sum() == scene.bands.good.sum() - 2
+    assert any("2 of its bands are empty where Sentinel-2 covers it (61, 201); left out" in line for line in plan.report["assumptions"])
+    written = sharpen(replace(scene, cube=scene.cube.copy(data=values)), guide, bands="60-62").to_dataarray().values
+    assert np.isfinite(written[0]).any() and np.isnan(written[1]).all()
+
+
+def on_ten(guide, order):
+    "The guide with its 20 m bands on pixels of 10 m."
+    grid, values = Grid.of(guide.bands20), guide.bands20.values
+    fine = Grid(grid.crs, *(Axis(a.start, a.step / 2, 2 * a.n) for a in axes(grid)))
+    values = np.kron(values, np.ones((1, 2, 2))) if order == 0 else np.stack([zoom(v, 2, order=order, mode="nearest", grid_mode=True) for v in values])
+    return replace(guide, bands20=fine.georeference(values.astype(np.float32), coords={"band": guide.bands20.band.values}))
+
+
+@pytest.mark.parametrize("order, worse", [(0, 1.001), (1, 1.6), (3, 1.15)])
+def test_twenty_metre_bands_on_pixels_of_ten_are_brought_back(pair, order, worse):
+    "As exports write them; taken for bands of 10 m they made the result worse than interpolation, with trust 100."
+    scene, guide = pair
+    truth = simulate_pair(size=24, seed=3)[2]
+    plan, whole = sharpen(scene, on_ten(guide, order)), sharpen(scene, guide)
+    assert any("its 20 m bands come on pixels of 10 m; they are averaged to 20 m again" in line for line in plan.report["assumptions"])
+
+    def rmse(plan):
+        out = plan.to_dataarray()
+        return float(np.sqrt(np.nanmean((out.values - truth.sel(x=out.x, y=out.y, method="nearest").values) ** 2)))
+
+    assert rmse(plan) < worse * rmse(whole)
+
+
+def test_finest_bands_that_repeat_are_left_out_or_refused(pair):
+    scene, guide = pair
+    values = guide.bands10.values
+    rows, cols = (np.arange(n) // 2 * 2 for n in values.shape[1:])
+    twice = values[:, rows][:, :, cols]
+    with pytest.raises(BandError, match="its B02 B03 B04 B08 repeat their values"):
+        sharpen(scene, replace(guide, bands10=guide.bands10.copy(data=twice)))
+    one = values.copy()
+    one[3] = twice[3]
+    plan = sharpen(scene, replace(guide, bands10=guide.bands10.copy(data=one)))
+    assert "B08" not in plan.report["guide_bands"] and any("its B08 is repeated from pixel to pixel" in line for line in plan.report["assumptions"])
+
+
+def test_bands_are_told_by_their_names(pair):
+    scene, guide = pair
+    turned = replace(guide, bands10=guide.bands10[::-1], bands20=guide.bands20.isel(band=[4, 5, 0, 1, 2, 3]))
+    np.testing.assert_array_equal(sharpen(scene, turned).to_dataarray().values, sharpen(scene, guide).to_dataarray().values)
+    with pytest.raises(BandError, match="B02 B02 B04 B08; B02 B03 B04 B08 are wanted, each once"):
+        sharpen(scene, replace(guide, bands10=guide.bands10.assign_coords(band=["B02", "B02", "B04", "B08"])))
+
+
+def test_where_the_swir_cannot_be_measured_it_lies_as_the_vnir_does(pair, monkeypatch):
+    "It was taken to lie where its georeference says, though the VNIR lay 90 m aside."
+    scene, guide = pair
+    measure = measurement.measure_geometry
+    monkeypatch.setattr(measurement, "measure_geometry", lambda tiles, start=None, systematic=0.002, *more, **options:
+                        Geometry() if systematic == measurement.SWIR_SYSTEMATIC else measure(tiles, start, systematic, *more, **options))
+    plan = sharpen(scene, guide)
+    vnir, swir = (plan.report["alignment"][name] for name in ("VNIR", "SWIR"))
+    assert vnir["measured"] and not swir["measured"] and swir["shift"] == vnir["shift"] != [0, 0] and swir["shift_error"] == [None, None]
+    assert any("SWIR not to be measured, taken to lie as the VNIR does" in line for line in verdict(plan.report))
 
 
 def test_large_arrays_lie_in_files_and_nothing_else_changes(pair, monkeypatch):

@@ -245,5 +245,47 @@ def test_twenty_metre_bands_of_other_ground_are_left_out(pair, what):
     scene, guide = pair
     wrong = replace(guide, bands20=guide.bands20.copy(data=np.asarray(WRONG[what](guide.bands20.values), np.float32)))
     found, alone = sharpen(scene, wrong), sharpen(scene, replace(guide, bands20=None))
-    assert len(found.report["guide_bands"]) == 4 and any("its 20 m bands do not show the same ground" in line for line in found.report["assumptions"])
+    said = "do not show the ground that EnMAP and its other bands show" if what == "turned" else "its B05 B06 B07 B8A B11 B12 are the same everywhere"
+    assert len(found.report["guide_bands"]) == 4 and any(said in line for line in found.report["assumptions"])
     np.testing.assert_array_equal(found.to_dataarray().values, alone.to_dataarray().values)
+
+
+ODD = {
+    "turned": lambda v: v[:, ::-1, ::-1],
+    "noise": lambda v: np.random.default_rng(0).normal(0.1, 0.03, v.shape),
+    "far aside": lambda v: np.roll(v, v.shape[2] // 20, 2),      # some 70 m
+    "the same everywhere": lambda v: 0 * v + 0.15,
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("stack, names", [("bands20", ["B11", "B12"]), ("bands20", ["B05", "B06", "B07", "B8A"]), ("bands20", ["B12"]), ("bands10", ["B08"]), ("bands10", ["B02", "B03"])])
+def test_bands_that_show_something_else_are_left_out_and_said(pair, what, stack, names):
+    "They were used, with trust 100: B11 and B12 of noise made the whole worse than no 20 m bands by 7 dB."
+    scene, guide = pair
+    image = getattr(guide, stack)
+    at, values = np.isin(image.band.values, names), image.values.copy()
+    values[at] = ODD[what](values[at])
+    found = Pair(scene, replace(guide, **{stack: image.copy(data=values)}))
+    aligned = align_guide(found)
+    assert set(found.names) - set(aligned.pair.names) == set(names)
+    assert any(f"its {' '.join(names)}" in line and line.endswith("left out") for line in aligned.pair.assumptions)
+
+
+def test_all_twenty_metre_bands_far_aside_are_left_out(pair):
+    scene, guide = pair
+    aligned = align_guide(Pair(scene, replace(guide, bands20=guide.bands20.copy(data=np.roll(guide.bands20.values, 4, 2)))))
+    assert len(aligned.pair.names) == 4
+
+
+@pytest.mark.parametrize("options", [{}, {"change": 1.0}, {"clouds": 0.3}, {"noise": 3.0}])
+def test_no_band_is_left_out_of_a_guide_that_is_right(options):
+    for seed in (0, 1):
+        found = Pair(*simulate_pair(size=36, seed=seed, **options)[:2])
+        assert align_guide(found).pair.names == found.names
+
+
+def test_no_band_of_a_case_is_left_out(case):
+    product = next(p for p in case.glob("ENMAP*"))
+    found = Pair(read_enmap(product), read_sentinel2(case))
+    assert align_guide(found).pair.names == found.names
