@@ -156,8 +156,9 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         other = False
         if needed is None:
             clear = (use > tuning.sure) & ~pair.cloud_mask()
-            same = lambda bands, beside=None, clear=clear: same_ground(found.seen[..., bands], degraded[..., bands], clear, samples, tuning, beside)
-            twenty = same(pair.guide_bands.coarse, ground := same(pair.guide_bands.fine))
+            (fine, seen), (coarse, seen20) = ((degraded[..., b], found.seen[..., b]) for b in (pair.guide_bands.fine, pair.guide_bands.coarse))
+            ground = same_ground(seen, fine, clear, samples, tuning)
+            twenty = same_ground(seen20, coarse, clear, samples, tuning, ground)
             geometry, other = Geometry() if ground.verdict is False else geometry, ground.other
         use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
         trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))

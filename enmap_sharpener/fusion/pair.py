@@ -84,6 +84,7 @@ class Scratch:
 
 _FILLED = 0.5     # of a file at least, in bytes: what no window writes takes no room
 
+# %% ../../nbs/05_fusion/00_pair.ipynb #68b144ee
 LARGE = 2**24
 """Bytes from which on an array is kept in a temporary file."""
 

@@ -10,8 +10,8 @@ from scipy.ndimage import binary_erosion, zoom
 from enmap_sharpener.core.errors import BandError, NoValidPixels, OutputError
 from enmap_sharpener.core.grid import Axis, Grid, axes
 from enmap_sharpener.fusion import harmonisation, measurement, response_bands
-from enmap_sharpener.fusion.alignment import Geometry
 from enmap_sharpener.fusion import pair as pair_module
+from enmap_sharpener.fusion.alignment import Geometry
 from enmap_sharpener.fusion.pair import Pair, on_disk
 from enmap_sharpener.sharpening.sharpening import sharpen
 from enmap_sharpener.sharpening.verdict import verdict
