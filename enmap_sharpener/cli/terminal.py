@@ -377,6 +377,7 @@ def run(app, arguments: list[str] | None = None) -> int:
 def status_of(app, arguments: list[str]) -> int:
     "Run a command; its exit status. Signals and stderr are left as they are, see `run`."
     try:
+        _check_given(arguments)
         app(arguments, exit_on_error=False, print_error=False, result_action="return_none")
         return 0
     except (CycloptsError, UsageError) as error:
@@ -391,6 +392,13 @@ def status_of(app, arguments: list[str]) -> int:
         if isinstance(error, EnmapError):
             return _fail(error, 1 if isinstance(error, PartlyFailed) else 2)
         return _fail(f"unexpected {type(error).__name__}: {error}; {_report()}", 1)
+
+
+def _check_given(arguments: list[str]) -> None:
+    "UsageError for an empty argument, as a variable of a shell that is not set leaves it: as a path it would be the current folder."
+    for before, argument in zip(["", *arguments], arguments):
+        if not argument or argument.startswith("--") and argument.endswith("=") and argument.count("=") == 1:
+            raise UsageError(f"{argument.rstrip('=') or before or 'the first argument'}: an empty text is given; give a value, or leave it out")
 
 
 def _report() -> str:

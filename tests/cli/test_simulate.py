@@ -98,3 +98,29 @@ def test_an_order_and_a_safe_product(tmp_path, capfd):
     assert simulate(tmp_path, "--layout", "order", "--seed", 2) == 0
     assert len(list(tmp_path.glob("*.zip"))) == len(list(tmp_path.glob("*.SAFE"))) == len(list(tmp_path.glob("*truth.tif"))) == 2
     assert read_sentinel2(safe).bands10.shape == guide.bands10.shape
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--seed", "-1"], "-1 is no seed; take a whole number from 0 on"),
+    (["--size", "99999999"], "is too large; take at most 10000 a side"),
+    (["--layout", "order", "--seed", "-1"], "-1 is no seed"),
+])
+def test_what_cannot_be_is_told_before_anything_is_made(tmp_path, options, said, capfd):
+    assert main(["simulate", "--output", str(tmp_path / "x"), *options]) == 2
+    err = capfd.readouterr().err
+    assert said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("empty", [["--output", ""], ["--output="]])
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch, empty, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", "--size", "12", *empty]) == 2
+    assert capfd.readouterr().err == "enmap-sharpener: --output: an empty text is given; give a value, or leave it out\n" and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_before(tmp_path, monkeypatch, capfd):
+    from enmap_sharpener.core import files
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: type("usage", (), {"free": 3e6}))
+    assert main(["simulate", "--output", str(tmp_path / "x"), "--size", "60"]) == 2
+    assert "the disk is full, 3.0 MB are left and at least 4.0 MB needed" in capfd.readouterr().err and not list(tmp_path.iterdir())
+    assert main(["simulate", "--output", str(tmp_path / "x"), "--size", "60", "--no-truth", "--quiet"]) == 0
