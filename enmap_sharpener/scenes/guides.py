@@ -25,7 +25,7 @@ from .guide_sensors import GUIDE_SENSORS, guide_band, plain_name
 from .metadata import parse_time
 from .sentinel2 import Sentinel2, read_sentinel2
 from .sentinel2_metadata import band_names, date_of
-from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, undeclared_in
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, said_of_own, undeclared_in
 
 # %% ../../nbs/01_scenes/05_guides.ipynb #08eb5bc0
 _log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def _reading(file: Path, indices: list[int], scale, offset, sensor) -> tuple[xr.
     if scale is not None:
         return read(scale, offset), f"reflectance = number x {scale:g} {offset:+g}, as {DESCRIPTION} says"
     if any(pair != (1, 0) for pair in own):
-        return open_raster(file, bands=indices, gain=[s for s, _ in own], offset=[o for _, o in own], background=background), "its own scale and offset are used"
+        return open_raster(file, bands=indices, gain=[s for s, _ in own], offset=[o for _, o in own], background=background), said_of_own([f"band {i}" for i in indices], own)
     if kind.kind in "iu" and sensor and sensor.scale:
         return read(sensor.scale, sensor.offset), f"reflectance = number x {sensor.scale:g} {sensor.offset:+g}, as is usual for {sensor.label}"
     if kind == np.uint8:

@@ -25,7 +25,7 @@ from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_
 
 from .guide_bands import SENTINEL2, GuideBands
 from .sentinel2_metadata import ProductMetadata, band_name, band_names, check_level, date_of, find_metadata, read_metadata
-from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, undeclared_in
+from .stored_numbers import BRIGHT_GUIDE, first_values, float_gain, is_raster_name, said_of_own, undeclared_in
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #52546453
 _log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class _File:
         if gain is not None:
             return scaled([gain] * n, [asked] * n), [f"{name}: is taken as percent (99 % of its values are below {level:.3g})", *told]
         if any(scale != (1, 0) for scale in own) and self.offset is None and not self.product.source:
-            return scaled(*zip(*own)), [f"{name}: its own scale and offset are used (reflectance = number x {own[0][0]:g} {own[0][1]:+g})"]
+            return scaled(*zip(*own)), [f"{name}: {said_of_own([n or f'band {b}' for n, b in zip(self.names, self.bands)], own)}"]
         offsets = [self.product.offset(b) if self.offset is None else self.offset for b in self.names]
         quantification = self.product.quantification
         if self.offset is None and any(offsets):
@@ -141,6 +141,7 @@ class _File:
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #09479653
 _BAND_FILE = re.compile(r"(?!MSK_)(?:.*_)?(?P<band>B\d\d|B8A|SCL)(?:_(?P<metres>\d\d)m)?\.(?:tiff?|jp2)", re.IGNORECASE)
+_SAMPLE = re.compile(r" \(99 % .*?\)")
 _RESOLUTION = re.compile(r"R(\d\d)m", re.IGNORECASE)      # folders of a SAFE product, and of its copy at AWS
 
 
@@ -170,7 +171,8 @@ def _singles(paths: dict, wanted: tuple, product: ProductMetadata, offset: float
         if Grid.of(band) != Grid.of(bands[0]):
             raise GridError(f"{file_name(paths[name])}: has another grid than {file_name(paths[wanted[0]])}; "
                             "get the bands of one tile and date.")
-    told = read[0][1] if all(len(t) == len(read[0][1]) for _, t in read) else [t for _, line in read for t in line]
+    said = {tuple(_SAMPLE.sub("", line.partition(": ")[2]) for line in told) for _, told in read}      # of each file, but for its name and what a sample of it holds
+    told = read[0][1] if len(said) == 1 else [line for _, told in read for line in told]
     return xr.concat(bands, "band").assign_coords(band=list(wanted)), told
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGITAL', 'BRIGHT', 'BRIGHT_GUIDE', 'float_gain', 'first_values', 'is_measured', 'sampled', 'undeclared',
-           'undeclared_in', 'is_raster_name']
+           'said_of_own', 'undeclared_in', 'is_raster_name']
 
 # %% ../../nbs/01_scenes/01_stored_numbers.ipynb #ff14cee1
 import re
@@ -57,6 +57,13 @@ def undeclared(file, numbers: np.ndarray) -> list[str]:
     "The line that says what is taken as nodata in an open raster though it does not declare it, by a sample of its numbers; none of -32768, which EnMAP's users know."
     found = [n for n in np.unique(numbers[is_missing(numbers, SCALE)]) if n not in (NODATA, file.nodata)]
     return [f"{file_name(file.name)}: {found[-1]:g} is taken as nodata, which it does not declare"] if found else []
+
+
+def said_of_own(names, scalings) -> str:
+    "What is said where the scales and offsets of bands that a file itself tells are used: all of them where they differ."
+    if len(set(scalings)) == 1:
+        return "its own scale and offset are used (reflectance = number x {:g} {:+g})".format(*scalings[0])
+    return f"its own scales and offsets are used, which differ (reflectance = number x {', '.join(f'{s:g} {o:+g} for {n}' for n, (s, o) in zip(names, scalings, strict=True))}); are they right?"
 
 
 def undeclared_in(path, band: int) -> list[str]:

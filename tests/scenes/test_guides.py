@@ -49,6 +49,16 @@ def test_pixels_that_are_not_square(tmp_path):
         read_guide(describe(tmp_path, sensor="superdove"))
 
 
+@pytest.mark.parametrize("last, told", [(1e-4, "its own scale and offset are used (reflectance = number x 0.0001 +0)"), (1e-3, "which differ (reflectance = number x 0.0001 +0 for band 1, ")])
+def test_scales_of_its_own_are_said(tmp_path, last, told):
+    path = save(tmp_path / "x.tif", NUMBERS[:8])
+    with rasterio.open(path, "r+") as file:
+        file.scales = [1e-4] * 7 + [last]
+    guide = read_guide(describe(tmp_path, sensor="superdove"))
+    assert told in guide.found[0] and ("0.001 +0 for band 8" in guide.found[0]) == (last == 1e-3)
+    np.testing.assert_allclose(guide.bands10.values[7], NUMBERS[7] * last, atol=1e-5)
+
+
 # ---- sensors that are ready
 
 def test_superdove_is_told_by_its_name_alone(tmp_path):

@@ -141,6 +141,22 @@ def test_the_file_s_own_offset_is_used(folder):
     np.testing.assert_allclose(read_sentinel2(folder, offset=0).bands10.values, FINE.values + 0.1, atol=1e-6)
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_scales_that_differ_are_each_used_and_all_said(tmp_path, single):
+    numbers = np.where(np.isnan(FINE.values), 0, np.rint(FINE.values * 1e4) + 1)
+    paths = [tmp_path / f"{band}.tif" for band in BANDS_10M] if single else [tmp_path / "sentinel2_10m.tif"]
+    for path, image in zip(paths, numbers[:, None] if single else [numbers], strict=True):
+        save(path, image, "uint16", descriptions=[] if single else BANDS_10M, nodata=0)
+        with rasterio.open(path, "r+") as file:
+            file.scales = [1e-3 if path.stem == "B08" else 1e-4] if single else [1e-4, 1e-4, 1e-4, 1e-3]
+    guide = read_sentinel2(tmp_path)
+    expected = np.where(numbers == 0, np.nan, numbers) * np.array([1e-4, 1e-4, 1e-4, 1e-3])[:, None, None]
+    np.testing.assert_allclose(guide.bands10.values, expected, atol=1e-5)
+    told = " ".join(guide.found)
+    assert "0.001 +0" in told and told.count("0.0001 +0") == 3
+    assert single or "which differ (reflectance = number x 0.0001 +0 for B02, 0.0001 +0 for B03, 0.0001 +0 for B04, 0.001 +0 for B08); are they right?" in told
+
+
 def test_a_stack_by_its_own_path(folder):
     assert same(read_sentinel2(folder / "sentinel2_10m.tif"))
     (folder / "sentinel2_10m.tif").rename(folder / "mine.tif")
