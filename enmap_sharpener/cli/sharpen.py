@@ -85,7 +85,7 @@ def sharpen(
     overwrite
         Replace an output that exists.
     """
-    from enmap_sharpener.reconstruction.formats import chosen_compression, chosen_format
+    from enmap_sharpener.reconstruction.formats import check_measured, chosen_compression, chosen_format
     from enmap_sharpener.reconstruction.output import output_files
     from enmap_sharpener.reconstruction.places import check_not_read
     from enmap_sharpener.reconstruction.product import product_folder
@@ -99,6 +99,7 @@ def sharpen(
     scene, guide = read_pair(_tiles(product, strip), sentinel2, sentinel2_offset, resolution)
     onto = wanted(scene)
     output_files(output, overwrite, format, (scene, guide, like, model))
+    check_measured(scene.bands.take(scene.bands.select(bands)), scene.metadata.id)
     if as_product:
         check_not_read([product_folder(as_product, scene, scene.bands.take(scene.bands.select(bands)), overwrite)], scene, guide, like, model)
     for line in dict.fromkeys(line for g in (guide if isinstance(guide, list) else [guide]) for line in g.found):      # what is found later is logged

@@ -20,6 +20,7 @@ from ..core.grid import Grid, lazy_image, windows
 from ..core.parallel import values_of
 from ..core.raster import LARGEST, NODATA, SCALE, create_raster, open_raster, opened
 from ..fusion.error_widths import BandErrors, relative_error
+from .formats import check_measured
 from .places import check_not_read
 from .stac import SOFTWARE
 from ..scenes.cubes import read_cube
@@ -186,6 +187,9 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
     OutputError
         The file exists (and `overwrite` is false, or it is read, or a result or its quality file) or cannot be written.
 
+    NoValidPixels
+        The bands are empty.
+
     The others are those of `error`.
     """
     output, disk = Path(output), ErrorsOnDisk(path, level, bands, likely)
@@ -195,6 +199,7 @@ def write_half_widths(path, output, level=68, bands=None, *, likely=False, overw
     _check_no_result(output)
     if os.path.lexists(output) and (output.is_dir() or not overwrite):
         raise OutputError(f"{output}: exists already; choose another name, or allow it to be replaced (--overwrite)")
+    check_measured(disk.bands, disk.path.name)
     parts, grid = list(windows(disk.grid.shape, BLOCK)), disk.grid
     tile = min(BLOCK, -(-max(grid.shape) // 16) * 16)
     with whole_files({"data": output}, overwrite) as staged, create_raster(staged["data"], count=len(disk.bands), dtype="int16", nodata=NODATA, shape=grid.shape, crs=grid.crs, transform=grid.transform, blockxsize=tile, blockysize=tile,

@@ -76,3 +76,19 @@ def test_what_appears_meanwhile_is_not_replaced(result, tmp_path, monkeypatch, c
     monkeypatch.setattr(uncertainty.ErrorsOnDisk, "window", lambda *given: output.write_text("another's") and window(*given))
     assert main(["uncertainty", str(result / "out.tif"), "--output", str(output), "--quiet"]) == 2
     assert "half.tif: has appeared meanwhile" in capfd.readouterr().err and output.read_text() == "another's" and list(tmp_path.iterdir()) == [output]
+
+
+def test_empty_bands_are_told_before_anything_is_computed(tmp_path, capfd, monkeypatch):
+    "By `sharpen` and by `uncertainty`, and in Python when they are written."
+    import enmap_sharpener as es
+    from enmap_sharpener.core.errors import NoValidPixels
+    made, said = es.simulate(tmp_path / "s", size=24, truth=False), "the bands that are asked for (131, 132, 133) are empty in this scene; choose others (--bands)"
+    scene, guide = es.read_enmap(made.enmap), es.read_sentinel2(made.sentinel2)
+    with pytest.raises(NoValidPixels, match="x.tif: the bands that are asked for .131, 132. are empty"):
+        es.write_scene(es.sharpen(scene, guide, "cubic", bands="131-132"), tmp_path / "x.tif", scene=scene, guide=guide)
+    assert main(["sharpen", str(made.enmap), "--output", str(tmp_path / "out.tif"), "--quiet"]) == 0
+    monkeypatch.setattr("enmap_sharpener.cli.sharpen.sharpen_scene", None)
+    for command in (["sharpen", str(made.enmap)], ["uncertainty", str(tmp_path / "out.tif")]):
+        assert main([*command, "--bands", "131-133", "--output", str(tmp_path / "new.tif")]) == 2
+        err = capfd.readouterr().err
+        assert said in err and err.count("\n") == 1 and not (tmp_path / "new.tif").exists()
