@@ -180,7 +180,9 @@ _BETTER, _NEARER, _SURE = 1.15, 1.5, 0.7     # of what correlation lacks and of 
 
 
 def _swapped(guide: Sentinel2, compared: dict) -> list[str]:
-    "The line that says which bands seem to have each other's names, by samples of each stack; none if none do."
+    "The line that says which bands seem to have each other's names, by samples of each stack; none if none do, or the guide is no Sentinel-2 image as it was read."
+    if guide.described is not None:
+        return []
     pairs = []
     for names, x, y in compared.values():
         pairs += [(names[i], names[j]) for i, j in combinations(range(len(names)), 2) if _exchanged(x[:, [i, j]], y[:, [i, j]] - (y.mean() - x.mean()))]
