@@ -44,16 +44,16 @@ def coverage(output, truth):
     cube, truth = read_cube(output), read_cube(truth) if isinstance(truth, (str, Path)) else truth
     grid, true = Grid.of(cube), Grid.of(truth)
     pairs = [(o, t) for t, o in enumerate(equal_bands(cube, truth)) if o >= 0]
-    rows, cols = (a.under(b) for a, b in zip(axes(true), axes(grid), strict=True))
+    rows, cols = (a.under(b) for a, b in zip(axes(grid), axes(true), strict=True))      # of each true pixel the one of the result, as in `line_up`: the scores compare the same
     if not pairs or grid.crs != true.crs or abs(true.cols.step / grid.cols.step - 1) > ALIKE or (rows < 0).all() or (cols < 0).all():
         return None
     held = (rows >= 0)[:, None] & (cols >= 0)
-    at = lambda band: np.where(held, truth[band].values[np.ix_(np.maximum(rows, 0), np.maximum(cols, 0))], np.nan)
-    held &= _inner(held)
-    steep = np.hypot(*np.gradient(np.mean([at(t) for _, t in pairs[::EVERY]], axis=0)))
-    limits = np.nanquantile(steep[held], (FLAT, EDGE))
-    strata = {"all": held, "flat": held & (steep <= limits[0]), "edge": held & (steep >= limits[1])}
-    return pd.DataFrame({level: _shares(cube, error(output, level), pairs, at, strata) for level in LEVELS}).T.rename_axis("level")
+    under = lambda image: np.where(held, image[np.ix_(np.maximum(rows, 0), np.maximum(cols, 0))], np.nan)
+    steep = np.hypot(*np.gradient(np.mean([np.where(held, truth[t].values, np.nan) for _, t in pairs[::EVERY]], axis=0)))
+    inner = held & _inner(held)
+    limits = np.nanquantile(steep[inner], (FLAT, EDGE))
+    strata = {"all": inner, "flat": inner & (steep <= limits[0]), "edge": inner & (steep >= limits[1])}
+    return pd.DataFrame({level: _shares(cube, truth, error(output, level), pairs, under, strata) for level in LEVELS}).T.rename_axis("level")
 
 
 def _inner(held):
@@ -64,12 +64,12 @@ def _inner(held):
     return inner
 
 
-def _shares(cube, half, pairs, at, strata):
+def _shares(cube, truth, half, pairs, under, strata):
     """Shares of one level [%], and the mean half width."""
     inside, count, width = dict.fromkeys((*strata, "VNIR", "SWIR"), 0), dict.fromkeys((*strata, "VNIR", "SWIR"), 0), []
     for o, t in pairs:
-        h = half[o].values
-        miss = np.abs(cube[o].values - at(t))
+        h = under(half[o].values)
+        miss = np.abs(under(cube[o].values) - truth[t].values)
         told = np.isfinite(miss) & np.isfinite(h)
         for name, part in (*strata.items(), (str(half.detector.values[o]), strata["all"])):
             inside[name] += int((miss <= h)[told & part].sum())
