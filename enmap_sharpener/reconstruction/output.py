@@ -58,7 +58,7 @@ def output_files(path, overwrite=False, form=None, inputs=()) -> dict[str, Path]
     Raises
     ------
     OutputError
-        The ending is that of no format, or of another one, the folder cannot be written, or a file exists and is read, or `overwrite` is false.
+        The ending is that of no format, or of another one, the folder cannot be written, or a file exists and is read, belongs to another result, or `overwrite` is false.
     """
     path = Path(path)
     form = FORMATS[chosen_format(path, form)]
@@ -66,12 +66,23 @@ def output_files(path, overwrite=False, form=None, inputs=()) -> dict[str, Path]
     files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": error_files(path)[0], "errors": error_files(path)[1], "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     check_not_read(files.values(), *inputs)
+    _check_own(path, files)
     there = [file for file in files.values() if os.path.lexists(file)]
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
     if closed or there and not overwrite:
         raise OutputError(f"{(closed or there)[0]}: exists already; choose another name" + ("" if closed else ", or allow it to be replaced (--overwrite)"))
     with staging(path.parent):      # tells whether the folder can be written
         return files
+
+
+def _check_own(path: Path, files: dict) -> None:
+    "OutputError where a result of another format has these companions already, or the name is that of another's quality file: it would be left with foreign ones."
+    endings = dict.fromkeys(ending for form in FORMATS.values() for ending in form.endings)
+    cubes = lambda stem: [p for ending in endings if os.path.lexists(p := path.with_name(stem + ending)) and p not in files.values()]
+    if os.path.lexists(files["quality"]) and not os.path.lexists(path) and (others := cubes(path.stem)):
+        raise OutputError(f"{others[0]}: is a result of that name already, whose {files['quality'].name} and other files would be those of {path.name}; choose another name, or remove it first")
+    if path.stem.endswith("_quality") and os.path.lexists(path) and (others := cubes(path.stem.removesuffix("_quality"))):
+        raise OutputError(f"{path}: is the quality file of {others[0].name}; choose another name")
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #5bffbc87
 def _as_seen(scene, after):

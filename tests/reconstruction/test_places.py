@@ -97,3 +97,24 @@ def test_indices_refuse_to_replace_what_they_read(place, capfd):
     assert main(["indices", "NDVI.tif", "--scene", SCENE_ID, "--reference", "NDVI.tif", "--output", "."]) == 2
     err = capfd.readouterr().err
     assert "NDVI.tif: is read" in err and content(place) == before, err
+
+
+@pytest.mark.parametrize("output, said", [
+    ("out.nc", "out.tif: is a result of that name already"),
+    ("out.img", "out.tif: is a result of that name already"),
+    ("out_quality.tif", "is the quality file of out.tif"),
+])
+def test_no_result_takes_the_companions_of_another(place, capfd, output, said):
+    before = content(place)
+    assert main(["sharpen", SCENE_ID, "--sentinel2", "s2", "--method", "cubic", "--output", output, "--overwrite"]) == 2
+    err = capfd.readouterr().err
+    assert said in err and err.count("\n") == 1 and content(place) == before
+
+
+def test_a_raster_of_that_name_that_is_no_result_is_left_alone(place):
+    shutil.copy("out.tif", "image.tif")
+    before = Path("image.tif").read_bytes()
+    assert main(["sharpen", SCENE_ID, "--sentinel2", "s2", "--method", "cubic", "--output", "image.img", "--quiet"]) == 0
+    assert main(["sharpen", SCENE_ID, "--sentinel2", "s2", "--method", "cubic", "--output", "image.img", "--quiet", "--overwrite"]) == 0
+    assert Path("image.tif").read_bytes() == before
+    assert main(["sharpen", SCENE_ID, "--sentinel2", "s2", "--method", "cubic", "--output", "out.tif", "--overwrite", "--quiet"]) == 0
