@@ -52,8 +52,8 @@ MOST = 4.0
 
 
 def _larger(axis, by, whole=False):
-    """The axis of pixels `by` times as large: as many as lie in it, or as hold the `whole`."""
-    return Axis(axis.start, by * axis.step, int(np.ceil(axis.n / by - 1e-6)) if whole else int(axis.n / by + 1e-6))
+    """The axis of pixels `by` times as large: as many as lie in it, or to hold the `whole` as have their centre in it."""
+    return Axis(axis.start, by * axis.step, int(axis.n / by + whole / 2 + 1e-6))
 
 
 def _degraded_enmap(model, y, grid, low):

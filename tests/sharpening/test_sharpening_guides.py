@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from enmap_sharpener.core.errors import BandError
 from enmap_sharpener.core.grid import Axis, Grid
@@ -24,11 +25,11 @@ def simulated():
 
 
 def image(truth, bands, pixel):
-    "Bands of a truth on pixels of another size; where those are finer each is repeated."
+    "Bands of a truth on pixels of another size; where those are finer they are interpolated linearly."
     grid, wavelength = Grid.of(truth), truth.wavelength.values
     fine = Grid(grid.crs, *(Axis(a.start, pixel, int(a.n * 10 / pixel)) for a in (grid.rows, grid.cols)))
     values = np.nan_to_num(np.stack([truth.values[np.abs(wavelength - c) < w / 2].mean(0) for _, c, w in bands]))
-    out = Observation.between(fine, grid, 0.45).degrade(values) if pixel > 10 else values.repeat(10 // pixel, 1).repeat(10 // pixel, 2)
+    out = Observation.between(fine, grid, 0.45).degrade(values) if pixel > 10 else zoom(values, (1, 10 // pixel, 10 // pixel), order=1, mode="nearest", grid_mode=True)
     out = np.where(out > 0.001, out, np.nan)
     return fine.georeference(out.astype("f4"), coords={"band": [b[0] for b in bands]}, name="reflectance")
 
