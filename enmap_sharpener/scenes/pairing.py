@@ -127,7 +127,8 @@ _QUANTILES = np.linspace(0.05, 0.95, 10)
 _OFFSET = 0.07, 0.14       # |b| that is ESA's offset of 0.1 and not haze, reflectance
 _UNCHECKED = "too little of it lies under EnMAP, clear, to check its level"
 _NEARLY_ALL = 0.75         # share of the bands
-_FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit
+_FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit,
+_APART = 0.02              # and how far the levels must lie apart for that, reflectance: water is dark in both, and 0.006 is three times 0.002
 
 
 def _compared(scene: Scene, guide: Sentinel2) -> dict:
@@ -168,7 +169,8 @@ def _level(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None]:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, None
     ratio, (gain, offset) = np.median(y) / max(np.median(x), 1e-6), np.polyfit(x.ravel(), y.ravel(), 1)
-    if not 1 / _FACTOR < ratio < _FACTOR and abs(offset) < _OFFSET[0] or ratio <= 0 or ratio > 10:
+    apart = abs(np.median(y) - np.median(x)) > _APART
+    if apart and (not 1 / _FACTOR < ratio < _FACTOR and abs(offset) < _OFFSET[0] or ratio <= 0 or ratio > 10):
         return ratio, None
     # one band that is another's copy, or brighter by far, tilts the line through all of them
     lying = np.sign(offset) * np.median(y - gain * x, axis=0) > abs(offset) / 2

@@ -91,7 +91,8 @@ def test_flat_ground_cannot_be_told(place):
     "Calm water has nothing to align: that is no reason to reject it."
     rng = np.random.default_rng(0)
     change(cube_file(place), lambda v: np.where(v == NODATA, NODATA, rng.normal(30, 8, v.shape)).astype("int16"))
-    change(place / "sentinel2/sentinel2_10m.tif", lambda v: rng.normal(60, 5, v.shape).astype("int16"))
+    for name in ("10m", "20m"):
+        change(place / f"sentinel2/sentinel2_{name}.tif", lambda v: rng.normal(110, 5, v.shape).astype("int16"))
     verdict = check_scene(place)
     assert verdict.ok and "the alignment cannot be told" in verdict.notes[-1] and np.isnan(verdict.shift_y)
 

@@ -1,8 +1,9 @@
 """The simulated scene: it is what it says it is."""
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -214,15 +215,10 @@ def test_a_file_that_cannot_be_replaced_leaves_the_earlier_simulation(tmp_path, 
 
 
 def test_what_a_kill_leaves_is_known_and_swept(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=simulate, args=(tmp_path, 12), kwargs={"progress": _die})
-    process.start()
-    process.join()
+    killed = "import os, signal, sys; from enmap_sharpener import simulate; simulate(sys.argv[1], 12, progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))"
+    assert subprocess.run([sys.executable, "-c", killed, str(tmp_path)]).returncode == -signal.SIGKILL
     left = list(tmp_path.iterdir())
-    assert process.exitcode == -signal.SIGKILL and left and all(map(is_unfinished, left))
-
-
-def _die(done, total):
-    os.kill(os.getpid(), signal.SIGKILL)
+    assert left and all(map(is_unfinished, left))
 
 
 @pytest.mark.parametrize("settings", [dict(size=9), dict(size=(50, 5)), dict(shift=(2.6, 0)), dict(blur=0.0), dict(blur=25)])
