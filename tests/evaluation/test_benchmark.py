@@ -106,21 +106,21 @@ def test_the_shared_cases_are_found(shared):
 def test_records_say_what_score_says(cases, tmp_path):
     found, out = find_cases([cases]), tmp_path / "out"
     told = []
-    report = run_benchmark(found, ["cubic", "gsa"], out, threads=1, progress=lambda *done: told.append(done))
+    report = run_benchmark(found, ["cubic", "sfim"], out, threads=1, progress=lambda *done: told.append(done))
     assert len(report.done) == 4 and not report.failed and told[-1] == (2, 2) and [d for d, _ in told] == sorted(d for d, _ in told)
-    scores, bands = score(read_cube(out / "case_1/gsa.tif"), read_cube(cases / "case_1/truth.tif"))
-    record = json.loads((out / "case_1/gsa.scores.json").read_text())
+    scores, bands = score(read_cube(out / "case_1/sfim.tif"), read_cube(cases / "case_1/truth.tif"))
+    record = json.loads((out / "case_1/sfim.scores.json").read_text())
     assert {"case", "method", "scores", "spread", "full_resolution", "seconds", "fingerprint"} <= set(record)
     assert np.allclose([record["scores"][k] for k in scores.index], scores, rtol=1e-6) and record["seconds"] > 0
     assert all(low <= record["scores"][k] <= high for k, (low, high) in record["spread"].items()) and {"psnr", "sam", "ergas", "rmse"} <= set(record["spread"])
     assert {"D_lambda", "D_s", "QNR", "HQNR", "agreement"} <= set(record["full_resolution"])
-    table = pd.read_csv(out / "case_1/gsa.bands.csv")
+    table = pd.read_csv(out / "case_1/sfim.bands.csv")
     assert {"band", "wavelength", "rmse", "psnr", "ssim", "r2"} <= set(table) and table.ssim.notna().all() and len(table) == len(bands)
     rows = pd.read_csv(out / "scores.csv")
-    assert list(rows.case) == ["case_1"] * 2 + ["case_2"] * 2 + ["mean"] * 2 and list(rows.method) == ["cubic", "gsa"] * 3
+    assert list(rows.case) == ["case_1"] * 2 + ["case_2"] * 2 + ["mean"] * 2 and list(rows.method) == ["cubic", "sfim"] * 3
     assert np.isclose(rows.psnr[5], rows.psnr[[1, 3]].mean()) and np.isclose(rows.psnr[1], scores.psnr, rtol=1e-5)
     again, bands = read_results(out)
-    assert np.allclose(again.psnr, rows.psnr, rtol=1e-5) and set(bands) == {(c, m) for c in ("case_1", "case_2") for m in ("cubic", "gsa")}
+    assert np.allclose(again.psnr, rows.psnr, rtol=1e-5) and set(bands) == {(c, m) for c in ("case_1", "case_2") for m in ("cubic", "sfim")}
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_what_is_asked_for_wrongly_is_refused_before_anything_runs(cases, tmp_pa
 def test_command(cases, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     image = find(cases / "case_2", "SPECTRAL_IMAGE")
-    arguments = ["evaluate", "--methods", "cubic", "gsa", "--case", str(cases), "--output", "out", "--cpus", "0"]
+    arguments = ["evaluate", "--methods", "cubic", "sfim", "--case", str(cases), "--output", "out", "--cpus", "0"]
     assert main(arguments) == 0
     out, err = capfd.readouterr()
     assert re.fullmatch("Evaluating …\n4 judged, 0 known already, 0 failed; see out\n", err) and out.count("| case_") == 4 and out.count("| mean ") == 2
@@ -320,7 +320,7 @@ def test_the_partner_of_a_case_is_named(cases, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_an_offset_is_another_input(cases, tmp_path):
-    results = [run_benchmark(find_cases([cases / "case_1"], offset=offset), ["gsa"], tmp_path / "out", threads=1) for offset in (None, 0, -1000, -1000, None)]
+    results = [run_benchmark(find_cases([cases / "case_1"], offset=offset), ["sfim"], tmp_path / "out", threads=1) for offset in (None, 0, -1000, -1000, None)]
     assert [len(r.already) for r in results] == [0, 0, 0, 1, 0]
 
 
