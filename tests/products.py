@@ -68,6 +68,13 @@ def product(folder, *, bands=12, shape=(24, 36), **options):
     return write_enmap(folder, cube(bands, shape), table(bands), scene_id=SCENE_ID, metadata=METADATA, **options)
 
 
+def both(folder, *twenty):
+    "Write a tiny EnMAP product, and Sentinel-2 in the folder `s2` beside it, with `twenty` (20 m bands and classes) if any; the product's folder."
+    scene = product(folder, bands=80)
+    write_sentinel2(folder / "s2", sentinel2((78, 114)), *twenty)
+    return scene
+
+
 def sentinel2(shape=(72, 108), names=("B02", "B03", "B04", "B08"), corner=(366000, 5806140), pixel=10, seed=1):
     "Random Sentinel-2 bands with a nodata corner."
     values = np.random.default_rng(seed).uniform(0.02, 0.5, (len(names), *shape)).astype("float32").round(4)

@@ -173,8 +173,8 @@ class _LazyRaster:
         self.arguments = path, bands, shape, dtype, unit, nodata, gain, offset, background
         self.background = np.array(background, int)
         self.path, self.bands, self.shape, self.unit = path, np.array(bands), (len(bands), *shape), unit
-        # whole numbers as int, which numpy compares five times faster
-        self.nodata = None if nodata is None or not np.isfinite(nodata) else int(nodata) if np.issubdtype(dtype, np.integer) else float(nodata)
+        # what is missing anyway is not looked for twice; whole numbers as int, which numpy compares five times faster
+        self.nodata = None if nodata is None or not np.isfinite(nodata) or is_missing(np.array(float(nodata))) else int(nodata) if np.issubdtype(dtype, np.integer) else float(nodata)
         self.gain, self.offset = (None if gain is None else np.broadcast_to(np.asarray(v, "float32"), len(bands))[:, None, None] for v in (gain, offset))
         self.dtype = np.dtype(dtype if gain is None else "float32")
         rows = unit[0] * (1 + -(-256 // unit[0]))      # what windows of 256 rows touch

@@ -273,12 +273,6 @@ class Pair:
         """Names of the guide's bands, 10 m bands first."""
         return self.guide_bands.names
 
-    def without_twenty(self):
-        """The pair without its 20 m bands; the files are shared."""
-        other = copy(self)
-        other.fine20, other.guide_bands = None, self.guide_bands.finest
-        return other
-
     def seeing(self, names):
         """The pair with some of the guide's bands alone, one of the finest grid at least; the files are shared."""
         other = copy(self)

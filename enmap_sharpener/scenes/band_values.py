@@ -100,4 +100,4 @@ def _check_order(number, wavelength, detector, name: str):
         if (falls := np.diff(wavelength[i]) < 0).any():
             a, b = i[falls.argmax()], i[falls.argmax() + 1]
             raise MetadataError(f"{name}: gives band {number[a]} {wavelength[a]:g} nm and band {number[b]} {wavelength[b]:g} nm, but wavelengths rise along a detector of EnMAP; "
-                                "are they listed in another order than the bands of the cube? correct it, or get the file again.")
+                                f"are they listed in another order than the bands of the cube? {_WRONG}")

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
 from ..core.files import file_name, make_folder, read_bytes, whole
-from ..core.grid import Grid, axes, windows
+from ..core.grid import Grid, axes, middle_windows, windows
 from ..core.raster import NODATA, check_located, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
 from .metadata import BandTable, SceneMetadata, Told, metadata_xml, parse_product, tag_bands
@@ -345,8 +345,7 @@ def _labelled(cube: xr.DataArray, bands: BandTable) -> xr.DataArray:
 def _measured(cube: xr.DataArray) -> np.ndarray:
     "Bool, shape (n,): bands with a measurement in one of five windows of 64 pixels; all where those windows hold none at all."
     good = np.zeros(len(cube), bool)
-    for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3)):
-        rows, cols = (slice(max(0, n * i // 4 - 32), n * i // 4 + 32) for n, i in zip(cube.shape[1:], (y, x)))
+    for rows, cols in middle_windows(cube.shape[1:], 64):
         good |= np.isfinite(cube[:, rows, cols].values).any((1, 2))
     return good | ~good.any()
 

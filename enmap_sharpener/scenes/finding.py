@@ -17,12 +17,13 @@ from pathlib import Path
 from ..core.archives import is_archive, list_files
 from ..core.errors import ProductError, RequestError
 from ..core.files import read_bytes
+from ..core.ledger import REJECTED
 from .enmap import count_products
 from .sentinel2_metadata import is_sentinel2_name
 
 # %% ../../nbs/01_scenes/07_finding.ipynb #623ed98f
 _NAMED = re.compile(r"ENMAP\d\d-_*L2A-DT|dims_op_", re.IGNORECASE)      # how DLR names products and orders
-_NO_SCENE = ("sentinel2", "rejected")     # folders beside scenes: files of a partner, and what preprocessing moved aside
+_NO_SCENE = ("sentinel2", REJECTED)     # folders beside scenes: files of a partner, and what preprocessing moved aside
 _METADATA = re.compile(r"-?METADATA(_COG)?\.XML$", re.IGNORECASE)
 
 

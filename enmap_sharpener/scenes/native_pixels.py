@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import BandError
-from ..core.grid import Axis, Grid, axes
+from ..core.grid import Axis, Grid, axes, middle_windows
 from ..core.parallel import values_of
 from .guide_bands import SENTINEL2
 from .sentinel2 import Sentinel2
@@ -26,11 +26,8 @@ REPEATED, DIFFERENT = 0.99, 0.9
 
 
 def some_windows(shape):
-    """Windows (rows, cols) in the middle and the four quarters of an image, `SIDE` pixels a side at most, from even pixels on."""
-    def part(n, i):
-        start = max(0, n * i // 4 - SIDE // 2) // 2 * 2
-        return slice(start, min(n, start + SIDE))
-    return [tuple(part(n, i) for n, i in zip(shape, at, strict=True)) for at in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
+    """`middle_windows` of an image, `SIDE` pixels a side at most, from even pixels on."""
+    return [tuple(slice(w.start + w.start % 2, w.stop) for w in window) for window in middle_windows(shape, SIDE)]
 
 
 def same_neighbours(tiles):

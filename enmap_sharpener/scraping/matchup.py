@@ -86,7 +86,7 @@ def target_grid(scene, margin_m: float = 300) -> Grid:
     """
     if not isinstance(scene, Grid):
         scene = Grid.of((scene if isinstance(scene, Scene) else read_enmap(scene)).cube)
-    if not scene.crs.is_projected or scene.crs.linear_units_factor[1] != 1:
+    if not scene.is_metric:
         raise GridError(f"{scene.crs}: Sentinel-2 is fetched in metres; get the EnMAP scene in its UTM zone.")
     west, south, east, north = scene.bounds
     west, south = (20 * int(np.floor((v - margin_m) / 20)) for v in (west, south))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from products import SCENE_ID, product, sentinel2
+from products import SCENE_ID, both, sentinel2
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.scenes.sentinel2 import write_sentinel2
@@ -27,8 +27,7 @@ NAMES = ["out-METADATA.XML", "out.json", "out.png", "out.qml", "out.tif", "out_q
 def originals(tmp_path_factory):
     """A tiny EnMAP product and a Sentinel-2 folder, not to be changed."""
     folder = tmp_path_factory.mktemp("originals")
-    product(folder, bands=80)
-    write_sentinel2(folder / "s2", sentinel2(shape=(78, 114)))
+    both(folder)
     return folder
 
 

@@ -2,19 +2,17 @@
 import numpy as np
 import pytest
 import rasterio
-from products import product, sentinel2
+from products import both
 
 from enmap_sharpener.cli.app import main
 from enmap_sharpener.core.raster import NODATA
-from enmap_sharpener.scenes.sentinel2 import write_sentinel2
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     "A tiny result and its folder."
     folder = tmp_path_factory.mktemp("result")
-    scene = product(folder, bands=80)
-    write_sentinel2(folder / "s2", sentinel2(shape=(78, 114)))
+    scene = both(folder)
     assert main(["sharpen", str(scene), "--sentinel2", str(folder / "s2"), "--output", str(folder / "out.tif"), "--quiet"]) == 0
     return folder
 

@@ -4,19 +4,18 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from products import SCENE_ID, product, sentinel2
+from products import SCENE_ID, both, sentinel2
 
 from enmap_sharpener.cli.app import main
-from enmap_sharpener.scenes.sentinel2 import BANDS_20M, write_sentinel2
+from enmap_sharpener.scenes.sentinel2 import BANDS_20M
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     "A tiny product, a guide, and a result."
     folder = tmp_path_factory.mktemp("originals")
-    scene = product(folder, bands=80)
     coarse = sentinel2((39, 57), BANDS_20M, pixel=20)
-    write_sentinel2(folder / "s2", sentinel2((78, 114)), coarse, xr.full_like(coarse[0], 4, "uint8"))
+    scene = both(folder, coarse, xr.full_like(coarse[0], 4, "uint8"))
     (folder / "network.keras").touch()
     assert main(["sharpen", str(scene), "--sentinel2", str(folder / "s2"), "--output", str(folder / "out.tif"), "--quiet"]) == 0
     return folder
