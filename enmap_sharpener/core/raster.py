@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from xml.etree import ElementTree
 
@@ -189,22 +189,23 @@ class _LazyRaster:
             return np.empty(bands.shape + rows.shape + cols.shape, self.dtype)
         (top, bottom), (left, right) = ((i.min(), i.max() + 1) for i in (rows, cols))
         out = np.empty((bands.size, bottom - top, right - left), self.dtype)
-        for y in range(top // self.unit[0], -(-bottom // self.unit[0])):
-            for x in range(left // self.unit[1], -(-right // self.unit[1])):
-                self._copy(out, bands.ravel(), y, x, top, left)
+        with ExitStack() as stack:
+            file = lru_cache(lambda: stack.enter_context(opened(self.path)))     # once, and only if a block is not kept: it takes longer than to decode a small block
+            for y in range(top // self.unit[0], -(-bottom // self.unit[0])):
+                for x in range(left // self.unit[1], -(-right // self.unit[1])):
+                    self._copy(file, out, bands.ravel(), y, x, top, left)
         return out[0 if bands.ndim == 0 else slice(None)][..., _plain(rows - top), :][..., _plain(cols - left)]
 
-    def _copy(self, out, bands, y, x, top, left):
-        "Copy what block (y, x) has of a window that starts at (top, left)."
-        block, empty = self._block(bands, y, x), self._empty(bands, y, x)
+    def _copy(self, file, out, bands, y, x, top, left):
+        "Copy what block (y, x) has of a window that starts at (top, left); `file()` is the open dataset."
+        block, empty = self._block(file, bands, y, x), self._empty(file, bands, y, x)
         y, x = y * self.unit[0], x * self.unit[1]
         target = out[:, max(y - top, 0):y + block.shape[1] - top, max(x - left, 0):x + block.shape[2] - left]
         cut = lambda a: a[..., max(top - y, 0):, max(left - x, 0):][..., :target.shape[1], :target.shape[2]]
         values = cut(block)
-        if self.gain is None:
-            target[...] = values
-            return
         target[...] = values
+        if self.gain is None:
+            return
         target *= self.gain[bands]
         if self.offset.any():
             target += self.offset[bands]
@@ -213,24 +214,23 @@ class _LazyRaster:
         if empty is not None:
             np.copyto(target, np.nan, where=cut(empty))
 
-    def _block(self, bands, y, x):
+    def _block(self, file, bands, y, x):
         "Block (y, x) of some bands, decoded once."
-        return self.blocks.get((bands.tobytes(), y, x), lambda: self._load(bands, y, x))
+        return self.blocks.get((bands.tobytes(), y, x), lambda: self._load(file(), bands, y, x))
 
-    def _empty(self, bands, y, x):
+    def _empty(self, file, bands, y, x):
         "Where block (y, x) is background; None where it is nowhere."
         if not self.background.size:
             return None
         there = np.isin(self.background, bands).all()     # all bands are asked for at once as a rule: nothing more is read
-        block = self._block(bands, y, x)[[np.flatnonzero(bands == b)[0] for b in self.background]] if there else self._block(self.background, y, x)
+        block = self._block(file, bands, y, x)[[np.flatnonzero(bands == b)[0] for b in self.background]] if there else self._block(file, self.background, y, x)
         empty = (block == 0).all(0)
         return empty if empty.any() else None
 
-    def _load(self, bands, y, x):
+    def _load(self, file, bands, y, x):
         "Block (y, x) of some bands from the file."
         rows, cols = (slice(i * u, min((i + 1) * u, n)) for i, u, n in zip((y, x), self.unit, self.shape[1:]))
-        with opened(self.path) as file:
-            return file.read(self.bands[bands].tolist(), window=Window.from_slices(rows, cols))
+        return file.read(self.bands[bands].tolist(), window=Window.from_slices(rows, cols))
 
 
 def _plain(index: np.ndarray):

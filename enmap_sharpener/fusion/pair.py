@@ -131,6 +131,8 @@ LACKING = 2
 MOST_LACKING, TOLD_LACKING = 0.2, 0.05
 """Share of what the 10 m bands show that a 20 m band may lack, and from which on that is said: lacking 15 % costs 12 % of RMSE, 30 % more than all 20 m bands bring."""
 
+_STRIP = 2**18     # numbers that are unpacked at a time: they stay in the processor's cache
+
 RATIOS = 1.4, 15.5
 """Pixels of the guide in one of EnMAP's along a side: fewer show nothing finer, more are beyond what EnMAP's spectra can be told for."""
 
@@ -313,10 +315,12 @@ class Pair:
     @staticmethod
     def _read(spool, rows, cols, bands=None):
         """A window as float32, channel last, NaN nodata."""
-        numbers = spool.read(rows, cols)
-        bands = np.arange(numbers.shape[2]) if bands is None else np.asarray(bands)
-        out = np.empty((*numbers.shape[:2], len(bands)), np.float32)
-        _unpack(numbers, bands, out)
+        bands = np.arange(spool.shape[2]) if bands is None else np.asarray(bands)
+        out = np.empty((rows.stop - rows.start, cols.stop - cols.start, len(bands)), np.float32)
+        step = max(1, _STRIP // (spool.shape[2] * max(1, out.shape[1])))
+        for first in range(0, len(out), step):
+            part = out[first:first + step]
+            _unpack(spool.read(slice(rows.start + first, rows.start + first + len(part)), cols), bands, part)
         return out
 
     def enmap(self, rows, cols, bands=None):
