@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_OFF', 'METRES_A_DEGREE', 'Axis', 'plain_utm', 'Grid', 'windows', 'middle_windows', 'scattered_windows',
-           'overlap', 'axes', 'widened', 'joined', 'inside', 'lazy_image']
+           'overlap', 'axes', 'widened', 'joined', 'inside', 'lazy_image', 'as_image']
 
 # %% ../../nbs/00_core/03_grid.ipynb #9cab6dbc
 from dataclasses import dataclass, replace
@@ -16,8 +16,9 @@ import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
+from rioxarray.exceptions import RioXarrayError
 
-from .errors import GridError
+from .errors import GridError, RequestError
 
 # %% ../../nbs/00_core/03_grid.ipynb #ec7f9ec2
 MOST_OFF = 0.01
@@ -90,6 +91,31 @@ def plain_utm(crs: CRS) -> CRS:
     return CRS.from_epsg((32700 if south else 32600) + int(zone))
 
 
+def _transform(image, name: str) -> Affine:
+    "Affine transform of a `DataArray`. Where its coordinates have another step than the transform that is kept beside them, as after `coarsen` or of every other pixel, theirs is true, as for `rio.to_raster`."
+    try:
+        kept, dims = image.rio.transform(), (image.rio.x_dim, image.rio.y_dim)
+    except RioXarrayError as error:
+        raise GridError(f"{name}: does not say where its pixels lie ({' '.join(str(error).split())}); wanted dims (…, y, x) with coordinates") from None
+    if image.dims[:-3:-1] != dims:
+        raise GridError(f"{name}: its dims are {', '.join(map(str, image.dims))}; wanted y and x last: image.transpose(..., {dims[1]!r}, {dims[0]!r})")
+    (west, a), (north, e) = (_even(image, dim, step, name) for dim, step in zip(dims, (kept.a, kept.e)))
+    return kept if west is None and north is None else Affine(a, kept.b, kept.c if west is None else west, kept.d, e, kept.f if north is None else north)
+
+
+def _even(image, dim: str, step: float, name: str) -> tuple[float | None, float]:
+    "Edge and step of an image's coordinates along a dim; no edge, and the step that is given, where they agree with it or there are none."
+    if dim not in image.coords or image.sizes[dim] < 2:
+        return None, step
+    given = image[dim].values
+    rounding, centres = 2 * np.spacing(np.abs(given).max()) if given.dtype.kind == "f" else 0.0, given.astype(float)
+    found = (centres[-1] - centres[0]) / (centres.size - 1)
+    if not np.abs(np.diff(centres) - found).max() <= MOST_OFF * abs(found) + rounding:
+        raise GridError(f"{name}: its coordinates {dim} are not evenly spaced ({', '.join(f'{c:.10g}' for c in centres[:4])}{', …' * (centres.size > 4)}); wanted every pixel of a raster, in order")
+    alike = abs(found - step) * (centres.size - 1) <= MOST_OFF * abs(step) + rounding
+    return (None, step) if alike else (centres[0] - found / 2, found)
+
+
 _SQUARE = 0.03     # by which sides of a pixel that is called square may differ: programs round to whole pixels
 METRES_A_DEGREE = 111_195.0
 """Length of a degree of a great circle on a sphere of 6371 km [m]."""
@@ -118,17 +144,20 @@ class Grid:
         Raises
         ------
         GridError
-            No coordinate system, or a rotated transform.
+            No coordinate system, a rotated transform, other dims, coordinates that are not evenly spaced, or no `DataArray`.
         """
-        return cls.laid(image.rio.crs, image.rio.transform(), image.shape[-2:], image.name or "image")
+        if not isinstance(image, xr.DataArray):
+            raise GridError(f"{type(image).__name__}: does not say where its pixels lie; wanted a DataArray, dims (…, y, x), with coordinates and a CRS")
+        name = image.name or "image"
+        return cls.laid(image.rio.crs, _transform(image, name), image.shape[-2:], name)
 
     @classmethod
     def laid(cls, crs, t, shape: tuple, name: str = "image"):
         "Grid of a CRS, an affine transform and a shape (rows, columns), as rasterio has them; GridError as `of`, with the `name` of the image."
         if crs is None:
             raise GridError(f"{name}: no coordinate reference system; wanted a projected one (UTM)")
-        if abs(t.b) > 1e-9 or abs(t.d) > 1e-9 or t.e >= 0:
-            raise GridError(f"{name}: rotated or south-up grid {tuple(t)[:6]}; wanted north-up: warp it first")
+        if abs(t.b) > 1e-9 or abs(t.d) > 1e-9 or t.e >= 0 or t.a <= 0:
+            raise GridError(f"{name}: rotated or south-up grid {tuple(map(float, t))[:6]}; wanted north-up: warp it first, or turn it round (image.sortby('y', ascending=False))")
         return cls(plain_utm(CRS.from_user_input(crs)), Axis(-t.f, -t.e, shape[0]), Axis(t.c, t.a, shape[1]))
 
     def check_square(self, name):
@@ -277,4 +306,15 @@ def lazy_image(window, grid, count: int, chunk: int, **coords) -> xr.DataArray:
 
     sides = [tuple(min(chunk, n - i) for i in range(0, n, chunk)) for n in grid.shape]
     data = da.map_blocks(make, chunks=[(count,), *sides], dtype="float32", meta=np.empty((0, 0, 0), "float32"))
-    return grid.georeference(data, coords=coords)
+    return grid.georeference(data, coords=coords, name="image")     # else it is called as Dask calls its graph
+
+
+def as_image(values) -> xr.DataArray:
+    "A `DataArray` as it is, a plain array, shape (band, y, x), as one without georeference; RequestError of anything else."
+    if isinstance(values, xr.DataArray):
+        return values
+    array = np.asarray(values)
+    if array.ndim != 3 or array.dtype.kind not in "biuf":
+        how = "; of what was sharpened it is to_dataarray()" if hasattr(values, "to_dataarray") else ""
+        raise RequestError(f"{type(values).__name__} of {array.ndim} dimensions is no image; wanted a DataArray or an array of numbers, shape (band, y, x){how}")
+    return xr.DataArray(array, dims=("band", "y", "x"))

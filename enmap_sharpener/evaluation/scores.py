@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..core.errors import BandError, NoValidPixels
+from ..core.errors import BandError, NoValidPixels, RequestError
 from ..core.grid import windows
 from ..core.parallel import in_threads, one_algebra_thread
 from enmap_sharpener.evaluation.metrics import (
@@ -250,6 +250,8 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     ------
     NoValidPixels
         Nothing to compare.
+    RequestError
+        A ratio that is not positive, or what is no image.
     GridError
         Different coordinate systems, no overlap, or no georeference and different shapes.
     BandError
@@ -257,6 +259,8 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     ProductError
         The two are in different units.
     """
+    if not 0 < ratio < np.inf:
+        raise RequestError(f"{ratio} is no ratio of pixel sizes; EnMAP's over the output's is 3 for Sentinel-2's 10 m")
     pair = line_up(output, truth, border)
     found = _first_pass(pair, threads, progress)
     s = found.sums

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.files import make_folder, write_file
-from ..core.grid import Grid
+from ..core.grid import Grid, as_image
 
 # %% ../../nbs/02_figures/00_style.ipynb #a1406f6d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}
@@ -93,9 +93,8 @@ def same_bands(cube: xr.DataArray, bands: Sequence[int], other: xr.DataArray) ->
 
 # %% ../../nbs/02_figures/00_style.ipynb #54409f47
 def as_cube(source) -> xr.DataArray:
-    "The cube of a scene, or the cube itself."
-    source = getattr(source, "cube", source)
-    return source if isinstance(source, xr.DataArray) else xr.DataArray(np.asarray(source), dims=("band", "y", "x"))
+    "The cube of a scene, or the cube itself; RequestError if it is neither."
+    return as_image(source.cube if isinstance(getattr(source, "cube", None), xr.DataArray) else source)
 
 
 def ground_extent(cube: xr.DataArray) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ import rasterio
 import xarray as xr
 from rasterio.windows import Window
 
-from ..core.grid import Grid, scattered_windows
+from ..core.grid import Grid, as_image, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
@@ -376,13 +376,14 @@ def line_up(output, truth, border: int) -> CubePair:
 
     Raises
     ------
+    RequestError
+        One of them is no image.
     GridError
         Other coordinate systems, no overlap, or other shapes without georeference.
     BandError
         Other numbers of bands, and no wavelengths to tell which are which.
     """
-    output, truth = (c if isinstance(c, xr.DataArray) else xr.DataArray(np.asarray(c), dims=("band", "y", "x"))
-                     for c in (output, truth))
+    output, truth = as_image(output), as_image(truth)
     shape, other = ((c.sizes["y"], c.sizes["x"]) for c in (truth, output))
     border = border if min(shape) > 2 * border else 0
     wavelengths = _wavelengths(output, truth)

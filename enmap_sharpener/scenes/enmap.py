@@ -398,15 +398,14 @@ def write_enmap(folder, cube, bands: BandTable, *, scene_id: str, metadata: Scen
     OutputError
         The product exists already, or cannot be written; nothing is left behind.
     """
-    target = Path(folder) / scene_id
+    grid, target = grid or Grid.of(cube), Path(folder) / scene_id
     if target.exists() and not overwrite:
         raise OutputError(f"{target}: exists already; choose another folder or allow overwriting.")
     make_folder(folder)
     with whole(target) as part:
         part.mkdir()
         suffix = "_COG.TIF" if cog_names else ".TIF"
-        place = dict(crs=cube.rio.crs, transform=cube.rio.transform(), shape=cube.shape[1:]) if grid is None else dict(
-            crs=grid.crs, transform=grid.transform, shape=(grid.ny, grid.nx))
+        place = {"crs": grid.crs, "transform": grid.transform, "shape": (grid.ny, grid.nx)}
         blocks = _blocks(cube, place["shape"])
         count, mean, std = _write_rasters(part / scene_id, suffix, blocks, bands, quality or {}, place)
         metadata = replace(metadata or SceneMetadata(scene_id), id=scene_id)

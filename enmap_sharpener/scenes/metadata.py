@@ -98,6 +98,8 @@ class BandTable:
         """
         if spec is None:
             return np.arange(len(self))
+        if not isinstance(spec, str):
+            raise BandError(f"Band selection {spec!r} is no text; write numbers and ranges like \"1-10,44\", or \"450-700nm\".")
         return np.flatnonzero(np.any([self._matches(part.strip()) for part in spec.split(",")], axis=0))
 
     def _matches(self, part: str) -> np.ndarray:

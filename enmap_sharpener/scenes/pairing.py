@@ -29,6 +29,7 @@ from .guides import DESCRIPTION, read_guide
 from .native_pixels import at_native_pixels, in_order
 from .sentinel2 import SCL_UNUSABLE, Sentinel2
 from .sentinel2_metadata import band_name, is_sentinel2_name
+from .stored_numbers import BRIGHT
 from ..core.raster import SCALE
 
 # %% ../../nbs/01_scenes/06_pairing.ipynb #132910e7
@@ -147,6 +148,8 @@ def _levels(scene: Scene, guide: Sentinel2, compared: dict) -> list[str]:
     if "10 m" not in compared:
         return [f"{guide.source}: {_UNCHECKED}"]
     x = compared["10 m"][1]
+    if (level := np.median(x)) > BRIGHT:
+        raise ProductError(f"{scene.source}: is {level:.3g} in the middle; wanted reflectance, from 0 to 1: divide it by {100 if level < 100 else 10_000}")
     if np.ptp(np.quantile(x, _QUANTILES, axis=0)) == 0:
         return [f"{scene.source}: is {np.median(x):.3g} in every pixel of all bands that Sentinel-2 has too; is it damaged, or was its nodata lost?"]
     ratios, offsets = zip(*(_level(*pair) for _, *pair in compared.values()))
@@ -242,9 +245,11 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     Raises
     ------
     BandError
-        Bands have no names, and EnMAP does not tell them; or they are not those that are wanted.
+        Bands have no names, and EnMAP does not tell them; or they are not those that are wanted, or the scene's are not those of its table.
     GridError
         Pixels of one of the two are not square.
+    ProductError
+        EnMAP's numbers are no reflectance.
     """
     return _reconciled(scene, guide)[0]
 
@@ -253,6 +258,8 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     "The guide, see `reconciled`, and what EnMAP says against its numbers."
     for image, source in ((scene.cube, scene.source), (guide.bands10, guide.source)):     # of files that was seen; these may come from elsewhere
         Grid.of(image).check_square(source)
+    if len(scene.cube) != len(scene.bands):
+        raise BandError(f"{scene.source}: its cube has {len(scene.cube)} bands, its table {len(scene.bands)}; take the same of both (bands=scene.bands.take(...))")
     guide, resampled = at_native_pixels(in_order(guide))
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]

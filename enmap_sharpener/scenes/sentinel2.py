@@ -344,8 +344,8 @@ def write_sentinel2(folder, bands10: xr.DataArray, bands20: xr.DataArray | None 
 
 def _write(path: Path, cube: xr.DataArray, dtype: str, nodata, descriptions: list[str], tags: dict):
     "Write a cube window by window."
-    with create_raster(path, count=len(cube), shape=cube.shape[1:], dtype=dtype, crs=cube.rio.crs,
-                       transform=cube.rio.transform(), nodata=nodata) as file:
+    grid = Grid.of(cube)
+    with create_raster(path, count=len(cube), shape=grid.shape, dtype=dtype, crs=grid.crs, transform=grid.transform, nodata=nodata) as file:
         file.descriptions = descriptions
         file.update_tags(**tags)
         for rows, cols in windows(cube.shape[1:], 512):

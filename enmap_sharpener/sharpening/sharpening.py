@@ -20,14 +20,16 @@ import dask.array as da
 import numpy as np
 
 from ..fusion.several_dates import open_pair
-from ..core.errors import EnmapError
+from ..core.errors import EnmapError, RequestError
 from ..core.grid import inside
 from ..core.raster import NODATA, SCALE
 from ..fusion.subspace import SubspaceModel
 from ..fusion.tuning import DEFAULT
 from ..fusion.uncertainty import estimate_errors, relative_logarithm
 from ..model.memory import MAPS_GB
+from ..scenes.enmap import Scene
 from ..scenes.pairing import days_apart
+from ..scenes.sentinel2 import Sentinel2
 from ..scenes.strips import one_scene
 from .agreement import Agreement
 from .methods import NETWORKS, Tiled, open_method
@@ -312,6 +314,8 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
         The two do not fit together, bands are missing, or nothing is left; see `Pair` and `measure_pair`.
     EnmapError
         A network is wanting, or one too many.
+    RequestError
+        Scene, guide or threads are none.
     ModelError
         The network cannot be used; see `fit_network`.
     UnknownName
@@ -323,6 +327,11 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     >>> scene, guide, truth = simulate_pair(size=24, seed=0)
     >>> cube = sharpen(scene, guide).to_dataarray()
     """
+    for given, wanted, reader in ((scene, Scene, "read_enmap"), (guide, Sentinel2, "read_sentinel2")):
+        if other := [one for one in (given if isinstance(given, list | tuple) else [given]) if not isinstance(one, wanted)]:
+            raise RequestError(f"{type(other[0]).__name__} is no {wanted.__name__}; wanted what {reader} reads, or a list of several")
+    if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
+        raise RequestError(f"{threads!r} threads; wanted a whole number from 1 on, or None for as many as there are processors")
     fit, scene = _chosen(method, model, memory), one_scene(scene)
     threads = threads or available_threads()
     index = scene.bands.select(bands)

@@ -67,6 +67,22 @@ def test_pixels_that_are_not_square(pair):
         reconciled(scene, replace(guide, bands10=longer))
 
 
+@pytest.mark.parametrize("unit, divisor", [(100, 100), (10_000, 10_000)])
+@pytest.mark.parametrize("both", [True, False])
+def test_numbers_that_are_no_reflectance(pair, unit, divisor, both):
+    scene, guide = pair
+    if both:
+        guide = replace(guide, bands10=guide.bands10 * unit, bands20=guide.bands20 * unit)
+    with pytest.raises(ProductError, match=f"in the middle; wanted reflectance, from 0 to 1: divide it by {divisor}$"):
+        reconciled(replace(scene, cube=scene.cube * unit), guide)
+
+
+def test_a_cube_with_other_bands_than_its_table(pair):
+    scene, guide = pair
+    with pytest.raises(BandError, match="its cube has 100 bands, its table 224"):
+        reconciled(replace(scene, cube=scene.cube[:100]), guide)
+
+
 def test_a_pair_as_it_should_be_is_not_talked_about(pair):
     assert reconciled(*pair).found == pair[1].found
 

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation
 from threadpoolctl import threadpool_info
 
-from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, UnknownName
+from enmap_sharpener.core.errors import BandError, GridError, NoValidPixels, RequestError, UnknownName
 from enmap_sharpener.core.grid import Axis, Grid
 from enmap_sharpener.core.operators import Observation, linear_stencil
 from enmap_sharpener.core.raster import NODATA
@@ -419,6 +419,30 @@ def test_interpolation_needs_no_guide_and_says_so():
 
 
 # --------------------------------------------------------------------------- grids
+@pytest.mark.parametrize("change, words", [
+    (lambda s, g: ("ENMAP01", g), "str is no Scene; wanted what read_enmap reads"),
+    (lambda s, g: (g, s), "Sentinel2 is no Scene"),
+    (lambda s, g: ([s, s.cube], g), "DataArray is no Scene"),
+    (lambda s, g: (s, None), "NoneType is no Sentinel2; wanted what read_sentinel2 reads"),
+    (lambda s, g: (s, [g, "guide"]), "str is no Sentinel2"),
+])
+def test_what_is_no_scene_or_guide(change, words):
+    with pytest.raises(RequestError, match=words):
+        sharpen(*change(*simulate_pair(size=20, seed=1)[:2]))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
+def test_threads_that_are_none(threads):
+    with pytest.raises(RequestError, match="wanted a whole number from 1 on"):
+        sharpen(*simulate_pair(size=20, seed=1)[:2], threads=threads)
+
+
+@pytest.mark.parametrize("bands", [[1, 2], 5, []])
+def test_bands_that_are_no_text(bands):
+    with pytest.raises(BandError, match="is no text; write numbers and ranges"):
+        sharpen(*simulate_pair(size=20, seed=1)[:2], bands=bands)
+
+
 def test_different_coordinate_systems():
     scene, guide, _ = pair(24, 0)
     with pytest.raises(GridError, match="do not overlap, in EPSG:32633 and EPSG:32632"):
