@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from enmap_sharpener.core.errors import BandError, GridError, ProductError
 from enmap_sharpener.scenes.enmap import count_products, product_folder, read_enmap
@@ -75,6 +76,17 @@ def test_numbers_that_are_no_reflectance(pair, unit, divisor, both):
         guide = replace(guide, bands10=guide.bands10 * unit, bands20=guide.bands20 * unit)
     with pytest.raises(ProductError, match=f"in the middle; wanted reflectance, from 0 to 1: divide it by {divisor}$"):
         reconciled(replace(scene, cube=scene.cube * unit), guide)
+
+
+@pytest.mark.parametrize("order, factor", [(1, 2), (3, 2), (3, 3), (1, 6), (3, 6)])
+def test_ten_metre_bands_that_were_interpolated(order, factor):
+    scene, guide, _ = simulate_pair(size=100, seed=3)
+    image = guide.bands10[:, :300, :300]
+    means = image.values.reshape(4, 300 // factor, factor, 300 // factor, factor).mean((2, 4))
+    fine = np.stack([zoom(band, factor, order=order, mode="nearest", grid_mode=True) for band in means])
+    found = reconciled(scene, replace(guide, bands10=image.copy(data=np.rint(1e4 * fine).astype("float32") / 1e4))).found
+    assert sum("B02 B03 B04 B08 show hardly anything finer than 20 m" in line for line in found) == 1, found
+    assert not any("finer" in line for line in reconciled(scene, replace(guide, bands10=image)).found)
 
 
 def test_a_cube_with_other_bands_than_its_table(pair):
