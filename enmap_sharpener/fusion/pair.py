@@ -204,8 +204,9 @@ class Pair:
         _check_ratio(full.cols.step / fine.cols.step, fine.cols.step, guide)
         rows, cols = overlap(full.rows, fine.rows), overlap(full.cols, fine.cols)
         if rows is None or cols is None:
-            raise GridError(f"EnMAP and {sensor} do not overlap: they are {_distance_km(full.bounds, fine.bounds):.1f} km apart; "
-                            "check that both show the same place")
+            away = _distance_km(full.bounds, fine.bounds)
+            raise GridError(f"EnMAP and {sensor} do not overlap: they are {away:.1f} km apart; check that both show the same place" if away else
+                            f"{guide.source}: has {fine.ny} x {fine.nx} pixels of {fine.cols.step:g} m, under which no pixel of EnMAP has its centre; give a larger part")
         guide = reconciled(scene, guide)
         self.scene, self.guide, self.told = scene, guide, []
         good = np.flatnonzero(scene.bands.good)

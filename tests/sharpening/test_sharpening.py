@@ -443,6 +443,14 @@ def test_bands_that_are_no_text(bands):
         sharpen(*simulate_pair(size=20, seed=1)[:2], bands=bands)
 
 
+@pytest.mark.parametrize("rows, cols", [(1, 1), (2, 100)])
+def test_a_guide_under_which_no_pixel_has_its_centre(rows, cols):
+    scene, guide, _ = simulate_pair(size=40, seed=1)
+    strip = replace(guide, bands10=guide.bands10[:, 30:30 + rows, 30:30 + cols], bands20=None, scl=None)
+    with pytest.raises(GridError, match=f"has {rows} x {cols} pixels of 10 m, under which no pixel of EnMAP has its centre"):
+        sharpen(scene, strip)
+
+
 def test_different_coordinate_systems():
     scene, guide, _ = pair(24, 0)
     with pytest.raises(GridError, match="do not overlap, in EPSG:32633 and EPSG:32632"):
