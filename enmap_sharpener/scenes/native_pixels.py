@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'LEAST_PAIRS', 'REPEATED', 'DIFFERENT', 'LEAST_RATIO', 'LEAST_FINE', 'some_windows', 'same_neighbours',
-           'repeats', 'at_native_pixels', 'fine_power', 'only_coarse', 'in_order']
+           'repeats', 'at_native_pixels', 'fine_power', 'interpolated', 'only_coarse', 'in_order']
 
 # %% ../../nbs/01_scenes/05_native_pixels.ipynb #28cc74eb
 from dataclasses import replace
@@ -105,14 +105,19 @@ def fine_power(tiles):
     return float(np.min(high / low)) if min(low) > rounding / LEAST_FINE else np.nan
 
 
+def interpolated(read, shape, names) -> list[str]:
+    """Those `names` of the bands of an image of some `shape` (rows, columns) which show hardly anything on its own pixels, by some windows: `read(rows, cols)`, shape (band, y, x)."""
+    tiles = [tile for rows, cols in middle_windows(shape, SIDE) if (tile := read(rows, cols)).shape[1:] == (SIDE, SIDE)]
+    whole = lambda b: [tile[b] for tile in tiles if np.isfinite(tile[b]).all()]      # noqa: E731
+    return [name for b, name in enumerate(names) if (held := whole(b)) and fine_power(held) < LEAST_FINE]
+
+
 def only_coarse(guide: Sentinel2) -> list[str]:
-    """The line that says which 10 m bands of a Sentinel-2 image show nothing finer than 20 m, by some windows of it; none if none do."""
+    """The line that says which 10 m bands of a Sentinel-2 image show hardly anything finer than 20 m; none if none do. What other sensors show on their pixels is not known."""
     if guide.described is not None:
         return []
     image = guide.bands10
-    tiles = [tile for rows, cols in middle_windows(image.shape[1:], SIDE) if (tile := values_of(image[:, rows, cols])).shape[1:] == (SIDE, SIDE)]
-    whole = lambda b: [tile[b] for tile in tiles if np.isfinite(tile[b]).all()]      # noqa: E731
-    names = [name for b, name in enumerate(SENTINEL2.finest.names) if (held := whole(b)) and fine_power(held) < LEAST_FINE]
+    names = interpolated(lambda rows, cols: values_of(image[:, rows, cols]), image.shape[1:], SENTINEL2.finest.names)
     if not names:
         return []
     step = Grid.of(image).cols.step
