@@ -7,6 +7,7 @@ import numpy as np
 import rasterio
 import xarray as xr
 from rasterio.transform import from_origin
+from scipy.ndimage import zoom
 
 from enmap_sharpener.core.errors import EnmapError
 from enmap_sharpener.core.grid import Axis, Grid
@@ -102,3 +103,10 @@ def partner(place, image, bands, shift=0):
     fine, grid = np.roll(np.kron(seen, np.ones((3, 3))), (shift, shift), (1, 2)).astype("int16"), Grid.of(image)
     onto = Grid(grid.crs, Axis(grid.rows.start, 10.0, fine.shape[1]), Axis(grid.cols.start, 10.0, fine.shape[2]))
     write_sentinel2(place / "sentinel2", onto.georeference(fine, coords={"band": ["B02", "B03", "B04", "B08"]}))
+
+
+def of_larger_pixels(image, factor: int, order: int):
+    "An image (band, y, x) as it looks when pixels `factor` times as large were brought to its own by interpolation: 1 linear, 3 cubic."
+    bands, ny, nx = len(image), *(n // factor * factor for n in image.shape[1:])
+    means = image.values[:, :ny, :nx].reshape(bands, ny // factor, factor, nx // factor, factor).mean((2, 4))
+    return image[:, :ny, :nx].copy(data=np.stack([zoom(band, factor, order=order, mode="nearest", grid_mode=True) for band in means]))

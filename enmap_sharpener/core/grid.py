@@ -99,21 +99,21 @@ def _transform(image, name: str) -> Affine:
         raise GridError(f"{name}: does not say where its pixels lie ({' '.join(str(error).split())}); wanted dims (…, y, x) with coordinates") from None
     if image.dims[:-3:-1] != dims:
         raise GridError(f"{name}: its dims are {', '.join(map(str, image.dims))}; wanted y and x last: image.transpose(..., {dims[1]!r}, {dims[0]!r})")
-    (west, a), (north, e) = (_even(image, dim, step, name) for dim, step in zip(dims, (kept.a, kept.e)))
-    return kept if west is None and north is None else Affine(a, kept.b, kept.c if west is None else west, kept.d, e, kept.f if north is None else north)
+    (west, a), (north, e) = (_even(image, dim, *edge, name) for dim, edge in zip(dims, ((kept.c, kept.a), (kept.f, kept.e))))
+    return Affine(a, kept.b, west, kept.d, e, north)
 
 
-def _even(image, dim: str, step: float, name: str) -> tuple[float | None, float]:
-    "Edge and step of an image's coordinates along a dim; no edge, and the step that is given, where they agree with it or there are none."
+def _even(image, dim: str, edge: float, step: float, name: str) -> tuple[float, float]:
+    "Edge and step of an image's coordinates along a dim; those that are given where the step agrees, or there are no coordinates to tell."
     if dim not in image.coords or image.sizes[dim] < 2:
-        return None, step
+        return edge, step
     given = image[dim].values
     rounding, centres = 2 * np.spacing(np.abs(given).max()) if given.dtype.kind == "f" else 0.0, given.astype(float)
     found = (centres[-1] - centres[0]) / (centres.size - 1)
     if not np.abs(np.diff(centres) - found).max() <= MOST_OFF * abs(found) + rounding:
         raise GridError(f"{name}: its coordinates {dim} are not evenly spaced ({', '.join(f'{c:.10g}' for c in centres[:4])}{', …' * (centres.size > 4)}); wanted every pixel of a raster, in order")
     alike = abs(found - step) * (centres.size - 1) <= MOST_OFF * abs(step) + rounding
-    return (None, step) if alike else (centres[0] - found / 2, found)
+    return (edge, step) if alike else (centres[0] - found / 2, found)
 
 
 _SQUARE = 0.03     # by which sides of a pixel that is called square may differ: programs round to whole pixels
