@@ -110,7 +110,7 @@ def one_algebra_thread():
     """
     with _LOCK:
         if not _ALGEBRA["users"]:
-            _ALGEBRA["limit"] = threadpool_limits(1)
+            _ALGEBRA["limit"] = _elsewhere(threadpool_limits, 1)
         _ALGEBRA["users"] += 1
     try:
         yield
@@ -118,4 +118,10 @@ def one_algebra_thread():
         with _LOCK:
             _ALGEBRA["users"] -= 1
             if not _ALGEBRA["users"]:
-                _ALGEBRA["limit"].restore_original_limits()
+                _elsewhere(_ALGEBRA["limit"].restore_original_limits)
+
+
+def _elsewhere(do, *given):
+    """Do it in a thread that ends with it: threadpoolctl lets the thread that once set the limit of OpenBLAS set it again as long as it lives, and is silent to all others."""
+    with ThreadPoolExecutor(1) as passing:
+        return passing.submit(do, *given).result()
