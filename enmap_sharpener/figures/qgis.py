@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.files import write_text
+from ..core.parallel import values_of
 from .style import composite_bands, read_view, stretch
 
 # %% ../../nbs/02_figures/04_qgis.ipynb #34591883
@@ -74,7 +75,8 @@ def write_composite(path, cube: xr.DataArray, factor: float = 1.0, cloudy=None) 
     """
     positions, _ = composite_bands(cube)
     clear = True if cloudy is None else ~np.asarray(cloudy)
-    image = np.concatenate([read_view(cube.isel(band=slice(b, b + 1)).where(clear), [0])[0] for b in positions])      # one band of the file at a time
+    bands = (cube.isel(band=slice(b, b + 1)) for b in positions)      # one band of the file at a time, read before it is masked: a lazy mask is cut like the file first, which takes longer than all else
+    image = np.concatenate([read_view(band.copy(data=np.where(clear, values_of(band, threads=True), np.nan)), [0])[0] for band in bands])
     return write_text(path, composite_style(positions, factor * stretch(image if np.isfinite(image).any() else read_view(cube, positions)[0])))
 
 # %% ../../nbs/02_figures/04_qgis.ipynb #2db56abb

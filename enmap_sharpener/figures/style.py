@@ -19,6 +19,7 @@ import xarray as xr
 
 from ..core.files import make_folder, write_file
 from ..core.grid import Grid, as_image
+from ..core.parallel import values_of
 
 # %% ../../nbs/02_figures/00_style.ipynb #a1406f6d
 COLOURS = {"before": "#D55E00", "after": "#0072B2", "truth": "#000000", "guide": "#009E73"}
@@ -137,7 +138,7 @@ def read_view(cube: xr.DataArray, bands: Sequence[int], view=None, limit: int = 
     rows, cols = (slice(s.start, s.start + (n - n % step if n >= step else n)) for s, n in zip((rows, cols), shape))
     extent = west + cols.start * dx, west + cols.stop * dx, north - rows.stop * dy, north - rows.start * dy
     # band by band, as no more than one is held whole
-    return np.stack([_block_mean(cube.isel(band=b, y=rows, x=cols).values.astype("f4", copy=False), step) for b in bands]), extent
+    return np.stack([_block_mean(values_of(cube.isel(band=b, y=rows, x=cols), threads=True).astype("f4", copy=False), step) for b in bands]), extent
 
 
 def _block_mean(values: np.ndarray, step: int) -> np.ndarray:

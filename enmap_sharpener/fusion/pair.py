@@ -165,6 +165,8 @@ class Pair:
         Threads that decode the files.
     like : Pair, optional
         Of the same scene; where both guides cover the same part, its EnMAP is shared.
+    compare : bool
+        Whether what EnMAP says of the guide's numbers is asked and told, see `reconciled`; not of images that are made of a pair that was.
 
     Attributes
     ----------
@@ -196,7 +198,7 @@ class Pair:
     dates, alone = None, True
     _kept10, _kept20 = None, None      # of the bands that were read, those that are used; None for all
 
-    def __init__(self, scene, guide, threads=1, like=None):
+    def __init__(self, scene, guide, threads=1, like=None, compare=True):
         full, fine, sensor = Grid.of(scene.cube), Grid.of(guide.bands10), guide.table.sensor
         if full.crs != fine.crs:
             raise GridError(f"EnMAP is in {full.crs}, {sensor} in {fine.crs}; both must be in one UTM zone: "
@@ -207,7 +209,7 @@ class Pair:
             away = _distance_km(full.bounds, fine.bounds)
             raise GridError(f"EnMAP and {sensor} do not overlap: they are {away:.1f} km apart; check that both show the same place" if away else
                             f"{guide.source}: has {fine.ny} x {fine.nx} pixels of {fine.cols.step:g} m, under which no pixel of EnMAP has its centre; give a larger part")
-        guide = reconciled(scene, guide)
+        guide = reconciled(scene, guide) if compare else guide
         self.scene, self.guide, self.told = scene, guide, []
         good = np.flatnonzero(scene.bands.good)
         if not good.size:

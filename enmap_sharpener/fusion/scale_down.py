@@ -95,7 +95,7 @@ def _pair_below(model, window, y):
         half = Grid(grid.crs, *(_larger(a, pair.fine20.cols.step / pair.fine.cols.step, whole=True) for a in axes(grid)))
         seen = Observation.between(half, grid, measured.model.sigma20).degrade(np.ascontiguousarray(guide[..., pair.guide_bands.coarse]), axes=(0, 1))
         twenty = image(half, noisy(seen, measured.model.denoise20))
-    return Pair(scene, Sentinel2(image(grid, noisy(guide[..., pair.guide_bands.fine], measured.model.denoise10)), twenty, None, plain, described=pair.guide_bands))
+    return Pair(scene, Sentinel2(image(grid, noisy(guide[..., pair.guide_bands.fine], measured.model.denoise10)), twenty, None, plain, described=pair.guide_bands), compare=False)
 
 
 def _mover_below(measured):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import OutputError
 from ..core.files import check_space, staging, stored_bytes, whole_files
+from ..core.parallel import meanwhile
 from ..core.raster import opened
 from ..figures.qgis import write_classes, write_composite
 from ..core.grid import Grid
@@ -23,7 +24,7 @@ from ..figures.style import composite_bands, same_bands
 from .formats import FORMATS, chosen_compression, chosen_format, finish_rasters, write_rasters
 from .places import check_not_read
 from .product import product_folder, write_product
-from .stac import stac_item
+from .stac import stac_item, stored_as
 from .uncertainty import error_files, write_errors
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import metadata_xml
@@ -184,13 +185,17 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         moments = write_rasters(sharpened, staged, form, compress, progress)
         if sharpened.errors is not None:
             write_errors(sharpened.errors, staged["errors"])
-        _draw(scene, staged, form, sharpened.quality_bands)
         finish_rasters(staged, form, compress)
+        rasters = {role: staged[role] for role in ("data", "quality")}
+        with meanwhile(stored_as, rasters) as stored_rasters:      # one processor reads what was written, the other draws it
+            _draw(scene, staged, form, sharpened.quality_bands)
+            stored = stored_rasters()
         grid, bands = sharpened.grid, sharpened.bands
         xml = metadata_xml(scene.metadata, bands, crs=grid.crs, transform=grid.transform, shape=grid.shape, image=files["data"].name,
                            statistics=moments.mean_std)
         staged["metadata"].write_bytes(xml)
-        item = stac_item(sharpened, files, scene, guide, written=staged, media_type=FORMATS[form].media_type, cloud_cover=_cloud_cover(staged["quality"])).to_dict(include_self_link=False, transform_hrefs=False)
+        stored |= stored_as({role: file for role, file in staged.items() if role not in (*rasters, "stac")})
+        item = stac_item(sharpened, files, scene, guide, stored=stored, media_type=FORMATS[form].media_type, cloud_cover=_cloud_cover(staged["quality"])).to_dict(include_self_link=False, transform_hrefs=False)
         staged["stac"].write_text(json.dumps(item, indent=1, allow_nan=False))
         if made:
             write_product(product, staged["data"], scene, bands, overwrite)

@@ -88,10 +88,10 @@ def _samples(scene: Scene, image, bands, classes=None) -> tuple[np.ndarray, np.n
     x, y = [], []
     for r, c in scattered_windows((rows.stop - rows.start, cols.stop - cols.start), _WINDOW):
         r, c = slice(r.start + rows.start, r.stop + rows.start), slice(c.start + cols.start, c.stop + cols.start)
-        spectra = scene.cube[:, r, c].values[used]
+        spectra = values_of(scene.cube[:, r, c], threads=True)[used]
         seen = np.where(response.any(1)[:, None, None], np.einsum("bn,nyx->byx", response[:, used], spectra), np.nan)
         given = on_coarse(image, coarse.part(r, c))
-        clear = np.isfinite(given).all(-1) & np.isfinite(seen[response.any(1)]).all(0) & ~cloud[r, c].values
+        clear = np.isfinite(given).all(-1) & np.isfinite(seen[response.any(1)]).all(0) & ~values_of(cloud[r, c])
         if classes is not None:
             clear &= ~_hidden(classes, coarse.part(r, c))
         x.append(seen[:, clear].T)
