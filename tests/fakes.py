@@ -8,7 +8,9 @@ from rasterio.crs import CRS
 
 from enmap_sharpener.core.grid import Axis, Grid, windows
 from enmap_sharpener.core.raster import NODATA
+from enmap_sharpener.scenes.enmap import Scene
 from enmap_sharpener.scenes.metadata import SceneMetadata, band_table
+from enmap_sharpener.scenes.sentinel2 import Sentinel2
 from enmap_sharpener.sharpening.quality import QUALITY_BANDS
 
 SCENE_ID = "ENMAP01-____L2A-DT0000000001_20230601T101500Z_001_V010400_20230701T000000Z"
@@ -63,5 +65,5 @@ def fake_sources(sharpened, folder=Path("data")):
     values = rng.random((len(bands), *coarse.shape), "float32") * 0.4
     values[~bands.good] = np.nan
     coords = {"band": bands.number, **{k: ("band", getattr(bands, k)) for k in ("wavelength", "fwhm", "detector", "good")}}
-    scene = SimpleNamespace(cube=coarse.georeference(values, coords=coords), bands=bands, metadata=metadata, quality={}, tiles=(), source=Path(folder) / SCENE_ID)
-    return {"scene": scene, "guide": SimpleNamespace(source=Path(folder) / "sentinel2")}
+    scene = Scene(coarse.georeference(values, coords=coords), bands, metadata, {}, Path(folder) / SCENE_ID)
+    return {"scene": scene, "guide": Sentinel2(None, None, None, Path(folder) / "sentinel2")}

@@ -270,14 +270,18 @@ class _Stopped(BaseException):
     told = "interrupted"
 
 
+_HANGUP = getattr(signal, "SIGHUP", None)      # a closed terminal, or a lost connection; not on Windows
+_ENDING = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
+
+
 @contextmanager
 def _stoppable():
-    "Turn SIGINT and SIGTERM into an exception, once, so that cleaning up is not interrupted by impatience."
+    "Turn signals that end the process into an exception, once, so that cleaning up is not interrupted by impatience."
     def stop(number, frame):
         for s in old:
             signal.signal(s, lambda number, frame: None)     # which `ended_soon` still hears of
         raise _Stopped(number)
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    old = {s: signal.getsignal(s) for s in _ENDING if s != _HANGUP or signal.getsignal(s) != signal.SIG_IGN}      # nohup has it ignored
     for s in old:
         signal.signal(s, stop)
     try:
@@ -343,7 +347,7 @@ def _unwatched(ours, before: int):
 
 def _watch(theirs, left, told: str, stderr):
     "End the process some time after a signal, with the next one at once."
-    numbers = (heard[0] for heard in iter(lambda: theirs.recv(1), b"") if heard[0] in (signal.SIGINT, signal.SIGTERM))
+    numbers = (heard[0] for heard in iter(lambda: theirs.recv(1), b"") if heard[0] in _ENDING)
     if (number := next(numbers, None)) is None:
         return
     theirs.settimeout(_GRACE)
@@ -368,7 +372,7 @@ def run(app, arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 2 for bad input, 130 and 143 after Ctrl-C and SIGTERM, 1 where a job failed for some of its scenes, and for a defect of this package.
+        Exit status: 0, 2 for bad input, 130, 143 and 129 after Ctrl-C, SIGTERM and a closed terminal, 1 where a job failed for some of its scenes, and for a defect of this package.
     """
     with _own_stderr(), _stoppable():
         return status_of(app, sys.argv[1:] if arguments is None else arguments)
@@ -391,7 +395,15 @@ def status_of(app, arguments: list[str]) -> int:
         from enmap_sharpener.core.errors import EnmapError, PartlyFailed
         if isinstance(error, EnmapError):
             return _fail(error, 1 if isinstance(error, PartlyFailed) else 2)
+        if (misled := _misled()) and type(error).__name__ in ("CRSError", "ProjError", "DataDirError"):
+            return _fail(misled)
         return _fail(f"unexpected {type(error).__name__}: {error}; {_report()}", 1)
+
+
+def _misled() -> str:
+    "What is said of a variable that leads PROJ astray, as other installations leave it behind; empty if there is none."
+    astray = [name for name in ("PROJ_DATA", "PROJ_LIB") if (value := os.environ.get(name)) and not any(os.path.isfile(os.path.join(place, "proj.db")) for place in value.split(os.pathsep))]
+    return f"{astray[0]} is {os.environ[astray[0]]!r}, where the database of coordinate systems (proj.db) is not; unset it" if astray else ""
 
 
 def _check_given(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ __all__ = ['is_missing']
 import numpy as np
 
 # %% ../../nbs/00_core/02_missing.ipynb #70ab2b43
+_SCALED = [nodata / by for nodata in (-9999, -32768) for by in (10_000, 100)]      # what was scaled, to reflectance or percent, before it was saved
 _LEAST, _LARGEST, _MOST = -9999, 65535, 2.0      # numbers that are no reflectance, and the reflectance from which the largest is none either
 
 
@@ -19,6 +20,7 @@ def is_missing(numbers: np.ndarray, gain: float = 1.0) -> np.ndarray:
     if np.issubdtype(numbers.dtype, np.unsignedinteger):
         return np.zeros(numbers.shape, bool)
     missing = numbers <= _LEAST
-    if np.issubdtype(numbers.dtype, np.floating):
-        missing |= np.abs(numbers - _LEAST / 10_000) < 1e-6      # what was scaled before it was saved
+    if np.issubdtype(numbers.dtype, np.floating) and (numbers < -0.9).any():
+        for scaled in _SCALED:
+            missing |= np.abs(numbers - scaled) < 1e-6 * abs(scaled)
     return missing

@@ -99,7 +99,7 @@ class BandErrors:
     def _widths(self, level, likely):
         """Typical widths and missing detail of a level."""
         if level not in LEVELS:
-            raise EnmapError(f"level {level}: there are intervals for {' and '.join(map(str, LEVELS))} %; choose one of these")
+            raise EnmapError(f"level {level!r}: there are intervals for {' and '.join(map(str, LEVELS))} %; choose one of these")
         half, detail, plain = (getattr(self, f"{name}{level}") for name in ("half", "detail", "likely"))
         return (plain, detail * plain / half) if likely else (half, detail)
 

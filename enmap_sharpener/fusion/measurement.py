@@ -309,7 +309,7 @@ def _swir_alone(aligned, threads, tuning, start=None):
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #048f1cb6
 SMALLEST = 7
-"""EnMAP pixels a side below which there is nothing to measure on."""
+"""EnMAP pixels a side, and with data in all, below which there is nothing to measure on."""
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #dc4f7219
 @dataclass(frozen=True)
@@ -405,7 +405,7 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
     Raises
     ------
     BandError, NoValidPixels
-        See `response_bands`; or all is masked.
+        See `response_bands`; or all is masked, or fewer than `SMALLEST` pixels hold data.
     """
     _log.info("surveying EnMAP")
     pair, found = response_bands(pair, threads)
@@ -413,6 +413,8 @@ def align_guide(pair, threads=1, masked=None, tuning=DEFAULT):
         found = found.without(masked)
         if not found.valid.any():
             raise NoValidPixels(f"{pair.scene.metadata.id}: every measured pixel is cloudy; take another scene")
+    if found.valid.sum() < SMALLEST:
+        raise NoValidPixels(f"{pair.scene.metadata.id}: holds {found.valid.sum()} pixels with data where Sentinel-2 covers it; at least {SMALLEST} are needed to measure anything: use a larger part, or an interpolating method")
     samples = sample_windows(found.valid, tuning.sample_size, tuning.samples, tuning.whole_scene)
     _log.info("measuring the alignment")
     found, whole, geometry, weight, ground, twenty, degraded = measure_guide(pair, found, samples, threads, tuning)

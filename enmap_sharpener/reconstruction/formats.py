@@ -10,13 +10,12 @@ __all__ = ['FORMATS', 'EVERY', 'Format', 'chosen_format', 'chosen_compression', 
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from rasterio.enums import Resampling
 
 from ..core.errors import NoValidPixels, OutputError, unknown
-from ..core.files import check_space
+from ..core.files import as_path, check_space
 from ..core.raster import NODATA, SCALE
 from .envi import envi_cube
 from .geotiff import COMPRESSIONS, TILE, geotiff_cube, optimise, quality_file
@@ -84,7 +83,7 @@ def chosen_format(path, name: str | None = None) -> str:
     OutputError
         The ending is that of no format, or of another than the one told.
     """
-    path = Path(path)
+    path = as_path(path)
     by_ending = [key for key, form in FORMATS.items() if path.suffix.lower() in form.endings]
     if name is None and by_ending:
         return by_ending[0]

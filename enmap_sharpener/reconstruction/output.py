@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import OutputError
-from ..core.files import check_space, staging, stored_bytes, whole_files
+from ..core.errors import OutputError, RequestError
+from ..core.files import as_path, check_space, staging, stored_bytes, whole_files
 from ..core.parallel import meanwhile
 from ..core.raster import opened
 from ..figures.qgis import write_classes, write_composite
@@ -31,6 +31,7 @@ from ..scenes.metadata import metadata_xml
 from ..scenes.strips import one_scene
 from ..scenes.warping import warped
 from ..sharpening.quality import CLOUDY
+from ..sharpening.sharpening import check_given
 
 # %% ../../nbs/10_reconstruction/02_output.ipynb #846e9999
 _log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def output_files(path, overwrite=False, form=None, inputs=()) -> dict[str, Path]
     OutputError
         The ending is that of no format, or of another one, the folder cannot be written, or a file exists and is read, belongs to another result, or `overwrite` is false.
     """
-    path = Path(path)
+    path = as_path(path)
     form = FORMATS[chosen_format(path, form)]
     beside = form.beside | ({"style": ".qml"} if form.styled_as else {})
     files = {role: path.with_suffix(ending) for role, ending in beside.items()} | {"quality_style": path.with_name(f"{path.stem}_quality.qml"), "quality": error_files(path)[0], "errors": error_files(path)[1], "picture": path.with_suffix(".png"), "stac": path.with_suffix(".json"),
@@ -123,8 +124,15 @@ def _check_space(sharpened, folder):
     check_space(folder, _BEST_COMPRESSION * 2 * len(sharpened.bands) * np.prod(sharpened.grid.shape, dtype=float))
 
 
+def _check_sharpened(given):
+    "RequestError unless it is what `sharpen` returns, or makes blocks as that does, such as a mosaic of tiles."
+    if not (hasattr(given, "blocks") and hasattr(given, "quality_bands")):
+        raise RequestError(f"{type(given).__name__} is no Sharpened; wanted what sharpen returns")
+
+
 def write_cube(sharpened, path, *, form=None, compress=None, overwrite=False, progress=None) -> dict[str, Path]:
     """Compute a sharpened scene and write only the cube and its quality; arguments, result and errors as `write_scene`."""
+    _check_sharpened(sharpened)
     form = chosen_format(path, form)
     compress = chosen_compression(form, compress)
     files = {role: file for role, file in output_files(path, overwrite, form).items() if role in ("data", "quality", *FORMATS[form].beside)}
@@ -174,8 +182,14 @@ def write_scene(sharpened, path, *, scene, guide, form=None, compress=None, prod
         is full. Nothing is left behind then, nor after any other exception. What appears while this runs is not replaced either.
     MissingExtra
         What writes the format is not installed.
+    RequestError
+        `sharpened`, `scene`, `guide` or `path` is none, or `sharpened` is made of another scene.
     """
+    _check_sharpened(sharpened)
+    check_given(scene, guide)
     form, scene = chosen_format(path, form), one_scene(scene)
+    if (own := getattr(sharpened, "scene", scene)).metadata.id != scene.metadata.id:
+        raise RequestError(f"sharpened is made of {own.metadata.id}, the scene is {scene.metadata.id}; give the one that it is made of")
     compress, files = chosen_compression(form, compress), output_files(path, overwrite, form, (scene, guide, *inputs))
     earlier = files.pop("errors") if sharpened.errors is None else None
     made = {} if product is None else {"product": product_folder(product, scene, sharpened.bands, overwrite)}

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
-from ..core.errors import EnmapError, OutputError, ProductError
+from ..core.errors import EnmapError, OutputError, ProductError, RequestError
 from ..core.files import check_space, whole, whole_files
 from ..core.grid import Grid, lazy_image, windows
 from ..core.parallel import values_of
@@ -26,6 +26,7 @@ from .stac import SOFTWARE
 from ..scenes.cubes import read_cube
 from ..scenes.metadata import BandTable, band_table, tag_bands
 from ..sharpening.quality import ERROR_BAND
+from ..sharpening.sharpening import Sharpened
 
 # %% ../../nbs/10_reconstruction/01_uncertainty.ipynb #fce53952
 def write_errors(errors: BandErrors, path) -> None:
@@ -135,6 +136,8 @@ def error(result, level=68, bands=None, likely=False) -> xr.DataArray:
         See `BandTable.select`.
     ProductError
         A file is missing or not what it should be.
+    RequestError
+        `result` is neither.
 
     Examples
     --------
@@ -145,6 +148,8 @@ def error(result, level=68, bands=None, likely=False) -> xr.DataArray:
     if isinstance(result, (str, os.PathLike)):
         disk = ErrorsOnDisk(result, level, bands, likely)
         return lazy_image(disk.window, disk.grid, len(disk.bands), 512, **_coordinates(disk.bands)).rename("half width")
+    if not isinstance(result, Sharpened):
+        raise RequestError(f"{type(result).__name__} has no errors; wanted the path of a result, or what sharpen returns")
     if result.errors is None:
         raise EnmapError(f"method {result.method}: no errors were estimated; sharpen with the default method and uncertainty=True")
     index = result.bands.select(bands)

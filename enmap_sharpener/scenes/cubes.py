@@ -19,6 +19,8 @@ from rasterio.windows import Window
 
 from ..core.grid import Grid, as_image, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
+from ..core.files import as_path
+from ..core.missing import is_missing
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
 from .metadata import SPECTRAL_ATTRIBUTES, parse_time
@@ -75,7 +77,7 @@ def _sample(file: rasterio.DatasetReader, bands) -> np.ma.MaskedArray:
 def _level(file: rasterio.DatasetReader, nodata: float | None) -> float:
     "99th percentile of a sample of what is stored, without zeros and nodata; NaN where there is nothing."
     sample = _sample(file, sorted({1, (file.count + 1) // 2, file.count})).compressed()
-    sample = np.abs(sample[sample != nodata])
+    sample = np.abs(sample[(sample != nodata) & ~is_missing(sample)])
     return float(np.percentile(sample[sample > 0], 99)) if sample.any() else float("nan")
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #787abbe7
@@ -162,6 +164,8 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
         No wavelengths are found.
     MissingExtra
         It is NetCDF or Zarr, and what reads these is not installed.
+    RequestError
+        `path` is no path.
 
     Examples
     --------
@@ -169,7 +173,7 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
     >>> cube = es.open("potsdam.tif")                                   # doctest: +SKIP
     >>> cube.hsi.sel(wavelength=650).plot(robust=True)                  # doctest: +SKIP
     """
-    if is_store(path):
+    if is_store(as_path(path)):
         return read_store(path)
     open_raster(path)                    # raises what there is to say about the file
     with opened(path) as file:

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from ..core.archives import is_archive, list_files
 from ..core.errors import OutputError, ProductError
-from ..core.files import file_name, make_folder, read_bytes, whole
+from ..core.files import as_path, file_name, make_folder, read_bytes, whole
 from ..core.grid import Grid, axes, middle_windows, windows
 from ..core.raster import NODATA, check_located, create_raster, open_raster, opened, to_int16
 from .sentinel2_metadata import is_sentinel2_name
@@ -215,13 +215,15 @@ def read_enmap(path) -> Scene:
         METADATA.XML is damaged, unsafe, or of another level.
     GridError
         The cube has no CRS or is no north-up grid.
+    RequestError
+        `path` is no path.
 
     Notes
     -----
     A band is empty (`good` is False) where the band statistics of the XML say so. Only where the XML has no statistics,
     five small windows are read to find the empty bands.
     """
-    path = Path(path)
+    path = as_path(path)
     product, layers = _understood(path), {}
     for name, file in product.layers():
         layer = open_raster(file)

@@ -104,9 +104,9 @@ class BandTable:
 
     def _matches(self, part: str) -> np.ndarray:
         "Bool, shape (n,): the bands that one part of a selection names; of a single wavelength the nearest, if it is nearer than its width."
-        if (single := re.fullmatch(r"(\d+(?:\.\d+)?)nm", part.replace(" ", ""))) and (away := np.abs(self.wavelength - float(single[1]))).min() <= 12:      # EnMAP's bands are 6 to 12 nm wide
+        if (single := re.fullmatch(r"(\d+(?:\.\d+)?)\s*nm", part)) and (away := np.abs(self.wavelength - float(single[1]))).min() <= 12:      # EnMAP's bands are 6 to 12 nm wide
             return np.arange(len(self)) == away.argmin()
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?|(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?nm", part.replace(" ", ""))
+        found = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?|(\d+(?:\.\d+)?)(?:\s*-\s*(\d+(?:\.\d+)?))?\s*nm", part)
         if not found:
             raise BandError(f"Band selection {part!r} is not understood; write numbers and ranges like 1-10,44, 450-700nm or 650nm.")
         first, last, shortest, longest = found.groups()

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from ..core.errors import BandError, GridError, NoValidPixels, ProductError
 from ..core.archives import is_archive, list_files
-from ..core.files import file_name, make_folder
+from ..core.files import as_path, file_name, make_folder
 from ..core.grid import Grid, windows
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 
@@ -217,6 +217,8 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
         Files have no CRS, or differ in CRS or extent, or their pixels are not square.
     NoValidPixels
         A band is nodata everywhere.
+    RequestError
+        `path` is no path.
 
     Notes
     -----
@@ -224,7 +226,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     files of the order of one are reflectance already. Only a small window is read to tell and to see that there are data. That the result is at EnMAP's
     level, and that bands without names are found, is for `scenes.pairing.read_pair`, which sees both.
     """
-    path = Path(path)
+    path = as_path(path)
     alone = path.is_file() and is_raster_name(path)
     files = [str(path)] if alone else sorted(_listed(path), key=lambda f: f.count("/"))
     check_level(path, files)
@@ -242,12 +244,23 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
         held = tuple(b for b in BANDS_20M if b in paths)
         bands20, more = _singles(paths, held, product, offset) if held else (None, [])
         classes = paths.get("SCL")
-    scl = open_raster(classes)[0].drop_vars("band").rename("scl") if classes else None
+    scl, lost = _classes(classes) if classes else (None, [])
     Grid.of(bands10).check_square(f"{path}, 10 m bands")
     for other, what in ((bands20, "20 m bands"), (scl, "scene classification")):
         _check_same_place(bands10, other, what, path)
     unnamed = tuple(n for n, named in (("bands10", named10), ("bands20", named20)) if not named)
-    return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(path, files), tuple(found + more), unnamed)
+    return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(path, files), tuple(found + more + lost), unnamed)
+
+
+def _classes(path: str) -> tuple[xr.DataArray | None, list[str]]:
+    "A scene classification; none, and the line that says so, where numbers of a sample are no classes, as in a cloud probability."
+    image = open_raster(path)
+    with opened(path) as file:
+        numbers = np.unique(file.read(1, out_shape=(min(file.height, 512), min(file.width, 512)), masked=True).compressed())
+    odd = numbers[np.isfinite(numbers) & ~np.isin(numbers, list(SCL_CLASSES))]
+    if odd.size:
+        return None, [f"{file_name(path)}: is no scene classification of Sentinel-2, it holds numbers such as {odd[0]:g}, wanted classes from 0 to 11; left out, so that clouds of Sentinel-2 are not known"]
+    return image[0].drop_vars("band").rename("scl"), []
 
 
 def _listed(path: Path) -> list[str]:

@@ -119,6 +119,8 @@ class Simulation:
     relief: float = 0.0
 
     def __post_init__(self):
+        if not all(isinstance(n, int | np.integer) for n in (self.seed, *np.ravel(np.asarray(self.size, object)))) or np.size(self.size) not in (1, 2):
+            raise RequestError(f"size {self.size!r}, seed {self.seed!r}; wanted whole numbers, the size as one or (y, x) [EnMAP pixels]")
         if min(self.grid.shape) < 10:
             raise GridError(f"a simulated scene of {self.grid.shape} EnMAP pixels is too small; take at least 10 a side")
         if max(self.grid.shape) > MOST_PIXELS:

@@ -326,7 +326,7 @@ sys.exit(cli.main())
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "before"), [
-    (signal.SIGINT, True), (signal.SIGTERM, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((signal.SIGINT, False), (signal.SIGTERM, True)))])
+    (signal.SIGINT, True), (signal.SIGTERM, False), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((signal.SIGINT, False), (signal.SIGTERM, True), (signal.SIGHUP, True)))])
 def test_interruption_leaves_what_was(inputs, tmp_path, run, number, before):
     out = tmp_path / "out"
     if before:

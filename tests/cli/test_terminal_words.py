@@ -1,5 +1,8 @@
 "What a command says: on a log as on a terminal, nothing when quiet, and a sentence for each option."
+import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -28,6 +31,13 @@ def test_sharpen_says_what_it_does_and_what_came_of_it(scene, tmp_path, capfd):
     assert re.search(r"^  agreement good: .* 0\.00\d+ \(RMSE, reflectance\); worst in band \d+ \(\d+ nm\)", out, re.M)
     assert not {"sigma", "one_scale_down", "covered"} & set(re.split(r"\W", out)), "names that nobody can look up"
     assert lines[-1].startswith("  see also ") and {"a_quality.tif", "a.png", "a.json"} <= set(lines[-1].removeprefix("  see also ").split(", "))
+
+
+@pytest.mark.parametrize("name", ["PROJ_LIB", "PROJ_DATA"])
+def test_a_variable_that_leads_proj_astray_is_named(scene, tmp_path, name):
+    found = subprocess.run([sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())", "sharpen", str(scene), "--output", str(tmp_path / "a.tif")],
+                           env={**os.environ, name: str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert found.returncode == 2 and found.stderr.splitlines()[-1] == f"enmap-sharpener: {name} is {str(tmp_path)!r}, where the database of coordinate systems (proj.db) is not; unset it"
 
 
 def test_quiet_is_silence(scene, tmp_path, capfd):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_sources_by_their_identifiers(tmp_path):
     (tmp_path / "sentinel2" / "partner.json").write_text('{"chosen": {"items": ["S2A_MSIL2A_1", "S2A_MSIL2A_2"]}}')
     titles = lambda: [link["title"] for link in json.loads(write_scene(fake, tmp_path / "out.tif", **sources, overwrite=True)["stac"].read_text())["links"]][:2]
     assert titles() == [SCENE_ID, "S2A_MSIL2A_1, S2A_MSIL2A_2"]
-    sources["guide"].source = tmp_path / "S2B_MSIL2A_20230601T101500_N0509_R065_T33UUU_20230601T120000.SAFE"
+    sources["guide"] = replace(sources["guide"], source=tmp_path / "S2B_MSIL2A_20230601T101500_N0509_R065_T33UUU_20230601T120000.SAFE")
     assert titles()[1] == "S2B_MSIL2A_20230601T101500_N0509_R065_T33UUU_20230601T120000"
 
 
@@ -278,6 +279,7 @@ def test_full_disk_is_noticed_before_and_on_the_way(tmp_path, monkeypatch):
 
 LIMITED = """
 import resource, sys
+from dataclasses import replace
 from pathlib import Path
 from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.core.errors import OutputError
@@ -315,6 +317,7 @@ def test_real_full_disk(tmp_path):
 
 MEASURED = """
 import resource, sys
+from dataclasses import replace
 from pathlib import Path
 from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.reconstruction.output import write_scene

@@ -412,7 +412,8 @@ def test_untagged_zeros_are_nodata(folder, dtype):
     assert [line for line in scene.assumptions if "0 in all bands are taken as nodata" in line]
 
 
-@pytest.mark.parametrize("value, factor, dtype", [(-9999, 1, "int16"), (-32767, 1, "int16"), (-9999, 1, "float32"), (-9999, 1e-4, "float32"), (-0.9999, 1e-4, "float32"), (-0.9999, 1e-4, "float64"), (-3.4e38, 1e-4, "float32")])
+@pytest.mark.parametrize("value, factor, dtype", [(-9999, 1, "int16"), (-32767, 1, "int16"), (-9999, 1, "float32"), (-9999, 1e-4, "float32"), (-0.9999, 1e-4, "float32"), (-0.9999, 1e-4, "float64"), (-3.4e38, 1e-4, "float32"),
+                                                  (-3.2768, 1e-4, "float32"), (-3.2768, 1e-4, "float64"), (-327.68, 1e-2, "float32")])
 def test_numbers_that_are_no_reflectance_are_nodata_and_said_once(folder, value, factor, dtype):
     scene = read_enmap(rewritten(folder, lambda numbers: np.where(numbers == NODATA, value, numbers * factor).astype(dtype)))
     np.testing.assert_allclose(scene.cube.values, cube().values, atol=6e-5)

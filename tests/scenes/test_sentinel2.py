@@ -66,6 +66,15 @@ def test_20_m_files_are_optional(folder):
     assert same(guide, coarse=False) and guide.bands20 is None and guide.scl is None
 
 
+@pytest.mark.parametrize("numbers, dtype", [(90, "uint8"), (200, "uint8"), (1234, "uint16"), (0.25, "float32")])
+def test_what_is_no_scene_classification_is_left_out_and_said(folder, numbers, dtype):
+    classes = SCL.values.astype(dtype)
+    classes[5:9, 5:9] = numbers
+    save(folder / "scl_20m.tif", classes[None], dtype, transform=COARSE.rio.transform())
+    guide = read_sentinel2(folder)
+    assert guide.scl is None and [f"it holds numbers such as {numbers:g}, wanted classes from 0 to 11" in line for line in guide.found] == [True]
+
+
 def test_bands_are_put_in_order_by_their_names(folder):
     numbers = to_int16(FINE.values)
     save(folder / "sentinel2_10m.tif", numbers[[3, 0, 2, 1]], descriptions=("B8", "B02 (492 nm)", "band 4", "B3"), nodata=-32768)

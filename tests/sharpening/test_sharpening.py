@@ -6,6 +6,7 @@ from functools import cache
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 from rasterio.crs import CRS
 from scipy.ndimage import binary_dilation
 from threadpoolctl import threadpool_info
@@ -429,6 +430,20 @@ def test_interpolation_needs_no_guide_and_says_so():
 def test_what_is_no_scene_or_guide(change, words):
     with pytest.raises(RequestError, match=words):
         sharpen(*change(*simulate_pair(size=20, seed=1)[:2]))
+
+
+@pytest.mark.parametrize("held", [1, 6, 7])
+def test_a_few_pixels_with_data(held):
+    scene, guide, _ = simulate_pair(size=20, seed=1)
+    there = np.zeros(400, bool)
+    there[np.flatnonzero(np.isfinite(scene.cube[30].values).ravel())[100:100 + held]] = True
+    few = replace(scene, cube=scene.cube.where(xr.DataArray(there.reshape(20, 20), dims=("y", "x"))))
+    assert np.isfinite(sharpen(few, guide, "cubic").to_dataarray()[30]).sum() == 9 * held
+    if held < 7:
+        with pytest.raises(NoValidPixels, match=f"holds {held} pixels with data .* at least 7 are needed"):
+            sharpen(few, guide)
+    else:
+        assert np.isfinite(sharpen(few, guide).to_dataarray()[30]).sum() == 9 * held
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
