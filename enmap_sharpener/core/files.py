@@ -36,14 +36,14 @@ def file_name(path: str) -> str:
     "The file's own name, for messages; paths inside a ZIP are /vsizip/ paths."
     return str(path).rstrip("/").rpartition("/")[2]
 
-
+# %% ../../nbs/00_core/01_files.ipynb #e2860308
 def as_path(given) -> Path:
     "What a user gave as a path, as one; RequestError if it is none, or empty, which would be the folder that the program runs in."
     if not isinstance(given, str | os.PathLike) or not isinstance(os.fspath(given), str) or not os.fspath(given):
         raise RequestError(f"{repr(given) if isinstance(given, str | bytes | int | float | None) else type(given).__name__} is no path; wanted the name of a file or folder (str or Path)")
     return Path(given)
 
-
+# %% ../../nbs/00_core/01_files.ipynb #4c220b74
 def read_bytes(path: str, most: int = LARGEST_TEXT) -> bytes:
     "The content of a small file, also inside a ZIP; ProductError if it cannot be read or has more than `most` bytes."
     path = str(path)

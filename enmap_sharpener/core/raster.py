@@ -54,8 +54,6 @@ def _driver(path: str) -> str:
         return _DRIVERS[ending.lower()]
     if path.startswith("/vsizip/") or any(os.path.isfile(f"{place}.{hdr}") for place in (path, stem) if place for hdr in ("hdr", "HDR")):
         return "ENVI"
-    if not path.startswith("/vsi") and not os.path.lexists(path):
-        raise ProductError(_missing(path))
     raise ProductError(f"{file_name(path)}: is no raster of a kind that is read; wanted GeoTIFF (.tif), JPEG 2000 (.jp2) or ENVI with its header (.hdr).")
 
 
@@ -103,17 +101,10 @@ def opened(path: str):
             _check_size(dataset, path)
             yield dataset
     except (RasterioError, OSError) as error:
+        name = "/".join(path.rstrip("/").split("/")[-2:])      # files of several dates have the same names
         reason, there = " ".join(str(error.__cause__ or error).split()).replace(path, file_name(path)).rstrip("."), path.startswith("/vsi") or os.path.exists(path)
-        raise ProductError(f"{_name(path)}: cannot be read, it is truncated or corrupt ({reason}); get the file again." if there else _missing(path)) from None
-
-
-def _name(path: str) -> str:
-    "For messages, with the folder: files of several dates have the same names."
-    return path if path.count("/") < 3 else "/".join(path.rstrip("/").split("/")[-2:])
-
-
-def _missing(path: str) -> str:
-    return f"{_name(path)}: is not there; check how it is spelt, and where it lies."
+        raise ProductError(f"{name}: cannot be read, it is truncated or corrupt ({reason}); get the file again." if there else
+                           f"{name}: is not there; check how it is spelt, and where it lies.") from None
 
 
 def _check_size(file, path: str):

@@ -119,14 +119,12 @@ class Simulation:
     relief: float = 0.0
 
     def __post_init__(self):
-        if not all(isinstance(n, int | np.integer) for n in (self.seed, *np.ravel(np.asarray(self.size, object)))) or np.size(self.size) not in (1, 2):
-            raise RequestError(f"size {self.size!r}, seed {self.seed!r}; wanted whole numbers, the size as one or (y, x) [EnMAP pixels]")
+        if not all(isinstance(n, int | np.integer) for n in (self.seed, *np.ravel(np.asarray(self.size, object)))) or np.size(self.size) not in (1, 2) or self.seed < 0:
+            raise RequestError(f"size {self.size!r}, seed {self.seed!r}; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 on")
         if min(self.grid.shape) < 10:
             raise GridError(f"a simulated scene of {self.grid.shape} EnMAP pixels is too small; take at least 10 a side")
         if max(self.grid.shape) > MOST_PIXELS:
             raise GridError(f"a simulated scene of {self.grid.shape} EnMAP pixels is too large; take at most {MOST_PIXELS} a side")
-        if self.seed < 0:
-            raise RequestError(f"{self.seed} is no seed; take a whole number from 0 on")
         for share in (self.clouds, self.sentinel2_clouds):
             if not isinstance(share, bool) and not 0 <= share <= sensors.MOST_CLOUDS:
                 raise RequestError(f"clouds over a share of {share:g} cannot be simulated; take 0 to {sensors.MOST_CLOUDS:g}, so that 20 % is 0.2")

@@ -101,9 +101,9 @@ def test_an_order_and_a_safe_product(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("options, said", [
-    (["--seed", "-1"], "-1 is no seed; take a whole number from 0 on"),
+    (["--seed", "-1"], "seed -1; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 on"),
     (["--size", "99999999"], "is too large; take at most 10000 a side"),
-    (["--layout", "order", "--seed", "-1"], "-1 is no seed"),
+    (["--layout", "order", "--seed", "-1"], "seed -1; wanted whole numbers"),
 ])
 def test_what_cannot_be_is_told_before_anything_is_made(tmp_path, options, said, capfd):
     assert main(["simulate", "--output", str(tmp_path / "x"), *options]) == 2
