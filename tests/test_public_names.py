@@ -63,6 +63,12 @@ def test_a_missing_file_without_an_ending_is_missing(tmp_path):
         es.open(tmp_path / "cube")
 
 
+@pytest.mark.parametrize("name", ["https://example.org/cube.tif", "https://example.org/cube"])
+def test_an_address_is_called_one(name):
+    with pytest.raises(es.EnmapError, match="is an address; fetch the file and give its path"):
+        es.open(name)
+
+
 @pytest.mark.parametrize("wrong", [{"size": 30.5}, {"size": "60"}, {"size": None}, {"size": float("nan")}, {"size": (20, 30, 40)}, {"size": ()}, {"seed": 1.5}, {"seed": "x"}, {"seed": None}])
 def test_what_is_no_size_or_seed(wrong):
     with pytest.raises(RequestError, match="wanted whole numbers"):

@@ -52,8 +52,8 @@ def _driver(path: str) -> str:
     stem, dot, ending = path.removesuffix(".part").rpartition(".")     # a download is looked at before it has its name
     if dot and ending.lower() in _DRIVERS:
         return _DRIVERS[ending.lower()]
-    if path.startswith("/vsizip/") or any(os.path.isfile(f"{place}.{hdr}") for place in (path, stem) if place for hdr in ("hdr", "HDR")):
-        return "ENVI"
+    if path.startswith("/vsizip/") or not os.path.lexists(path) or any(os.path.isfile(f"{place}.{hdr}") for place in (path, stem) if place for hdr in ("hdr", "HDR")):
+        return "ENVI"      # opening it tells where there is no such file
     raise ProductError(f"{file_name(path)}: is no raster of a kind that is read; wanted GeoTIFF (.tif), JPEG 2000 (.jp2) or ENVI with its header (.hdr).")
 
 

@@ -175,8 +175,6 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
     """
     if is_store(as_path(path)):
         return read_store(path)
-    if not os.path.lexists(path):
-        raise ProductError(f"{path}: is not there; check how it is spelt, and where it lies.")
     open_raster(path)                    # raises what there is to say about the file
     with opened(path) as file:
         wavelength, fwhm = _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")

@@ -279,7 +279,6 @@ def test_full_disk_is_noticed_before_and_on_the_way(tmp_path, monkeypatch):
 
 LIMITED = """
 import resource, sys
-from dataclasses import replace
 from pathlib import Path
 from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.core.errors import OutputError
@@ -317,7 +316,6 @@ def test_real_full_disk(tmp_path):
 
 MEASURED = """
 import resource, sys
-from dataclasses import replace
 from pathlib import Path
 from fakes import SCENE_ID, FakeSharpened, fake_sources
 from enmap_sharpener.reconstruction.output import write_scene
