@@ -7,6 +7,7 @@ __all__ = ['Flag', 'Several', 'Compression', 'Format', 'Offset', 'POSITIVE', 'GD
            'how_far', 'finite', 'Session', 'Limits', 'need_extra', 'ended_soon', 'run']
 
 # %% ../../nbs/15_cli/00_terminal.ipynb #86e9a8a5
+import errno
 import logging
 import math
 import os
@@ -389,7 +390,7 @@ def status_of(app, arguments: list[str]) -> int:
     except _Stopped as stopped:
         return _fail(stopped.told, 128 + stopped.args[0])
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # who read has left; let nothing complain at exit
+        _leave_stdout()      # who read has left
         return 0
     except Exception as error:
         from enmap_sharpener.core.errors import EnmapError, PartlyFailed
@@ -397,7 +398,17 @@ def status_of(app, arguments: list[str]) -> int:
             return _fail(error, 1 if isinstance(error, PartlyFailed) else 2)
         if (misled := _misled()) and type(error).__name__ in ("CRSError", "ProjError", "DataDirError"):
             return _fail(misled)
+        if (backend := os.environ.get("MPLBACKEND")) and f"{backend!r} is not a valid value for backend" in str(error):
+            return _fail(f"MPLBACKEND is {backend!r}, which draws no picture; unset it")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _leave_stdout()
+            return _fail(f"{error.filename or 'what it prints, or a temporary file'}: cannot be written ({error.strerror}); make room")
         return _fail(f"unexpected {type(error).__name__}: {error}; {_report()}", 1)
+
+
+def _leave_stdout() -> None:
+    "Let nothing complain at exit of a stdout that takes no more."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _misled() -> str:

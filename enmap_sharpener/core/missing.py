@@ -10,16 +10,17 @@ import numpy as np
 
 # %% ../../nbs/00_core/02_missing.ipynb #70ab2b43
 _SCALED = [nodata / by for nodata in (-9999, -32768) for by in (10_000, 100)]      # what was scaled, to reflectance or percent, before it was saved
-_LEAST, _LARGEST, _MOST = -9999, 65535, 2.0      # numbers that are no reflectance, and the reflectance from which the largest is none either
+_LEAST, _FILL, _LARGEST, _MOST = -9999, 1e9, 65535, 2.0      # numbers that are no reflectance, and the reflectance from which the largest of 16 bits is none either
 
 
 def is_missing(numbers: np.ndarray, gain: float = 1.0) -> np.ndarray:
     "Where numbers of a file can be no measurement; `gain` is what the largest of them would be multiplied with to be reflectance."
     if numbers.dtype == np.uint16 and _LARGEST * gain > _MOST:
         return numbers == _LARGEST
+    missing = numbers >= _FILL
     if np.issubdtype(numbers.dtype, np.unsignedinteger):
-        return np.zeros(numbers.shape, bool)
-    missing = numbers <= _LEAST
+        return missing
+    missing |= numbers <= _LEAST
     if np.issubdtype(numbers.dtype, np.floating) and (numbers < -0.9).any():
         for scaled in _SCALED:
             missing |= np.abs(numbers - scaled) < 1e-6 * abs(scaled)

@@ -16,6 +16,7 @@ from scipy import sparse
 from .kernels import compiled
 from .errors import GridError
 from .grid import Axis
+from .parallel import in_threads
 
 # %% ../../nbs/00_core/04_operators.ipynb #82d01ba5
 @lru_cache
@@ -337,14 +338,14 @@ LEAST_WEIGHT = 1e-6
 
 
 def window_sum(x, sigma):
-    """Gaussian moving sum of `x`, shape (y, x, channel), with standard deviation `sigma` [pixels]."""
-    return window_stencil(x.shape[1], sigma)(window_stencil(x.shape[0], sigma)(x, 0), 1)
+    """Gaussian moving sum of `x`, shape (…, y, x, channel), with standard deviation `sigma` [pixels]."""
+    return window_stencil(x.shape[-2], sigma)(window_stencil(x.shape[-3], sigma)(x, -3), -2)
 
 
 def window_mean(x, sigma, weight=None):
-    """Gaussian moving mean of `x`, shape (y, x, channel), weighted by `weight`, shape (y, x)."""
+    """Gaussian moving mean of `x`, shape (…, y, x, channel), weighted by `weight`, shape (…, y, x)."""
     if weight is None:
-        total = np.multiply.outer(*(window_stencil(n, sigma).weights.sum(1).astype(x.dtype) for n in x.shape[:2]))
+        total = np.multiply.outer(*(window_stencil(n, sigma).weights.sum(1).astype(x.dtype) for n in x.shape[-3:-1]))
         return window_sum(x, sigma) / total[..., None]
     weight = weight.astype(x.dtype)
     return window_sum(x * weight[..., None], sigma) / np.maximum(window_sum(weight[..., None], sigma), LEAST_WEIGHT)
@@ -354,7 +355,7 @@ STRIP = 256
 """Rows that `by_strips` takes at a time."""
 
 
-def by_strips(function, sigma, *images):
+def by_strips(function, sigma, *images, threads=1):
     """What a function that looks around as `window_sum` does makes of images, in less memory: strip by strip of rows, with what lies around.
 
     Parameters
@@ -364,18 +365,22 @@ def by_strips(function, sigma, *images):
     sigma
         How far it looks: to four of these [pixels].
     *images : ndarray, shape (y, x, …)
+    threads : int
+        Strips that are worked on at a time.
 
     Returns
     -------
     ndarray or tuple of ndarray
         The same as of the whole images, to the last digit.
     """
-    n, around, parts = len(images[0]), round(4 * sigma), []
-    for first in range(0, n, STRIP):
+    n, around = len(images[0]), round(4 * sigma)
+
+    def strip(first):
         low, last = max(0, first - around), min(first + STRIP, n)
         found = function(*(image[low:last + around] for image in images))
-        parts.append([part[first - low:last - low] for part in (found if isinstance(found, tuple) else (found,))])
-    whole = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        return [part[first - low:last - low] for part in (found if isinstance(found, tuple) else (found,))]
+
+    whole = tuple(np.concatenate(part) for part in zip(*in_threads(strip, range(0, n, STRIP), threads), strict=True))
     return whole if len(whole) > 1 else whole[0]
 
 

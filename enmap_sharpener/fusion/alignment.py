@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.optimize import least_squares
 
-from ..core.grid import Grid
+from ..core.grid import Grid, axes
 from ..core.operators import NOMINAL_SIGMA, Observation, window_mean
-from ..core.parallel import in_threads
 from .tuning import DEFAULT
 
 # %% ../../nbs/05_fusion/01_alignment.ipynb #873fbc2d
@@ -101,34 +100,38 @@ def _padded(tile, pixels):
     return wide, np.pad(tile.guide, ((p, p), (p, p), (0, 0)), mode="edge")
 
 
-class _Misfit:
-    """Residuals of EnMAP's detail against the degraded guide's, as a function of (dy, dx, sigma_y, sigma_x)."""
+def _alike(tiles, wide):
+    """Tiles of one size whose coarse pixels lie alike among the fine ones: what one operator degrades; lists of (tile, `_padded` grid and guide)."""
+    groups = {}
+    for tile, padded in zip(tiles, wide, strict=True):
+        place = [(a.n, b.n, round((a.start - b.start) / b.step, 6)) for a, b in zip(axes(tile.coarse), axes(padded[0]), strict=True)]
+        groups.setdefault(tuple(place), []).append((tile, padded))
+    return list(groups.values())
 
-    def __init__(self, tiles, threads=1, detail=1.0, search=DEFAULT.search):
-        self.tiles, self.threads, self.detail = tiles, threads, detail
-        self.guides = [_padded(t, search + MARGIN) for t in tiles]
-        self.seen = [self._inner(t.seen - window_mean(t.seen, detail)) for t in tiles]
-        self.weight = [t.weight[1:-1, 1:-1].astype(np.float64) for t in tiles]
-        energy = sum((w[..., None] * s**2).sum((0, 1)) for w, s in zip(self.weight, self.seen, strict=True))
+
+class _Misfit:
+    """Residuals of EnMAP's detail against the degraded guide's, as a function of (dy, dx, sigma_y, sigma_x); tiles that lie alike are stacked, which costs less than threads gain."""
+
+    def __init__(self, tiles, detail=1.0, search=DEFAULT.search):
+        groups, self.detail = _alike(tiles, [_padded(t, search + MARGIN) for t in tiles]), detail
+        self.grids = [(tile.coarse, wide) for (tile, (wide, _)), *_ in groups]
+        self.guides = [np.stack([guide for _, (_, guide) in group]) for group in groups]
+        self.seen = [self._inner(np.stack([tile.seen for tile, _ in group])) for group in groups]
+        self.weight = [np.stack([tile.weight[1:-1, 1:-1] for tile, _ in group]).astype(np.float64) for group in groups]
+        energy = sum((w[..., None] * s**2).sum((0, 1, 2)) for w, s in zip(self.weight, self.seen, strict=True))
         self.scale = np.sqrt(energy / max(sum(w.sum() for w in self.weight), 1e-9)) + 1e-9
 
-    @staticmethod
-    def _inner(x):
-        return x[1:-1, 1:-1].astype(np.float64)
+    def _inner(self, images):
+        """Detail of images, shape (tile, y, x, channel), but for their borders."""
+        return (images - window_mean(images, self.detail))[:, 1:-1, 1:-1].astype(np.float64)
 
     def residuals(self, t):
-        """Per tile, shape (y, x, channel), in units of the bands' detail."""
+        """Of tiles that lie alike, shape (tile, y, x, channel), in units of the bands' detail; a list."""
         sigma = np.clip(np.resize(t[2:], 2), *SIGMA_RANGE)
-
-        def see(tile, grid, guide):
-            m = Observation.between(tile.coarse, grid, sigma, t[:2]).degrade(guide, axes=(0, 1))
-            return self._inner(m - window_mean(m, self.detail))
-
-        modelled = in_threads(lambda i: see(self.tiles[i], *self.guides[i]), range(len(self.tiles)), self.threads)
-        pairs = list(zip(self.weight, modelled, self.seen, strict=True))
-        cross = sum((w[..., None] * m * s).sum((0, 1)) for w, m, s in pairs)
-        power = sum((w[..., None] * m * m).sum((0, 1)) for w, m, _ in pairs)
-        return [(s - cross / np.maximum(power, 1e-12) * m) / self.scale for _, m, s in pairs]
+        modelled = [self._inner(Observation.between(*grids, sigma, t[:2]).degrade(guide, axes=(1, 2))) for grids, guide in zip(self.grids, self.guides, strict=True)]
+        groups = list(zip(self.weight, modelled, self.seen, strict=True))
+        cross, power = (sum(np.einsum("tyx,tyxb,tyxb->b", g[0], g[1], g[i]) for g in groups) for i in (2, 1))
+        return [(s - cross / np.maximum(power, 1e-12) * m) / self.scale for _, m, s in groups]
 
     def vector(self, t):
         """Weighted residuals, flat."""
@@ -155,18 +158,19 @@ def _standard_errors(misfit, t, step=0.01, block=6):
     H, scatter = np.zeros((4, 4)), np.zeros((4, 4))
     for i, (r, w) in enumerate(zip(misfit.residuals(t), misfit.weight, strict=True)):
         j = np.stack([J[k][i] for k in range(4)], -1)
-        H += np.einsum("yx,yxbk,yxbl->kl", w, j, j)
-        gradient = np.einsum("yx,yxbk,yxb->yxk", w, j, r)
-        for y in range(0, gradient.shape[0], block):
-            for x in range(0, gradient.shape[1], block):
-                g = gradient[y:y + block, x:x + block].sum((0, 1))
-                scatter += np.outer(g, g)
+        weighted = w[..., None, None] * j
+        H += np.tensordot(weighted, j, ((0, 1, 2, 3),) * 2)
+        gradient = (weighted * r[..., None]).sum(3)
+        for y in range(0, gradient.shape[1], block):
+            for x in range(0, gradient.shape[2], block):
+                g = gradient[:, y:y + block, x:x + block].sum((1, 2))
+                scatter += g.T @ g
     inverse = np.linalg.pinv(H + 1e-9 * np.eye(4))
     variance = np.diag(inverse @ scatter @ inverse)
     return np.sqrt(np.where(variance >= 0, variance, np.inf))      # of a guide without detail nothing is known, and rounding may leave less than nothing
 
 
-def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFAULT):
+def measure_geometry(tiles, start=None, systematic=0.002, tuning=DEFAULT):
     """Shift and blur width that make the degraded guide look like EnMAP.
 
     Parameters
@@ -177,8 +181,6 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
         A `Geometry` to start from; without one, shifts up to `Tuning.search` are searched.
     systematic
         Error that no number of pixels averages away, added to the standard errors in quadrature [EnMAP pixels].
-    threads
-        Threads to use.
     tuning : Tuning
         What is searched, and what is taken.
 
@@ -187,7 +189,7 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
     Geometry
         Nominal, with `measured=False`, where there is too little texture or agreement.
     """
-    misfit = _Misfit(tiles, threads, search=tuning.search)
+    misfit = _Misfit(tiles, search=tuning.search)
     usable = sum(int((w > tuning.sure).sum()) for w in misfit.weight)
     if usable < LEAST_PIXELS or not (misfit.scale > LEAST_DETAIL).all():
         _log.info("alignment: %d usable pixels, nominal geometry kept", usable)
@@ -196,7 +198,7 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
     if start is not None and start.measured:
         t = np.r_[start.shift, start.sigma]
     else:
-        t = _search(tiles, threads, tuning)
+        t = _search(tiles, tuning)
     for stage in range(3):
         t = t[:3] if stage == 0 and start is None else np.r_[t[:2], np.resize(t[2:], 2)]
         t = least_squares(misfit.vector, t, diff_step=0.02, x_scale=np.full(len(t), 0.03), xtol=1e-4, ftol=1e-5).x
@@ -214,9 +216,9 @@ def measure_geometry(tiles, start=None, systematic=0.002, threads=1, tuning=DEFA
     return Geometry(*plain, measured=True)
 
 
-def _search(tiles, threads, tuning, most=3):
+def _search(tiles, tuning, most=3):
     """Starting point (dy, dx, sigma): the best shift of a coarse, then a finer raster."""
-    misfit = _Misfit(tiles[:: max(1, len(tiles) // most)][:most], threads, search=tuning.search)
+    misfit = _Misfit(tiles[:: max(1, len(tiles) // most)][:most], search=tuning.search)
     shifts = np.linspace(-tuning.search, tuning.search, TRIALS)
     best, step = np.zeros(2), shifts[1] - shifts[0]
     for raster in (shifts, np.array([-0.5, 0, 0.5]) * step):

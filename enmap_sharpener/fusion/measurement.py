@@ -146,7 +146,7 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         near[widened(s, 14, pair.coarse)] = True
     for needed in (near, None):
         tiles = _tiles(pair, found, whole, samples, geometry, threads, tuning)
-        start = geometry = measure_geometry(tiles, start, threads=threads, tuning=tuning)
+        start = geometry = measure_geometry(tiles, start, tuning=tuning)
         degraded, share = degrade_guide(pair, replace(whole, trust=ones), geometry, threads, needed)
         use = np.where(share > tuning.usable_share, 1.0, LEAST_WEIGHT).astype(np.float32) * found.valid
         if found.missing.any():
@@ -157,11 +157,11 @@ def measure_guide(pair, found, samples, threads=1, tuning=DEFAULT):
         if needed is None:
             clear = (use > tuning.sure) & ~pair.cloud_mask()
             (fine, seen), (coarse, seen20) = ((degraded[..., b], found.seen[..., b]) for b in (pair.guide_bands.fine, pair.guide_bands.coarse))
-            ground = same_ground(seen, fine, clear, samples, tuning)
-            twenty = same_ground(seen20, coarse, clear, samples, tuning, ground)
+            ground = same_ground(seen, fine, clear, samples, threads, tuning)
+            twenty = same_ground(seen20, coarse, clear, samples, threads, tuning, ground)
             geometry, other = Geometry() if ground.verdict is False else geometry, ground.other
         use = np.where(other, np.minimum(use, np.float32(LEAST_WEIGHT)), use)
-        trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, tuning))
+        trust = np.where(other, np.float32(0), measure_trust(degraded, found.seen, use, threads, tuning))
         trust = continued(trust.astype(np.float32)[..., None], found.valid, 1.0)[..., 0]
         trust = trust if pair.dates is None else np.maximum(trust, pair.dates.trust)     # several dates deviate less than each, which must not make them less trusted
         gain, offset = channels, 0 * channels      # EnMAP's own level, where nothing is trusted that could tell another
@@ -261,7 +261,7 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
     """
     pair, whole, geometry = aligned.pair, aligned.whole, aligned.geometry
     if pair.fine20 is None:
-        return GuideModel(whole), (geometry, _swir_alone(aligned, threads, tuning))
+        return GuideModel(whole), (geometry, _swir_alone(aligned, tuning))
     parts, registered = _guide_tiles(pair, whole, aligned.samples), whole.registered
     coarser = pair.guide_bands.coarser
     lies = {name: registered[name].shift for name in coarser.detectors}
@@ -274,21 +274,21 @@ def model_guide(aligned, threads=1, tuning=DEFAULT):
         parts = [(clean[0](ten), clean[1](twenty), *rest) for ten, twenty, *rest in parts]
         noise = _noise(pair, parts, tuning)
     model = GuideModel(whole, noise, *clean, SharpenAll20.fit([p[:4] for p in parts], coarser, blur20, lies, threads=threads, tuning=tuning))
-    return model, _geometries(aligned, model, parts, threads, tuning)
+    return model, _geometries(aligned, model, parts, tuning)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #eede83ba
-def _geometries(aligned, model, parts, threads, tuning):
+def _geometries(aligned, model, parts, tuning):
     """`Geometry` of EnMAP against the bands that serve its VNIR, and against those that serve its SWIR, sharpened; one where there are no such."""
     bands, geometry = aligned.pair.guide_bands, aligned.geometry
     lead, last, swir_bands = bands.sharpest, bands.serving("SWIR"), bands.coarser.serving("SWIR")
     tile = lambda guide, channels: _of_samples(aligned, [(guide(p), p[2]) for p in parts], channels)
-    vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, threads=threads, tuning=tuning).beside(geometry)
+    vnir = measure_geometry(tile(lambda p: p[0][..., lead], lead), geometry, tuning=tuning).beside(geometry)
     if not model.twenty.swir:
-        return vnir, _swir_alone(aligned, threads, tuning, vnir)
+        return vnir, _swir_alone(aligned, tuning, vnir)
     sharp = lambda p: model.twenty.swir_bands(*p[:4])
     if np.size(np.arange(len(bands))[last]) > np.size(np.arange(len(bands.coarser))[swir_bands]):      # some of them on the finest grid
         sharp = lambda p: model.stack(*p[:4])[..., last]
-    return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, threads, tuning).beside(vnir)
+    return vnir, measure_geometry(tile(sharp, last), vnir, SWIR_SYSTEMATIC, tuning).beside(vnir)
 
 
 def _of_samples(aligned, images, channels):
@@ -297,7 +297,7 @@ def _of_samples(aligned, images, channels):
             for (r, c), (image, fine) in zip(aligned.samples, images, strict=True)]
 
 
-def _swir_alone(aligned, threads, tuning, start=None):
+def _swir_alone(aligned, tuning, start=None):
     """`Geometry` of EnMAP against bands of the finest grid that serve its SWIR, from that of the VNIR, which it is where there are none."""
     pair, start = aligned.pair, start or aligned.geometry
     if "SWIR" not in pair.guide_bands.finest.detectors:
@@ -305,7 +305,7 @@ def _swir_alone(aligned, threads, tuning, start=None):
     bands = pair.guide_bands.finest.serving("SWIR")
     windows = [pair.fine_window(*s, margin=12) for s in aligned.samples]
     images = [(np.ascontiguousarray(aligned.whole(*w)[0][..., bands]), pair.fine.part(*w)) for w in windows]
-    return measure_geometry(_of_samples(aligned, images, bands), start, threads=threads, tuning=tuning).beside(start)
+    return measure_geometry(_of_samples(aligned, images, bands), start, tuning=tuning).beside(start)
 
 # %% ../../nbs/05_fusion/07_measurement.ipynb #048f1cb6
 SMALLEST = 7

@@ -138,15 +138,15 @@ STEEPNESS, LEVEL = 4, 0.95
 """How steeply trust falls with the square of the deviation, and the value of that curve which counts as full trust."""
 
 
-def measure_trust(degraded, seen, weight, tuning=DEFAULT):
-    """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`, thresholds from `Tuning`."""
+def measure_trust(degraded, seen, weight, threads=1, tuning=DEFAULT):
+    """Trust in the guide for each coarse pixel, 0…1, shape (y, x); arguments as `fit_radiometry`, threads to use, and thresholds from `Tuning`."""
     threshold, floor = tuning.trust_deviation, tuning.trust_floor
     degraded, seen, weight = (np.ascontiguousarray(a, np.float32) for a in (degraded, seen, weight))
     level = np.tensordot(weight, np.abs(seen), ((0, 1), (0, 1))) / weight.sum()
     use = np.nonzero(weight > tuning.sure if (weight > tuning.sure).any() else weight > 0)
     use, q2 = tuple(i[:: max(1, len(i) // MOST_PIXELS)] for i in use), np.empty(weight.shape, np.float32)
     mean = lambda image, w: window_mean(image, AROUND, w)
-    shared = by_strips(lambda s, d, w: mean(s * d, w) - mean(s, w) * mean(d, w), AROUND, seen, degraded, weight)
+    shared = by_strips(lambda s, d, w: mean(s * d, w) - mean(s, w) * mean(d, w), AROUND, seen, degraded, weight, threads=threads)
     fit, w = None, weight
     for _ in range(3):
         fit = fit_radiometry(degraded, seen, w, start=fit)

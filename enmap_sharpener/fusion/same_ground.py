@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_opening
 
+from ..core.kernels import compiled
 from ..core.operators import by_strips, window_mean, window_sum
+from ..core.parallel import in_threads
 from .alignment import LEAST_PIXELS
 from .radiometry import SPREAD_OF_MEDIAN
 from .tuning import DEFAULT
@@ -58,16 +60,29 @@ def _moved(n, by):
     return slice(n - most if by > 0 else 0, n if by > 0 else most), slice(0 if by > 0 else n - most, most if by > 0 else n)
 
 
+@compiled()
+def _add_products(a, b, ua, ub, sums):
+    """Add to `sums`, shape (3, channel), the products a b, a a and b b of the pixels of which both are to be used, shape (y, x, channel); their number."""
+    count = 0
+    for y in range(a.shape[0]):
+        for x in range(a.shape[1]):
+            if ua[y, x] and ub[y, x]:
+                count += 1
+                for c in range(a.shape[2]):
+                    p, q = np.float64(a[y, x, c]), np.float64(b[y, x, c])
+                    sums[0, c] += p * q
+                    sums[1, c] += p * p
+                    sums[2, c] += q * q
+    return count
+
+
 def _shared_at(tiles, dy, dx, floor):
     """Share in common over tiles, (detail of EnMAP, detail of the guide, use of the two), the guide moved: of all channels, then of each; NaN where there are too few pixels."""
     sums = np.zeros((3, len(floor)))
     count = 0
     for a, b, ua, ub in tiles:
         here, there = zip(*(_moved(n, d) for n, d in zip(ua.shape, (dy, dx), strict=True)), strict=True)
-        both = ua[here] & ub[there]
-        x, y = a[here][both].astype(float), b[there][both].astype(float)
-        sums += (x * y).sum(0), (x * x).sum(0), (y * y).sum(0)
-        count += int(both.sum())
+        count += _add_products(a[here], b[there], ua[here], ub[there], sums)
     r2, weight = _shared(*sums, np.array(count), floor)
     return np.append(_pooled(r2, weight)[0], r2) if count >= LEAST_PIXELS else np.full(len(floor) + 1, np.nan)
 
@@ -154,10 +169,10 @@ class SameGround:
             pair.tell(line, logging.INFO if line.endswith(UNCHECKED) else logging.WARNING)
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #85f337a5
-def _local(a, b, use, floor, tuning):
+def _local(a, b, use, floor, threads, tuning):
     """Where the guide contradicts EnMAP, and where it confirms it, bool, shape (y, x)."""
     n = window_sum(use.astype(np.float32)[..., None], AROUND)[..., 0]
-    shared, structure = by_strips(lambda a, b, n: _pooled(*_shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor)), AROUND, a, b, n)
+    shared, structure = by_strips(lambda a, b, n: _pooled(*_shared(*(window_sum(x * y, AROUND) for x, y in ((a, b), (a, a), (b, b))), n, floor)), AROUND, a, b, n, threads=threads)
     told = use & (n > FILLED * n.max())
     area = np.ones((LEAST_AREA,) * 2)
     contradicted = binary_opening(told & (shared < tuning.contradicted) & (structure > 0.5), area)
@@ -177,7 +192,7 @@ def _odd(moves, shares, by_chance, structured, lies):
     return structured & ((own <= by_chance[1:]) | (own < ASIDE * most))
 
 
-def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT, beside=None):
+def same_ground(seen, degraded, use, samples=None, threads=1, tuning=DEFAULT, beside=None):
     """Whether a guide shows the ground that EnMAP sees.
 
     Parameters
@@ -188,6 +203,8 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT, beside=None):
         Where both hold data and neither is cloudy, as far as is known, bool, shape (y, x).
     samples : list, optional
         Windows on which the whole is judged; all by default.
+    threads
+        Threads to use.
     tuning : Tuning
         Limits for a part of the image.
     beside : SameGround, optional
@@ -201,7 +218,7 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT, beside=None):
     if use.sum() < LEAST_PIXELS or not seen.shape[-1]:
         return SameGround(0.0, 1.0, None, nowhere, 0.0, np.zeros(seen.shape[-1], bool))
     floor = _floor(seen, use)
-    a, b = _detail(seen, use, floor), _detail(degraded, use, floor)
+    a, b = in_threads(lambda image: _detail(image, use, floor), (seen, degraded), threads)
     tiles = [(a[s], b[s], use[s], use[s]) for s in samples or [(slice(None), slice(None))]]
     moves = [(y, x) for y in range(-NEAR, NEAR + 1) for x in range(-NEAR, NEAR + 1)]
     shares, by_chance = np.nan_to_num([_shared_at(tiles, *m, floor) for m in moves]), np.clip(_chance(tiles, floor), tuning.explained, tuning.confirmed)
@@ -212,7 +229,7 @@ def same_ground(seen, degraded, use, samples=None, tuning=DEFAULT, beside=None):
     placed[here], held[here] = b[there], use[there]
     a *= held[..., None]
     placed *= use[..., None]
-    contradicted, confirmed = _local(a, placed, use & held, floor, tuning)
+    contradicted, confirmed = _local(a, placed, use & held, floor, threads, tuning)
     verdict = bool(near.max() > chance or confirmed.sum() > CONFIRMED)
     if not verdict and (b[use] ** 2).mean(0).max() > FLAT**2 and ((a[use] ** 2).mean(0) < floor**2).all():
         verdict = None

@@ -39,8 +39,14 @@ def scaling(number, texts, name: str) -> tuple[list[np.ndarray], list[str]]:
             raise MetadataError(f"{name}: {tag} of band {number[wrong.argmax()]} is {given[wrong.argmax()][:40]!r}, but {wanted} is wanted: {_WRONG}")
         if missing := given.count(""):
             assumed.append(f"{name}: does not tell the {tag} of {'any' if missing == len(given) else missing} of its bands; {usual:g} is taken")
+        most = np.median(values)
+        if tag == "GainOfBand" and (odd := (values > _ALIKE * most) | (values < most / _ALIKE)).any():
+            assumed.append(f"{name}: {tag} is {most:g} as a rule, but {values[odd.argmax()]:g} of band {number[odd.argmax()]}{f' and {odd.sum() - 1} more differ' if odd.sum() > 1 else ''}; are they right?")
         columns.append(values)
     return columns, assumed
+
+
+_ALIKE = 2.0      # times that gains may differ: all bands of a product have one, 0.0001
 
 
 def _finite(text: str) -> float:

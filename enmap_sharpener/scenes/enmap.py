@@ -353,10 +353,12 @@ def _measured(cube: xr.DataArray) -> np.ndarray:
 
 
 def _under(layer: Grid, grid: Grid, name: str) -> tuple[slice, slice]:
-    "The part of a layer (rows, columns) that lies under the cube, by its georeference; ProductError if it does not cover it, or its pixels are others."
+    "The part of a layer (rows, columns) that lies under the cube, by its georeference; ProductError if it does not cover it, or its pixels or its coordinate system are others."
     starts = [(b.start - a.start) / b.step for a, b in zip(axes(layer), axes(grid))]
     first = [round(s) for s in starts]
-    same = layer.crs == grid.crs and all(abs(a.step - b.step) < 1e-6 * b.step and abs(s - f) < 0.01 for a, b, s, f in zip(axes(layer), axes(grid), starts, first))
+    if layer.crs != grid.crs:
+        raise ProductError(f"{name}: is in {layer.crs}, the cube in {grid.crs}; warp it to that, pixel by pixel, or get the product again.")
+    same = all(abs(a.step - b.step) < 1e-6 * b.step and abs(s - f) < 0.01 for a, b, s, f in zip(axes(layer), axes(grid), starts, first))
     if not same or any(f < 0 or f + b.n > a.n for f, a, b in zip(first, axes(layer), axes(grid))):
         raise ProductError(f"{name}: does not cover the cube, pixel by pixel: it has {layer.shape} rows and columns within {tuple(map(round, layer.bounds))}, the cube "
                            f"{grid.shape} within {tuple(map(round, grid.bounds))}; cut both alike, or get the product again.")

@@ -243,7 +243,7 @@ def _ground(pair, low, threads, tuning):
 
     in_threads(one, even_windows(pair.coarse, 128), threads)
     use &= ~pair.cloud_mask() & known.any()
-    return same_ground(*both, use, sample_windows(use, tuning.sample_size, tuning.samples, tuning.whole_scene), tuning)
+    return same_ground(*both, use, sample_windows(use, tuning.sample_size, tuning.samples, tuning.whole_scene), tuning=tuning)
 
 # %% ../../nbs/09_sharpening/02_pansharpening.ipynb #cdbd5952
 def fit_peer(method, pair, threads=1, tuning=DEFAULT):

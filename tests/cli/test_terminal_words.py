@@ -40,6 +40,22 @@ def test_a_variable_that_leads_proj_astray_is_named(scene, tmp_path, name):
     assert found.returncode == 2 and found.stderr.splitlines()[-1] == f"enmap-sharpener: {name} is {str(tmp_path)!r}, where the database of coordinate systems (proj.db) is not; unset it"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+def test_a_full_disk_behind_a_pipe_is_told(scene, tmp_path):
+    with open("/dev/full", "w") as full:
+        found = subprocess.run([sys.executable, "-c", "import sys; from enmap_sharpener.cli.app import main; sys.exit(main())", "inspect", str(scene), "--output", str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 2 and found.stderr.splitlines()[-1] == "enmap-sharpener: what it prints, or a temporary file: cannot be written (No space left on device); make room"
+
+
+def test_a_backend_that_matplotlib_does_not_know_is_named(scene, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "foo")
+    def draw(*given):
+        raise ValueError("Key backend: 'foo' is not a valid value for backend; supported values are ['agg']")     # as where nothing has drawn before
+    monkeypatch.setattr("enmap_sharpener.reconstruction.output._draw", draw)
+    assert main(["sharpen", str(scene), "--output", str(tmp_path / "a.tif"), "--method", "cubic", "--quiet"]) == 2
+    assert capfd.readouterr().err == "enmap-sharpener: MPLBACKEND is 'foo', which draws no picture; unset it\n" and not list(tmp_path.iterdir())
+
+
 def test_quiet_is_silence(scene, tmp_path, capfd):
     assert main(["sharpen", str(scene), "--output", str(tmp_path / "a.tif"), "--method", "cubic", "--quiet"]) == 0
     assert main(["simulate", "--size", "12", "--no-truth", "--output", str(tmp_path / "b"), "--quiet"]) == 0

@@ -145,6 +145,12 @@ def test_quality_layer_of_another_size(folder, tmp_path):
     refused(folder, ProductError, "QL_QUALITY_HAZE.TIF", "(24, 36)", "(140, 150)")
 
 
+def test_quality_layer_in_another_coordinate_system(folder):
+    with rasterio.open(folder / f"{SCENE_ID}-QL_QUALITY_HAZE.TIF", "r+") as file:
+        file.crs = "EPSG:32631"
+    refused(folder, ProductError, "QL_QUALITY_HAZE.TIF: is in EPSG:32631, the cube in EPSG:326")
+
+
 @pytest.mark.parametrize("options, text", [(dict(crs=None), "no coordinate reference system"),
                                            (dict(transform=rasterio.Affine.identity()), "no north-up grid"),
                                            (dict(transform=rasterio.Affine(30, 5, 366015, 5, -30, 5806125)), "no north-up grid"),
