@@ -100,10 +100,10 @@ class DetectorModel:
                 kept[..., held] = part.degrade(c[..., held], axes=(0, 1))
             if -1 in components:
                 rest = part.degrade(rest, axes=(0, 1))
-        out = kept.reshape(-1, kept.shape[2]) @ self.basis.T
-        out += rest.reshape(out.shape)
-        out *= self.noise
-        return np.ascontiguousarray(out.T).reshape(-1, *kept.shape[:2])
+        out = self.basis @ kept.reshape(-1, kept.shape[2]).T
+        out += rest.reshape(-1, len(out)).T
+        out *= self.noise[:, None]
+        return out.reshape(-1, *kept.shape[:2])
 
 # %% ../../nbs/05_fusion/09_subspace.ipynb #8ab56dbf
 @compiled(fastmath=True)
