@@ -163,7 +163,7 @@ def gaussian_stencil(coarse, fine, sigma, shift=0.0):
     outside = np.abs(fine.index(coarse.centres) - (fine.n - 1) / 2) > fine.n / 2 + 1e-6
     if outside.any():
         raise GridError(f"{int(outside.sum())} of {coarse.n} coarse pixels lie outside the {fine.n} fine ones; crop to the overlap first")
-    centre = np.clip(fine.index(coarse.centres + shift * coarse.step), 0, fine.n - 1)
+    centre = np.clip(fine.index(coarse.centres + shift * coarse.step), 0, fine.n - 1).round(9)      # large coordinates have no more digits, and windows that lie alike are to be equal
     s = sigma * coarse.step / fine.step
     stencil = Stencil.around(centre, 4 * s + 0.5, fine.n, lambda d: np.exp(-0.5 * (d / s) ** 2))
     return replace(stencil, weights=stencil.weights / stencil.weights.sum(1, keepdims=True))
@@ -231,7 +231,14 @@ def kriging_stencil(gaussian, nugget=1e-3, length=2.0, reach=6):
     Stencil
         K, from coarse to fine.
     """
-    return _krige(*_covariances(gaussian, length), nugget, reach)
+    return _kriged(gaussian.start.tobytes(), gaussian.weights.tobytes(), gaussian.n_in, nugget, length, reach)
+
+
+@lru_cache(64)
+def _kriged(start, weights, n_in, nugget, length, reach):
+    """The same of a stencil as bytes: the windows of a scene that lie alike share it."""
+    start = np.frombuffer(start, np.int64)
+    return _krige(*_covariances(Stencil(start, np.frombuffer(weights).reshape(start.size, -1), n_in), length), nugget, reach)
 
 
 def smoothing_stencil(gaussian, nugget, length=2.0, reach=3):
