@@ -41,10 +41,9 @@ def _nanometres(values: list[str], units: str) -> np.ndarray:
     return numbers * (known[0] if known else 1000 if numbers.max() < 100 else 1)
 
 
-def spectral_tags(path) -> tuple:
-    "Centre wavelengths and widths [nm] that the tags of a raster tell of all its bands, each (band,), or None where they do not; ProductError if it cannot be read."
-    with opened(str(path)) as file:
-        return _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")
+def spectral_tags(file: rasterio.DatasetReader) -> tuple:
+    "Centre wavelengths and widths [nm] that the tags of an open raster tell of all its bands, each (band,), or None where they do not."
+    return _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")
 
 
 def _spectral(file: rasterio.DatasetReader, key: str, imagery: str) -> np.ndarray | None:
@@ -177,7 +176,7 @@ def read_cube(path: str | os.PathLike) -> xr.DataArray:
         return read_store(path)
     open_raster(path)                    # raises what there is to say about the file
     with opened(path) as file:
-        wavelength, fwhm = _spectral(file, "wavelength", "CENTRAL_WAVELENGTH_UM"), _spectral(file, "fwhm", "FWHM_UM")
+        wavelength, fwhm = spectral_tags(file)
         nodata, background = _undeclared(file)
         (gain, offset), count, more = _scaling(file, nodata), file.count, _labels(file)
     if wavelength is None:

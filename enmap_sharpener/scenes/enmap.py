@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from rasterio.warp import transform
 from rasterio.windows import Window
 
 from ..core.archives import is_archive, list_files
@@ -23,6 +22,9 @@ from ..core.errors import OutputError, ProductError
 from ..core.files import as_path, file_name, make_folder, read_bytes, whole
 from ..core.grid import Grid, axes, middle_windows, windows
 from ..core.raster import NODATA, check_located, create_raster, open_raster, opened, to_int16
+from .band_values import check_tagged
+from .cubes import spectral_tags
+from .footprint import placed
 from .sentinel2_metadata import is_sentinel2_name
 from .metadata import BandTable, SceneMetadata, Told, metadata_xml, parse_product, tag_bands
 from .stored_numbers import BRIGHT, float_gain, is_measured, sampled, undeclared
@@ -286,8 +288,9 @@ def _understood(path: Path, told: Told | None = None) -> _Product:
         grid = _grid(file, image)
         if file.count != len(bands):
             raise ProductError(f"{file_name(image)}: has {file.count} bands, but {file_name(xml)} lists {len(bands)}; the two do not belong together, get the product again.")
+        check_tagged(bands.number, bands.wavelength, spectral_tags(file)[0], file_name(image), file_name(xml))
         bands, background, found = _interpreted(file, file_name(image), bands)
-    metadata, clipped = _placed(metadata, grid, file_name(xml))
+    metadata, clipped = placed(metadata, grid, file_name(xml))
     product = _Product(path, files, metadata, bands, background, grid, (*assumed, *found, *clipped))
     if not complete:
         product = replace(product, bands=replace(bands, good=bands.good & _measured(product.cube())))
@@ -323,21 +326,6 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
     return replace(bands, gain=np.full(len(bands), gain), offset=np.zeros(len(bands))), background, assumed
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #79e65385
-def _placed(metadata: SceneMetadata, grid: Grid, name: str) -> tuple[SceneMetadata, list[str]]:
-    "Metadata without a footprint that reaches beyond the cube: that is of the scene that the cube was cut from."
-    if not metadata.footprint:
-        return metadata, []
-    x, y = transform("EPSG:4326", grid.crs, *zip(*metadata.footprint))
-    west, south, east, north = grid.bounds
-    beyond = max(west - min(x), max(x) - east, south - min(y), max(y) - north) / grid.cols.step
-    if not np.isfinite(beyond) or beyond <= _BEYOND:
-        return metadata, []
-    return replace(metadata, footprint=()), [f"{name}: its footprint reaches {beyond:.0f} pixels beyond the cube, which was cut; the corners are the cube's own"]
-
-
-_BEYOND = 2     # pixels by which a whole scene's footprint may reach beyond its cube: corners are given of pixels' centres, and rounded
-
-
 def _labelled(cube: xr.DataArray, bands: BandTable) -> xr.DataArray:
     "The cube with its bands as coordinates."
     cube = cube.assign_coords(bands.coords).rename("reflectance")

@@ -324,8 +324,7 @@ def _read_tagged(path: Path) -> Sentinel2 | None:
     if not path.is_file() or not is_raster_name(path):
         return None
     with opened(str(path)) as raster:
-        named, texts, tags = band_names(raster.descriptions), raster.descriptions, raster.tags()
-    centres, widths = spectral_tags(path)
+        named, texts, tags, (centres, widths) = band_names(raster.descriptions), raster.descriptions, raster.tags(), spectral_tags(raster)
     if any(named) or centres is None or path.name.lower() == "sentinel2_10m.tif":
         return None
     if len(centres) > MOST_BANDS:

@@ -22,6 +22,7 @@ from ..core.grid import Grid, axes, overlap, scattered_windows
 from ..core.operators import Observation
 from ..core.parallel import values_of
 from .enmap import Scene, product_folder
+from .given import check_cube, check_measured
 from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
 from .cubes import sample_cube
@@ -76,22 +77,36 @@ def _hidden(classes, coarse: Grid) -> np.ndarray:
     return np.isin(sample_cube(classes.expand_dims("band"), None, rows, cols)[0], SCL_UNUSABLE)
 
 
-def _samples(scene: Scene, image, bands, classes=None) -> tuple[np.ndarray, np.ndarray]:
+def _looked_at(scene: Scene):
+    "A function of a window (rows, columns): all bands of EnMAP there, and where it is cloudy; each is read once."
+    cloud, seen = scene.cloud_mask(), {}
+
+    def look(r, c):
+        key = r.start, r.stop, c.start, c.stop
+        if key not in seen:
+            spectra = values_of(scene.cube[:, r, c], threads=True)
+            check_measured(scene, spectra)
+            seen[key] = spectra, values_of(cloud[r, c])
+        return seen[key]
+    return look
+
+
+def _samples(scene: Scene, image, bands, classes=None, look=None) -> tuple[np.ndarray, np.ndarray]:
     "Clear pixels of some windows: EnMAP as those bands, and all bands of the image; both (pixels, bands), without NaN."
     coarse, fine = Grid.of(scene.cube), Grid.of(image)
     area = [overlap(c, f) for c, f in zip(axes(coarse), axes(fine))] if coarse.crs == fine.crs else [None]
     if None in area:
         return np.empty((0, len(bands))), np.empty((0, len(image)))
     (rows, _), (cols, _) = area
-    response, cloud = band_responses(scene.bands.wavelength, bands, scene.bands.good), scene.cloud_mask()
+    response, look = band_responses(scene.bands.wavelength, bands, scene.bands.good), look or _looked_at(scene)
     used = np.flatnonzero(response.any(0))
     x, y = [], []
     for r, c in scattered_windows((rows.stop - rows.start, cols.stop - cols.start), _WINDOW):
         r, c = slice(r.start + rows.start, r.stop + rows.start), slice(c.start + cols.start, c.stop + cols.start)
-        spectra = values_of(scene.cube[:, r, c], threads=True)[used]
-        seen = np.where(response.any(1)[:, None, None], np.einsum("bn,nyx->byx", response[:, used], spectra), np.nan)
+        spectra, cloudy = look(r, c)
+        seen = np.where(response.any(1)[:, None, None], np.einsum("bn,nyx->byx", response[:, used], spectra[used]), np.nan)
         given = on_coarse(image, coarse.part(r, c))
-        clear = np.isfinite(given).all(-1) & np.isfinite(seen[response.any(1)]).all(0) & ~values_of(cloud[r, c])
+        clear = np.isfinite(given).all(-1) & np.isfinite(seen[response.any(1)]).all(0) & ~cloudy
         if classes is not None:
             clear &= ~_hidden(classes, coarse.part(r, c))
         x.append(seen[:, clear].T)
@@ -128,15 +143,16 @@ _QUANTILES = np.linspace(0.05, 0.95, 10)
 _OFFSET = 0.07, 0.14       # |b| that is ESA's offset of 0.1 and not haze, reflectance
 _UNCHECKED = "too little of it lies under EnMAP, clear, to check its level"
 _NEARLY_ALL = 0.75         # share of the bands
+_DARKEST = -0.1            # median below which numbers are no reflectance: water under too much correction for haze reaches -0.03
 _FACTOR = 3.0              # ratio of levels beyond which one of the sensors is in another unit,
 _APART = 0.02              # and how far the levels must lie apart for that, reflectance: water is dark in both, and 0.006 is three times 0.002
 
 
 def _compared(scene: Scene, guide: Sentinel2) -> dict:
     "Samples of each stack whose bands EnMAP sees: names of these, EnMAP as them, and themselves; a stack with too few is left out."
-    out = {}
+    out, look = {}, _looked_at(scene)
     for stack, image, bands in (("10 m", guide.bands10, guide.table.finest), ("20 m", guide.bands20, guide.table.coarser)):
-        x, y = _samples(scene, image, bands, guide.scl) if image is not None else ((), ())
+        x, y = _samples(scene, image, bands, guide.scl, look) if image is not None else ((), ())
         known = np.flatnonzero(np.isfinite(x).all(0)) if len(x) >= _FEWEST else []
         if len(known):
             out[stack] = [bands.names[i] for i in known], x[:, known], y[:, known]
@@ -150,6 +166,8 @@ def _levels(scene: Scene, guide: Sentinel2, compared: dict) -> list[str]:
     x = compared["10 m"][1]
     if (level := np.median(x)) > BRIGHT:
         raise ProductError(f"{scene.source}: is {level:.3g} in the middle; wanted reflectance, from 0 to 1: divide it by {100 if level < 100 else 10_000}")
+    if level < _DARKEST:
+        raise ProductError(f"{scene.source}: is {level:.3g} in the middle; wanted reflectance, from 0 to 1: check the offset that was added (OffsetOfBand in METADATA.XML, 0 as a rule)")
     if np.ptp(np.quantile(x, _QUANTILES, axis=0)) == 0:
         return [f"{scene.source}: is {np.median(x):.3g} in every pixel of all bands that Sentinel-2 has too; is it damaged, or was its nodata lost?"]
     ratios, offsets = zip(*(_level(*pair) for _, *pair in compared.values()))
@@ -247,7 +265,7 @@ def reconciled(scene: Scene, guide: Sentinel2) -> Sentinel2:
     BandError
         Bands have no names, and EnMAP does not tell them; or they are not those that are wanted, or the scene's are not those of its table.
     GridError
-        Pixels of one of the two are not square.
+        Pixels of one of the two are not square, or EnMAP's quality layers do not cover its cube.
     ProductError
         EnMAP's numbers are no reflectance.
     """
@@ -258,8 +276,7 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     "The guide, see `reconciled`, and what EnMAP says against its numbers."
     for image, source in ((scene.cube, scene.source), (guide.bands10, guide.source)):     # of files that was seen; these may come from elsewhere
         Grid.of(image).check_square(source)
-    if len(scene.cube) != len(scene.bands):
-        raise BandError(f"{scene.source}: its cube has {len(scene.cube)} bands, its table {len(scene.bands)}; take the same of both (bands=scene.bands.take(...))")
+    check_cube(scene)
     guide, resampled = at_native_pixels(in_order(guide))
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]

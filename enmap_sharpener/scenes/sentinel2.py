@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
-from ..core.errors import BandError, GridError, NoValidPixels, ProductError
+from ..core.errors import BandError, GridError, NoValidPixels, ProductError, RequestError
 from ..core.archives import is_archive, list_files
 from ..core.files import as_path, file_name, make_folder
 from ..core.grid import Grid, windows
@@ -218,7 +218,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     NoValidPixels
         A band is nodata everywhere.
     RequestError
-        `path` is no path.
+        `path` is no path, or `offset` none of digital numbers.
 
     Notes
     -----
@@ -227,6 +227,7 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
     level, and that bands without names are found, is for `scenes.pairing.read_pair`, which sees both.
     """
     path = as_path(path)
+    _check_offset(offset)
     alone = path.is_file() and is_raster_name(path)
     files = [str(path)] if alone else sorted(_listed(path), key=lambda f: f.count("/"))
     check_level(path, files)
@@ -250,6 +251,13 @@ def read_sentinel2(path, offset: float | None = None) -> Sentinel2:
         _check_same_place(bands10, other, what, path)
     unnamed = tuple(n for n, named in (("bands10", named10), ("bands20", named20)) if not named)
     return Sentinel2(bands10.rename("reflectance"), bands20, scl, path, product.date or _date(path, files), tuple(found + more + lost), unnamed)
+
+
+def _check_offset(offset):
+    "RequestError for what is no offset of digital numbers."
+    number = isinstance(offset, int | float | np.number) and not isinstance(offset, bool) and np.isfinite(offset)
+    if offset is not None and not (number and (offset == 0 or abs(offset) >= 1)):
+        raise RequestError(f"offset is {offset!r}; wanted what is added to the digital numbers: -1000, or 0 where that was done already")
 
 
 def _classes(path: str) -> tuple[xr.DataArray | None, list[str]]:

@@ -42,6 +42,26 @@ def change(folder, pattern, replacement):
     xml.write_text(re.sub(pattern, replacement, xml.read_text(), flags=re.DOTALL))
 
 
+# ---- metadata and cube that contradict each other
+
+def test_bands_in_another_order_than_their_metadata(folder):
+    "The SWIR was sharpened as the VNIR, and the guide was blamed."
+    with rasterio.open(folder / IMAGE, "r+") as file:
+        tags = [file.tags(i) for i in file.indexes]
+        assert all("wavelength" in t for t in tags)
+        for i, t in enumerate(reversed(tags), 1):
+            file.update_tags(i, **t)
+    refused(folder, ProductError, IMAGE, "of its", "bands are tagged with other wavelengths than", XML, "Give the two that belong together.")
+
+
+def test_a_cube_in_another_zone_than_its_footprint(folder):
+    "It was said to be cut, and the result lay 400 km aside."
+    for path in folder.glob("*.TIF"):
+        with rasterio.open(path, "r+") as file:
+            file.crs = "EPSG:32631"
+    assert "pixels beside the cube, which says that it is in EPSG:32631: is that its zone" in read_enmap(folder).assumptions[0]
+
+
 # ---- files
 
 def test_missing_folder(tmp_path):

@@ -292,3 +292,31 @@ def test_field_of_enmap(shared, name):
     west, south, east, north = scene.cube.rio.bounds()
     assert not scene.metadata.footprint or name not in ("20_cube_cropped", "21_all_cropped")
     assert Path(scene.source).name == name.split("/")[-1]
+
+
+@pytest.mark.parametrize("order", [lambda cube: cube[::-1], lambda cube: cube.sortby("wavelength"), lambda cube: cube.sortby("detector")])
+def test_a_cube_in_another_order_than_its_table_is_refused(pair, order):
+    "It was sharpened with the responses of other bands, and the guide was blamed."
+    scene, guide = pair
+    if not np.array_equal((cube := order(scene.cube)).band, scene.cube.band):
+        with pytest.raises(BandError, match=r"band \d+ of its cube has the (wavelength|detector) \S+, of its table \S+; put both in one order"):
+            reconciled(replace(scene, cube=cube), guide)
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda cube: cube - 1000, "is -1e+03 in the middle; wanted reflectance, from 0 to 1: check the offset that was added"),
+    (lambda cube: cube.fillna(-3.2768).where(cube.x > cube.x[4], -3.2768), r"holds -3\.2768 in \d+\.\d% of the values that were looked at, which is no reflectance but nodata; put NaN there"),
+    (lambda cube: cube.where(cube.x > cube.x[4], -9999), "holds -9999 in"),
+    (lambda cube: cube.where(cube.x > cube.x[4], 1e20), r"holds 1e\+20 in")])
+def test_a_cube_whose_numbers_are_no_reflectance(pair, change, words):
+    "A cube that was made in Python has seen none of the checks of files; -1000 was called agreement good."
+    scene, guide = pair
+    with pytest.raises(ProductError, match=words.replace("+03", r"\+03")):
+        reconciled(replace(scene, cube=change(scene.cube.load()).astype("float32").rio.write_crs(scene.cube.rio.crs)), guide)
+
+
+def test_layers_that_do_not_cover_the_cube_are_refused(pair):
+    "It ended in numpy's error."
+    scene, guide = pair
+    with pytest.raises(GridError, match="its quality layers cover 30 x 30 of the 40 x 40 pixels of its cube; cut both alike"):
+        reconciled(replace(scene, quality={name: layer[..., :30, :30] for name, layer in scene.quality.items()}), guide)

@@ -7,7 +7,7 @@ import rasterio
 from products import sentinel2
 from rasterio.crs import CRS
 
-from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError
+from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError, RequestError
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.raster import to_int16
 from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2, write_sentinel2
@@ -474,3 +474,10 @@ def test_a_folder_with_the_archive_as_it_came(tmp_path):
     place.mkdir()
     shutil.make_archive(str(place / "S2A_MSIL2A_20230601T101611_N0209_R065_T33UUU_20230601T161611.SAFE"), "zip", tmp_path, "S2A_MSIL2A_20230601T101611_N0209_R065_T33UUU_20230601T161611.SAFE")
     assert same(read_sentinel2(place), coarse=False)
+
+
+@pytest.mark.parametrize("offset", ["-1000", float("nan"), -0.1, True, [0]])
+def test_what_is_no_offset_is_refused(tmp_path, offset):
+    "-0.1, which is reflectance, was added to digital numbers, and so was nan."
+    with pytest.raises(RequestError, match="wanted what is added to the digital numbers: -1000, or 0"):
+        read_sentinel2(tmp_path, offset)
