@@ -76,7 +76,7 @@ def _hidden(classes, coarse: Grid) -> np.ndarray:
     rows, cols = (a.under(b) for a, b in zip(axes(Grid.of(classes)), axes(coarse)))
     return np.isin(sample_cube(classes.expand_dims("band"), None, rows, cols)[0], SCL_UNUSABLE)
 
-
+# %% ../../nbs/01_scenes/06_pairing.ipynb #cca6acc3
 def _looked_at(scene: Scene):
     "A function of a window (rows, columns): all bands of EnMAP there, and where it is cloudy; each is read once."
     cloud, seen = scene.cloud_mask(), {}
@@ -90,7 +90,7 @@ def _looked_at(scene: Scene):
         return seen[key]
     return look
 
-
+# %% ../../nbs/01_scenes/06_pairing.ipynb #39793b8b
 def _samples(scene: Scene, image, bands, classes=None, look=None) -> tuple[np.ndarray, np.ndarray]:
     "Clear pixels of some windows: EnMAP as those bands, and all bands of the image; both (pixels, bands), without NaN."
     coarse, fine = Grid.of(scene.cube), Grid.of(image)
