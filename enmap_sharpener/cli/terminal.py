@@ -405,7 +405,7 @@ def status_of(app, arguments: list[str]) -> int:
             return _fail(f"{error.filename or 'what it prints, or a temporary file'}: cannot be written ({error.strerror}); make room")
         return _fail(f"unexpected {type(error).__name__}: {error}; {_report()}", 1)
 
-
+# %% ../../nbs/15_cli/00_terminal.ipynb #e33a3e8b
 def _leave_stdout() -> None:
     "Let nothing complain at exit of a stdout that takes no more."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
