@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import dask
@@ -122,6 +123,43 @@ def _read(image, bands, window) -> np.ndarray:
     "Some bands of a window of a lazy image, by this thread alone."
     whole = len(bands) == len(image) and (np.diff(bands) == 1).all()
     return values_of(image[(slice(None) if whole else bands, *window)])
+
+# %% ../../nbs/01_scenes/04_strips.ipynb #5fb7d787
+_COMPARED_NM = 660.0, 860.0, 1250.0, 1650.0, 2200.0     # red and infrared, where the air, which is corrected tile by tile, counts for little
+_FEWEST = 30                    # pixels in common from which something can be told
+_DARK = 0.1                     # reflectance below which a difference is measured against this: over water 0.005 are much, and nothing
+# Calibration is of the datatake, noise below 1 % of such levels and next to nothing in a median; correcting the air by other aerosols makes less than 0.01, pixels that lie
+# half a pixel apart a few per cent. Ten can hardly come from these; a quarter cannot.
+_SAID, _REFUSED = 0.1, 0.25
+
+
+def _difference(a: _Tile, b: _Tile) -> tuple[float, str]:
+    "How far two tiles differ where both hold data, relative, in the worst of a few bands, and the words for that; 0 where that cannot be told."
+    common, bands = b.within(a.place), a.scene.bands
+    usable, found = np.flatnonzero(bands.good & b.scene.bands.good), [(0.0, "")]
+    if common is None or not usable.size:
+        return found[0]
+    few = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _COMPARED_NM})
+    for band, x, y in zip(few, *(_read(t.scene.cube, np.array(few), own) for t, own in zip((a, b), common, strict=True)), strict=True):
+        both = np.isfinite(x) & np.isfinite(y)
+        if both.sum() >= _FEWEST:
+            x, y = x[both], y[both]
+            apart, levels = np.median(np.abs(y - x)), (np.median(x), np.median(y))
+            found.append((float(apart / max(np.mean(levels), _DARK)), f"at {bands.wavelength[band]:.0f} nm by {apart:.3f}, with medians of {levels[1]:.3f} and {levels[0]:.3f}"))
+    return max(found)
+
+
+def _contradictions(tiles: list[_Tile]) -> list[str]:
+    "What is said of tiles that differ where they overlap, a line each; ProductError where they contradict each other."
+    lines = []
+    for a, b in combinations(tiles, 2):
+        apart, words = _difference(a, b)
+        if apart > _REFUSED:
+            raise ProductError(f"{b.scene.source}: contradicts {a.scene.source} where they overlap ({words}); tiles of one datatake are alike there: get both as they were delivered, "
+                               "or sharpen each by itself")
+        if apart > _SAID:
+            lines.append(f"tile {_identified(b.scene)['tile']}: differs from tile {_identified(a.scene)['tile']} where they overlap ({words}); one fades into the other there")
+    return lines
 
 # %% ../../nbs/01_scenes/04_strips.ipynb #897bc4ce
 def _mean(parts: list, bands, shape: tuple) -> np.ndarray:
@@ -246,7 +284,7 @@ def join_tiles(tiles: Iterable[Scene]) -> Scene:
     Raises
     ------
     ProductError
-        There is no tile; they are of several datatakes, versions or corrections; one is given twice, or does not tell what it is.
+        There is no tile; they are of several datatakes, versions or corrections; one is given twice, or does not tell what it is; two contradict each other where they overlap.
     GridError
         Coordinate systems or pixels differ.
     BandError
@@ -262,11 +300,12 @@ def join_tiles(tiles: Iterable[Scene]) -> Scene:
     _check_bands(tiles)
     grid, places = _laid(tiles)
     parts, first = [_Tile(t, place) for t, place in zip(tiles, places, strict=True)], tiles[0]
+    differing = _contradictions(parts)
     bands = replace(first.bands, good=np.any([t.bands.good for t in tiles], 0))
     coords = bands.coords | {k: v for k, v in first.cube.coords.items() if not v.dims and k != "spatial_ref"}
     cube = grid.georeference(_lazy(parts, grid, len(bands), np.float32, _mean, "cube"), coords=coords, name=first.cube.name, attrs=first.cube.attrs)
     names = [name for name in QUALITY_LAYERS if any(name in t.quality for t in tiles)]
-    return Scene(cube, bands, _described(tiles), {name: _layer(parts, grid, name, first) for name in names}, _source(tiles), tuple(dict.fromkeys(_assumed(tiles, names))), tuple(tiles))
+    return Scene(cube, bands, _described(tiles), {name: _layer(parts, grid, name, first) for name in names}, _source(tiles), tuple(dict.fromkeys(_assumed(tiles, names) + differing)), tuple(tiles))
 
 
 def _layer(parts: list[_Tile], grid: Grid, name: str, first: Scene) -> xr.DataArray:

@@ -69,6 +69,21 @@ def test_a_step_between_tiles_is_faded(pair):
     assert ratio[0] == pytest.approx(1) and ratio[-1] == pytest.approx(1.1, rel=1e-4) and np.abs(np.diff(ratio)).max() < 0.02
 
 
+def test_tiles_that_contradict_each_other_where_they_overlap_are_refused_or_it_is_said(pair, tiles):
+    scene = pair[0]
+    for gain in (0.5, 2.0):
+        with pytest.raises(ProductError, match=r"^tile2: contradicts tile1 where they overlap \(at \d+ nm by 0\.\d+, with medians of .*sharpen each by itself$"):
+            join_tiles([tiles[0], tile(scene, 2, ROWS[1], gain)])
+    elsewhere = replace(scene, cube=scene.cube.copy(data=scene.cube.values[:, ::-1]))
+    with pytest.raises(ProductError, match="tile2: contradicts tile1"):
+        join_tiles([tiles[0], tile(elsewhere, 2, ROWS[1])])
+    [line] = join_tiles([tiles[0], tile(scene, 2, ROWS[1], 1.15)]).assumptions
+    assert line.startswith("tile 002: differs from tile 001 where they overlap (at ") and line.endswith("one fades into the other there")
+    noisy = scene.cube + np.random.default_rng(1).normal(0, 0.01, scene.cube.shape).astype(np.float32)      # far more than EnMAP's
+    assert not join_tiles([tiles[0], tile(replace(scene, cube=noisy), 2, ROWS[1], 1.03), tiles[2]]).assumptions
+    assert not join_tiles([tiles[0], tile(scene, 2, slice(24, 40), 0.5)]).assumptions      # side by side
+
+
 def test_what_is_measured_counts_before_nodata_band_by_band(pair):
     scene = pair[0]
     hole = scene.cube.values.copy()
