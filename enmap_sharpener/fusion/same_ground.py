@@ -19,6 +19,7 @@ from ..core.parallel import in_threads
 from .alignment import LEAST_PIXELS
 from .radiometry import SPREAD_OF_MEDIAN
 from .tuning import DEFAULT
+from ..scenes.sentinel2 import HIDES
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #26787087
 DETAIL, CLIP = 1.5, 2.5
@@ -165,7 +166,10 @@ class SameGround:
 
     def tell(self, pair):
         """Tell the lines of a `Pair`: what contradicts as a warning, what merely cannot be checked as information."""
+        hidden = any(line.endswith(HIDES) for line in pair.guide.found)      # which says why nothing can be told
         for line in self.lines(pair.guide.source, pair.alone):
+            if hidden and line.endswith(UNCHECKED):
+                continue
             pair.tell(line, logging.INFO if line.endswith(UNCHECKED) else logging.WARNING)
 
 # %% ../../nbs/05_fusion/02_same_ground.ipynb #85f337a5

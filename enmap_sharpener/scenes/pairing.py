@@ -28,7 +28,7 @@ from .guide_bands import SENTINEL2, band_responses
 from .cubes import sample_cube
 from .guides import DESCRIPTION, read_guide
 from .native_pixels import at_native_pixels, in_order, only_coarse
-from .sentinel2 import SCL_UNUSABLE, Sentinel2
+from .sentinel2 import SCL_UNUSABLE, Sentinel2, said_of_mask
 from .sentinel2_metadata import band_name, is_sentinel2_name
 from .stored_numbers import BRIGHT
 from ..core.raster import SCALE
@@ -283,7 +283,7 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     guide = replace(guide, unnamed=(), **{stack: image for stack, (image, _) in named.items()})
     compared = _compared(scene, guide)
     levels = _levels(scene, guide, compared)
-    told = [line for line in resampled + only_coarse(guide) + told + levels + _swapped(guide, compared) + _days(scene, guide) if line not in guide.found]
+    told = [line for line in resampled + only_coarse(guide) + told + said_of_mask(guide, Grid.of(scene.cube)) + levels + _swapped(guide, compared) + _days(scene, guide) if line not in guide.found]
     for line in told:
         _log.log(logging.INFO if line.endswith((_UNKNOWN_DATE, _UNCHECKED)) else logging.WARNING, line)
     return replace(guide, found=(*guide.found, *told)), levels

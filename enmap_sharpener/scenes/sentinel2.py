@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BANDS_10M', 'BANDS_20M', 'SCL_CLASSES', 'SCL_NOTHING', 'SCL_SHADOW', 'SCL_CLOUD', 'SCL_CIRRUS', 'SCL_SNOW',
-           'SCL_CLEAR', 'SCL_HIDING', 'SCL_UNUSABLE', 'Sentinel2', 'read_sentinel2', 'write_sentinel2']
+           'SCL_CLEAR', 'SCL_HIDING', 'SCL_UNUSABLE', 'HIDES', 'Sentinel2', 'said_of_mask', 'read_sentinel2',
+           'write_sentinel2']
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #b3c82a03
 import logging
@@ -20,7 +21,8 @@ from rasterio.windows import Window
 from ..core.errors import BandError, GridError, NoValidPixels, ProductError, RequestError
 from ..core.archives import is_archive, list_files
 from ..core.files import as_path, file_name, make_folder
-from ..core.grid import Grid, windows
+from ..core.grid import Grid, axes, windows
+from ..core.parallel import values_of
 from ..core.raster import NODATA, SCALE, create_raster, open_raster, opened, to_int16
 
 from .guide_bands import SENTINEL2, GuideBands
@@ -88,6 +90,36 @@ class Sentinel2:
             return SENTINEL2.finest
         names = [str(n) for n in self.bands20.band.values] if "band" in self.bands20.coords else []
         return SENTINEL2.take((*BANDS_10M, *names)) if names and set(names) <= set(BANDS_20M) else SENTINEL2
+
+# %% ../../nbs/01_scenes/03_sentinel2.ipynb #9a4aa0fe
+HIDES = "so that hardly anything is sharpened"
+"""How what is said of a mask that hides all ends."""
+
+_ALL, _COVERED, _LOOKS = 0.99, 0.95, 500     # share that is nearly all, share from which a mask covers the guide but for its rim, and pixels a side that are looked at
+
+
+def said_of_mask(guide: Sentinel2, coarse: Grid) -> list[str]:
+    "What is said of a guide's classification or mask that hides (nearly) all of what lies under a scene's grid, or does not cover it; a line each."
+    if guide.scl is None or Grid.of(guide.scl).crs != coarse.crs:
+        return []
+    rows, cols = (_looked_at(*each) for each in zip(axes(Grid.of(guide.bands10)), axes(Grid.of(guide.scl)), axes(coarse)))
+    if not (rows.size and cols.size):
+        return []
+    held, what = (rows >= 0).mean() * (cols >= 0).mean(), "classification" if guide.table.sensor == SENTINEL2.sensor else "mask"
+    lines = [f"{guide.source}: its {what} covers {held:.0%} of it; the rest is not used"] if held < _COVERED else []
+    if not held:
+        return lines
+    values = values_of(guide.scl[rows[rows >= 0], cols[cols >= 0]])
+    if (hidden := np.isin(values, SCL_UNUSABLE).mean()) >= _ALL:
+        found = np.unique(values)
+        why = 'does "clear" in guide.json tell the numbers that mean clear ground?' if what == "mask" else f"values {' '.join(f'{v:g}' for v in found)}{': no scene classification?' if found.size < 3 else ''}"
+        lines.append(f"{guide.source}: its {what} hides {hidden:.0%} of it ({why}), {HIDES}")
+    return lines
+
+
+def _looked_at(fine, classes, coarse) -> np.ndarray:
+    "Positions on an axis of classes under the pixels of a scene that the guide covers, -1 where there are none; of a long axis some."
+    return classes.under(coarse)[fine.under(coarse) >= 0][::max(1, coarse.n // _LOOKS)]
 
 # %% ../../nbs/01_scenes/03_sentinel2.ipynb #c407d9e2
 @dataclass(frozen=True)
@@ -261,10 +293,12 @@ def _check_offset(offset):
 
 
 def _classes(path: str) -> tuple[xr.DataArray | None, list[str]]:
-    "A scene classification; none, and the line that says so, where numbers of a sample are no classes, as in a cloud probability."
+    "A scene classification; none, and the line that says so, where numbers of a sample are no classes, as in a cloud probability or a mask of 0 and 1."
     image = open_raster(path)
     with opened(path) as file:
         numbers = np.unique(file.read(1, out_shape=(min(file.height, 512), min(file.width, 512)), masked=True).compressed())
+    if np.isin(numbers, (0, 1)).all():
+        return None, [f"{file_name(path)}: holds no other numbers than 0 and 1, as a mask does and no scene classification of Sentinel-2, wanted classes from 0 to 11; left out, so that clouds of Sentinel-2 are not known"]
     odd = numbers[np.isfinite(numbers) & ~np.isin(numbers, list(SCL_CLASSES))]
     if odd.size:
         return None, [f"{file_name(path)}: is no scene classification of Sentinel-2, it holds numbers such as {odd[0]:g}, wanted classes from 0 to 11; left out, so that clouds of Sentinel-2 are not known"]

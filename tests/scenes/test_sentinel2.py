@@ -1,5 +1,6 @@
 "Sentinel-2 stacks and single bands, in the forms they come in."
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rasterio.crs import CRS
 from enmap_sharpener.core.errors import BandError, GridError, MetadataError, NoValidPixels, ProductError, RequestError
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.raster import to_int16
-from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, read_sentinel2, write_sentinel2
+from enmap_sharpener.scenes.sentinel2 import BANDS_10M, BANDS_20M, HIDES, read_sentinel2, said_of_mask, write_sentinel2
 from enmap_sharpener.scenes.sentinel2_metadata import date_of
 
 FINE = sentinel2()
@@ -73,6 +74,27 @@ def test_what_is_no_scene_classification_is_left_out_and_said(folder, numbers, d
     save(folder / "scl_20m.tif", classes[None], dtype, transform=COARSE.rio.transform())
     guide = read_sentinel2(folder)
     assert guide.scl is None and [f"it holds numbers such as {numbers:g}, wanted classes from 0 to 11" in line for line in guide.found] == [True]
+
+
+@pytest.mark.parametrize("values", [(0, 1), (1,), (0,)])
+def test_a_mask_of_0_and_1_is_no_scene_classification(folder, values):
+    save(folder / "scl_20m.tif", np.resize(np.array(values, "uint8"), (1, *SCL.shape)), "uint8", transform=COARSE.rio.transform())
+    guide = read_sentinel2(folder)
+    assert guide.scl is None and ["holds no other numbers than 0 and 1, as a mask does" in line for line in guide.found] == [True]
+
+
+def test_what_hides_all_or_does_not_cover_is_said(folder):
+    guide, grid = read_sentinel2(folder), Grid.of(COARSE)
+    assert said_of_mask(guide, grid) == [] == said_of_mask(replace(guide, scl=None), grid)
+    nine, cloudy = guide.scl.copy(data=np.full(SCL.shape, 9, "uint8")), guide.scl.copy(data=np.resize(np.array([8, 9, 10], "uint8"), SCL.shape))
+    [line] = said_of_mask(replace(guide, scl=nine), grid)
+    assert "its classification hides 100% of it (values 9: no scene classification?)" in line and line.endswith(HIDES)
+    assert "hides 100% of it (values 8 9 10)" in said_of_mask(replace(guide, scl=cloudy), grid)[0]
+    part = guide.scl[:SCL.shape[0] // 2]
+    [line] = said_of_mask(replace(guide, scl=part), grid)
+    assert line.endswith("its classification covers 50% of it; the rest is not used")
+    other = guide.bands10.rio.write_crs("EPSG:32634")
+    assert said_of_mask(replace(guide, scl=nine), Grid.of(other)) == []
 
 
 def test_bands_are_put_in_order_by_their_names(folder):
