@@ -27,7 +27,7 @@ from .cubes import spectral_tags
 from .footprint import placed
 from .sentinel2_metadata import is_sentinel2_name
 from .metadata import BandTable, SceneMetadata, Told, metadata_xml, parse_product, tag_bands
-from .stored_numbers import BRIGHT, float_gain, is_measured, sampled, undeclared
+from .stored_numbers import BRIGHT, check_wrapped, float_gain, is_measured, sampled, undeclared
 
 # %% ../../nbs/01_scenes/04_enmap.ipynb #6d2a2e48
 _log = logging.getLogger(__name__)
@@ -311,6 +311,7 @@ def _interpreted(image, name: str, bands: BandTable) -> tuple[BandTable, list[in
     usable = np.flatnonzero(bands.good) if bands.good.any() else np.arange(len(bands))
     few = sorted({int(usable[np.abs(bands.wavelength[usable] - nm).argmin()]) for nm in _BACKGROUND_NM})
     sample = sampled(image, few)
+    check_wrapped(image, sample)
     background, assumed = [], undeclared(image, sample)
     empty = (sample == 0).all(0)
     values = sample[is_measured(sample) & ~empty]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGITAL', 'BRIGHT', 'BRIGHT_GUIDE', 'float_gain', 'first_values', 'is_measured', 'sampled', 'undeclared',
-           'said_of_own', 'undeclared_in', 'is_raster_name']
+           'check_wrapped', 'said_of_own', 'undeclared_in', 'is_raster_name']
 
 # %% ../../nbs/01_scenes/01_stored_numbers.ipynb #ff14cee1
 import re
@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
+from ..core.errors import ProductError
 from ..core.files import file_name
 from ..core.grid import scattered_windows, windows
 from ..core.missing import is_missing
@@ -57,6 +58,20 @@ def undeclared(file, numbers: np.ndarray) -> list[str]:
     "The line that says what is taken as nodata in an open raster though it does not declare it, by a sample of its numbers; none of -32768, which EnMAP's users know."
     found = [n for n in np.unique(numbers[is_missing(numbers, SCALE)]) if n not in (NODATA, file.nodata)]
     return [f"{file_name(file.name)}: {found[-1]:g} is taken as nodata, which it does not declare"] if found else []
+
+
+_SIGN, _WRAPPED, _SMALL = 2**15, 60000, 20000     # half of 16 bits; from where on numbers look like small negative ones; and what measured ones mostly are below
+
+
+def check_wrapped(file, numbers: np.ndarray) -> None:
+    "ProductError where a sample of an open raster without sign holds negative numbers that wrapped: some near the end of 16 bits, none from the middle on, and small ones."
+    if numbers.dtype != np.uint16:
+        return
+    high = numbers[(numbers >= _SIGN) & (numbers < 2**16 - 1) & (numbers != file.nodata)]      # 65535 is nodata, see `is_missing`
+    low = numbers[(numbers > 0) & (numbers < _SIGN)]
+    if high.size and low.size and high.min() >= _WRAPPED and np.median(low) < _SMALL and high.size < low.size:
+        raise ProductError(f"{file_name(file.name)}: holds numbers such as {high.min()} beside others of {np.median(low):.0f} in the middle; they look like negative numbers that wrapped "
+                           f"({high.min()} = {int(high.min()) - 2**16}), save it as int16")
 
 
 def said_of_own(names, scalings) -> str:

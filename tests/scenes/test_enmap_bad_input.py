@@ -313,3 +313,36 @@ def test_a_cube_that_is_a_text_leading_elsewhere(folder, tmp_path):
             '<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>150</LineOffset></VRTRasterBand>' for i in range(1, 13)) + "</VRTDataset>")
     refused(folder, ProductError, f"{IMAGE}: cannot be read")
     refused(Path(shutil.make_archive(str(tmp_path / "p"), "zip", folder)), ProductError, f"{IMAGE}: cannot be read")
+
+
+# ---- negative numbers without a sign
+
+def unsigned(folder, change):
+    "The cube saved as numbers without a sign, after a change of its int16 numbers."
+    with rasterio.open(folder / IMAGE) as file:
+        numbers, profile = file.read(), file.profile
+    numbers[numbers == -32768] = 0
+    profile.update(dtype="uint16", nodata=0)
+    profile.pop("predictor", None)
+    with rasterio.open(folder / IMAGE, "w", **profile) as file:
+        file.write(change(numbers.copy()).astype("uint16"))
+
+
+def test_negative_numbers_that_wrapped_are_refused(folder):
+    def dark(numbers):
+        numbers[:, ::3, ::2] = -200
+        return numbers
+    unsigned(folder, dark)
+    refused(folder, ProductError, IMAGE, "holds numbers such as 65336 beside others of", "negative numbers that wrapped (65336 = -200), save it as int16")
+
+
+@pytest.mark.parametrize("highest", [None, 65535, 40000])
+def test_numbers_without_a_sign_are_read_as_they_are(folder, highest):
+    def bright(numbers):
+        numbers = numbers.clip(0).astype("int32")
+        if highest:
+            numbers[:, ::9, ::7], numbers[:, 1::9, ::7] = highest, min(highest, 64000)
+            numbers[:, 2::9, ::7] = 40000
+        return numbers
+    unsigned(folder, bright)
+    assert read_enmap(folder).cube.shape[0] == 12
