@@ -251,9 +251,9 @@ def parse_time(text: str) -> datetime | None:
     "An aware UTC datetime from ISO 8601 text, None where it is none."
     try:
         time = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
+        return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):      # a time zone may lead beyond the years that there are
         return None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #9ec7a097
 def parse_metadata(root: ElementTree.Element, name: str) -> SceneMetadata:
@@ -351,7 +351,10 @@ class Told(NamedTuple):
 def parse_product(data: bytes, name: str) -> Told:
     "All that is read of a METADATA.XML; MetadataError as `parse_xml`, `parse_metadata` and `parse_bands`."
     root = parse_xml(data, name)
-    return Told(parse_metadata(root, name), *parse_bands(root, name))
+    metadata, (bands, complete, assumed) = parse_metadata(root, name), parse_bands(root, name)
+    if metadata.sun_elevation < 0:
+        assumed = [*assumed, f"{name}: the sun stood {-metadata.sun_elevation:.1f} degrees below the horizon; is its sun elevation right?"]
+    return Told(metadata, bands, complete, assumed)
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #01366bb3
 def _fill(parent: ElementTree.Element, content: dict) -> ElementTree.Element:

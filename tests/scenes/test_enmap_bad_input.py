@@ -346,3 +346,14 @@ def test_numbers_without_a_sign_are_read_as_they_are(folder, highest):
         return numbers
     unsigned(folder, bright)
     assert read_enmap(folder).cube.shape[0] == 12
+
+
+# ---- the sun, and time zones
+
+def test_a_sun_below_the_horizon_is_said_and_times_are_utc(folder):
+    xml = folder / XML
+    text = re.sub(r"(<sunElevationAngle>.*?<center>)[^<]*", r"\g<1>-5.0", xml.read_text(), flags=re.DOTALL)
+    xml.write_text(re.sub(r"<startTime>[^<]*", "<startTime>2023-07-16T12:15:00+02:00", text))
+    scene = read_enmap(folder)
+    assert scene.metadata.start.isoformat() == "2023-07-16T10:15:00+00:00"
+    assert any("the sun stood 5.0 degrees below the horizon" in line for line in scene.assumptions)
