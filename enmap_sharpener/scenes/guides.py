@@ -127,7 +127,10 @@ def _listed(found: _Description) -> list[_Place]:
         if centre is None or width is None:
             raise found.wrong(f"{'centre' if centre is None else 'width'}{where} ({name}) is missing; tell it in nm, or name a sensor that is ready: {', '.join(GUIDE_SENSORS)}")
         file, index = found.file(band, "file", where), found.number(band, "index", where)
-        places.append(_found_place(found, name, centre, width, file, index, i, found.number(band, "pixel", where)))
+        place = _found_place(found, name, centre, width, file, index, i, found.number(band, "pixel", where))
+        if same := [p.name for p in places if (p.file, p.index) == (place.file, place.index)]:
+            raise found.wrong(f"band {i} ({name}) is band {place.index} of {place.file.name}, as is {same[0]}; give each an index of its own")
+        places.append(place)
     return places
 
 

@@ -105,6 +105,13 @@ def test_orthophoto_of_eight_bits_is_averaged(tmp_path):
 
 # ---- bands that are listed
 
+def test_bands_of_the_same_index_are_refused(tmp_path):
+    save(tmp_path / "a.tif", NUMBERS[:3])
+    bands = [{"name": n, "centre": c, "width": 40, "index": i} for n, c, i in (("red", 660, 1), ("near", 860, 2), ("far", 940, 1))]
+    with pytest.raises(ProductError, match=r"band 3 \(far\) is band 1 of a\.tif, as is red; give each an index of its own"):
+        read_guide(describe(tmp_path, sensor="Meteor", bands=bands))
+
+
 def test_bands_of_two_files_and_a_mask(tmp_path):
     save(tmp_path / "a.tif", NUMBERS[:2])
     save(tmp_path / "b.tif", NUMBERS[2:5, :30, :30], 6)
