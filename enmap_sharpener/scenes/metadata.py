@@ -94,7 +94,7 @@ class BandTable:
         Raises
         ------
         BandError
-            `spec` is malformed, or a part of it matches no band.
+            `spec` is malformed, or a part of it matches none, or a range of numbers ends beyond the last that EnMAP has.
         """
         if spec is None:
             return np.arange(len(self))
@@ -112,11 +112,16 @@ class BandTable:
         first, last, shortest, longest = found.groups()
         values, low, high = (self.wavelength, shortest, longest or shortest) if shortest else (self.number, first, last or first)
         mask = (values >= float(low)) & (values <= float(high))
+        if mask.any() and not shortest and int(high) > max(values.max(), _LAST):      # of a part of the bands, all of EnMAP's may be asked for
+            raise BandError(f"Band selection {part!r} reaches beyond the bands; the scene has numbers {self.number.min()}-{self.number.max()}.")
         if not mask.any():
             raise BandError(f"Band selection {part!r} matches no band; the scene has numbers {self.number.min()}-{self.number.max()}, wavelengths {self.wavelength.min():.0f}-{self.wavelength.max():.0f} nm.")
         return mask
 
 # %% ../../nbs/01_scenes/00_metadata.ipynb #6f399a58
+_LAST = 224     # number of EnMAP's last band
+
+
 def band_table(wavelength, fwhm, *, number=None, gain=SCALE, offset=0.0, detector=None, good=True) -> BandTable:
     """Make a band table; what is not given has EnMAP's usual value.
 

@@ -333,6 +333,9 @@ def test_selection_keeps_product_numbers():
     some = table().take([3, 7, 8])
     np.testing.assert_array_equal(some.number, [4, 8, 9])
     np.testing.assert_array_equal(some.select("8-12"), [1, 2])
+    for spec in "8-300", "1-225":
+        with pytest.raises(BandError, match="reaches beyond the bands; the scene has numbers 4-9"):
+            some.select(spec)
 
 
 # ---- real data
