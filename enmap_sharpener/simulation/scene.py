@@ -119,8 +119,8 @@ class Simulation:
     relief: float = 0.0
 
     def __post_init__(self):
-        if not all(isinstance(n, int | np.integer) for n in (self.seed, *np.ravel(np.asarray(self.size, object)))) or np.size(self.size) not in (1, 2) or self.seed < 0:
-            raise RequestError(f"size {self.size!r}, seed {self.seed!r}; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 on")
+        if not all(isinstance(n, int | np.integer) for n in (self.seed, *np.ravel(np.asarray(self.size, object)))) or np.size(self.size) not in (1, 2) or not 0 <= self.seed < 10**10:      # ten digits tell it
+            raise RequestError(f"size {self.size!r}, seed {self.seed!r}; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 to 9999999999, as an identifier tells it with ten digits")
         if min(self.grid.shape) < 10:
             raise GridError(f"a simulated scene of {self.grid.shape} EnMAP pixels is too small; take at least 10 a side")
         if max(self.grid.shape) > MOST_PIXELS:
@@ -325,7 +325,7 @@ def scene_metadata(simulation: Simulation) -> SceneMetadata:
     y = [-grid.rows.centres.mean() - z.imag for z in corners]
     footprint = tuple(zip(*transform_points(grid.crs, "EPSG:4326", x, y), strict=True))
     return SceneMetadata(
-        f"ENMAP01-____L2A-DT{simulation.seed % 10**10:010d}_{_START:%Y%m%dT%H%M%SZ}_001_V010502_20230801T000000Z",
+        f"ENMAP01-____L2A-DT{simulation.seed:010d}_{_START:%Y%m%dT%H%M%SZ}_001_V010502_20230801T000000Z",
         start=_START, stop=_START + timedelta(seconds=4.5), footprint=footprint,
         sun_elevation=90 - SUN["enmap"][0], sun_azimuth=SUN["enmap"][1], off_nadir_across=3.0, off_nadir_along=0.0,
         scene_azimuth=180 + simulation.rotation, quality={"overallQuality": 0}, version="01.05.02", correction="Land_Mode",

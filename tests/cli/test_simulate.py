@@ -101,7 +101,8 @@ def test_an_order_and_a_safe_product(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("options, said", [
-    (["--seed", "-1"], "seed -1; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 on"),
+    (["--seed", "-1"], "seed -1; wanted whole numbers, the size as one or (y, x) [EnMAP pixels], the seed from 0 to 9999999999"),
+    (["--seed", "99999999999999999999"], "seed 99999999999999999999; wanted whole numbers"),
     (["--size", "99999999"], "is too large; take at most 10000 a side"),
     (["--layout", "order", "--seed", "-1"], "seed -1; wanted whole numbers"),
 ])

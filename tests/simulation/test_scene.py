@@ -10,7 +10,7 @@ import pytest
 import rasterio
 import xarray as xr
 
-from enmap_sharpener.core.errors import GridError, OutputError
+from enmap_sharpener.core.errors import GridError, OutputError, RequestError
 from enmap_sharpener.core.files import is_unfinished
 from enmap_sharpener.core.grid import Grid
 from enmap_sharpener.core.operators import Observation
@@ -23,6 +23,7 @@ from enmap_sharpener.simulation.scene import (
     Simulation,
     enmap_image,
     enmap_quality,
+    scene_metadata,
     sentinel2_classes,
     sentinel2_images,
     simulate,
@@ -232,3 +233,10 @@ def test_band_table_is_that_of_a_real_scene(shared):
     bands = ElementTree.parse(shared / "data/response/enmap_wavelength.xml").getroot().findall(".//bandID")
     for tag, ours, tolerance in (("wavelengthCenterOfBand", enmap_bands().wavelength, 0.5), ("FWHMOfBand", enmap_bands().fwhm, 0.3)):
         np.testing.assert_allclose(ours, [float(b.findtext(tag)) for b in bands], atol=tolerance)
+
+
+def test_a_seed_that_the_identifier_cannot_tell_is_refused():
+    assert "DT9999999999_" in scene_metadata(Simulation(20, 9_999_999_999)).id
+    for seed in 10**10, 99999999999999999999:
+        with pytest.raises(RequestError, match=f"seed {seed}; .*the seed from 0 to 9999999999"):
+            Simulation(20, seed)
