@@ -69,7 +69,7 @@ def output_files(path, overwrite=False, form=None, inputs=()) -> dict[str, Path]
              "metadata": path.with_name(f"{path.stem}-METADATA.XML"), "data": path}
     check_not_read(files.values(), *inputs)
     _check_own(path, files)
-    there = [file for file in files.values() if os.path.lexists(file)]
+    there = [file for file in dict.fromkeys((path, *files.values())) if os.path.lexists(file)]      # what was asked for is named first
     closed = [file for file in there if file.is_dir() and not (file == path and (file / ".zgroup").is_file())]     # a Zarr store is a folder that may go
     if closed or there and not overwrite:
         raise OutputError(f"{(closed or there)[0]}: exists already; choose another name" + ("" if closed else ", or allow it to be replaced (--overwrite)"))

@@ -230,7 +230,7 @@ def test_cube_is_published_last():
 def test_existing_output_is_refused_before_any_work(tmp_path):
     save(tmp_path)
     there = content(tmp_path)
-    with pytest.raises(OutputError, match="exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=r"out\.tif: exists already.*--overwrite"):
         save(tmp_path, FakeSharpened(trouble=raises(AssertionError)))
     assert content(tmp_path) == there
     save(tmp_path, FakeSharpened(bands=3), overwrite=True)
