@@ -399,6 +399,17 @@ class Pair:
         return tuple(slice(0 if w.start == 0 else part.start, n20 if w.stop == n else part.stop) for part, w, n20, n in parts)
 
 # %% ../../nbs/05_fusion/00_pair.ipynb #5ff42426
+def _joined(chunks, size):
+    """Edges of windows of whole chunks along an axis: small ones are joined, up to `size` pixels, since each window that is asked for goes through all chunks of the image."""
+    edges = [0]
+    for end in np.cumsum(chunks):
+        if len(edges) > 1 and end - edges[-2] <= size:
+            edges[-1] = end
+        else:
+            edges.append(end)
+    return edges
+
+
 def _spooled(image, threads, name, held=None, size=256, groups=()):
     """An image, dims (band, y, x) [reflectance], as an int16 `Scratch`; a lazy image is decoded chunk by chunk. NoValidPixels if it is empty. `held`, bool (y, x), is told where any band has a value.
 
@@ -406,7 +417,7 @@ def _spooled(image, threads, name, held=None, size=256, groups=()):
     """
     bands, h, w = image.shape
     out = Scratch((h, w, bands), np.int16)
-    cut = lambda axis, n: np.cumsum((0, *image.chunks[axis])) if image.chunks else np.append(np.arange(0, n, size), n)
+    cut = lambda axis, n: _joined(image.chunks[axis], size) if image.chunks else np.append(np.arange(0, n, size), n)
     edges = [[slice(int(a), int(b)) for a, b in zip(e[:-1], e[1:], strict=True)] for e in (cut(1, h), cut(2, w))]
 
     def one(window):

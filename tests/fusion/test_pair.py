@@ -226,3 +226,13 @@ def test_a_temporary_folder_that_is_full_is_told_in_one_line(pair, tmp_path, mon
     monkeypatch.setattr(pair_module, "LARGE", 1)
     with pytest.raises(OutputError, match=told):
         on_disk(np.arange(6.0))
+
+
+def test_small_chunks_are_joined_with_the_same_result():
+    assert pair_module._joined((7,) * 40, 256) == [0, 252, 280] and pair_module._joined((256, 256, 30), 256) == [0, 256, 512, 542]
+    assert pair_module._joined((100, 200, 300, 5, 5), 256) == [0, 100, 300, 600, 610]
+    cube = simulate_pair(40, seed=1)[0].cube.compute()
+    whole, small = (pair_module._spooled(c, 2, "x") for c in (cube.chunk(), cube.chunk(band=40, y=7, x=13)))
+    window = [slice(0, n) for n in whole.shape[:2]]
+    np.testing.assert_array_equal(whole.read(*window), small.read(*window))
+    np.testing.assert_allclose(whole.filled, small.filled)
