@@ -7,6 +7,7 @@ __all__ = ['WIDE', 'FEW', 'ErrorSums', 'error_sums', 'MatchedTile', 'read_matche
            'error_maps']
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #e841c953
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,14 +17,18 @@ import pandas as pd
 import xarray as xr
 
 from ..core.errors import BandError, NoValidPixels, RequestError
-from ..core.grid import windows
+from ..core.grid import middle_windows, windows
 from ..core.parallel import in_threads, one_algebra_thread
 from enmap_sharpener.evaluation.metrics import (
     BLOCK, correlation_of_sums, ergas_of_mse, psnr_of_mse, q2n_sum, sam, scc_sums, spectral_angle, ssim_sum, uiqi_sum,
 )
+from .placement import how_compared, other_ground
 from ..scenes.cubes import CubePair, check_units, line_up, mixed_bands, read_cube
 
 # %% ../../nbs/11_evaluation/01_scores.ipynb #85445928
+_log = logging.getLogger(__name__)
+
+
 @dataclass
 class ErrorSums:
     """Sums over the valid pixels of a tile; those of tiles add up to those of an image.
@@ -185,6 +190,16 @@ _LEAST = 1e-9          # a band's weight below this is none
 _CONSTANT = 1e-12      # of its square: a band that varies less has no R2
 
 
+def _scored(pair: CubePair, found: _FirstPass, chosen: np.ndarray, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    "Output and truth, (band, y, x), in the `chosen` of the scored bands."
+    if found.weights is None:
+        return pair.read(*window, found.output_bands[chosen], found.truth_bands[chosen])
+    weights = found.weights[chosen]
+    used = np.flatnonzero((weights > _LEAST).any(0))
+    o, t = pair.read(*window, found.output_bands[used], found.truth_bands[chosen])
+    return mixed_bands(weights[:, used], np.where(found.ok[window], o, 0)), t
+
+
 def _structure(pair: CubePair, found: _FirstPass, chosen: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
     "Sum of SSIM, its windows, and `scc_sums` of the `chosen` of the scored bands in one window of the truth, shape (band, 8)."
     near = tuple(slice(max(w.start - _HALO, 0), min(w.stop + _HALO, n)) for w, n in zip(window, found.ok.shape))
@@ -192,14 +207,18 @@ def _structure(pair: CubePair, found: _FirstPass, chosen: np.ndarray, window: tu
     ok, sums = np.ascontiguousarray(found.ok[near]), np.zeros((len(chosen), 8))
     if not ok.any():
         return sums
-    weights = None if found.weights is None else found.weights[chosen]
-    used = chosen if weights is None else np.flatnonzero((weights > _LEAST).any(0))
-    o, t = pair.read(*near, found.output_bands[used], found.truth_bands[chosen])
-    if weights is not None:
-        o = mixed_bands(weights[:, used], np.where(ok, o, 0))
-    for b, (ob, tb, peak) in enumerate(zip(o, t, found.sums.peak[chosen])):
+    for b, (ob, tb, peak) in enumerate(zip(*_scored(pair, found, chosen, near), found.sums.peak[chosen])):
         sums[b] = *ssim_sum(ob, tb, ok, peak, inner=inner), *scc_sums(ob, tb, ok, inner)
     return sums
+
+# %% ../../nbs/11_evaluation/01_scores.ipynb #3f4606fd
+def _tell_placement(pair: CubePair, found: _FirstPass) -> None:
+    "Log what is compared where it is not pixel with pixel, and whether the middle of the image shows other ground, in the band that varies most."
+    window, s = middle_windows(found.ok.shape, WIDE)[0], found.sums
+    ok, varied = found.ok[window], np.array([(s.tt - s.t**2 / s.pixels).argmax()])
+    images = (np.where(ok, image[0], np.nan) for image in _scored(pair, found, varied, window))
+    for told in filter(None, (how_compared(pair), other_ground(*images))):
+        _log.warning("%s", told)
 
 
 def _band_table(pair: CubePair, found: _FirstPass) -> pd.DataFrame:
@@ -226,7 +245,8 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     ----------
     output, truth : DataArray or array, dims (band, y, x)
         Reflectance [1.0 = 100 %], NaN where there is no data; lazy or in memory. With a CRS they may have different grids, with a `wavelength`
-        coordinate [nm] different bands; the truth's are used. A pixel counts where every band that holds data is valid in both.
+        coordinate [nm] different bands; the truth's are used: where its pixels are larger the output is averaged to them, and the log says so, as it does where the two
+        do not lie on one another or show other ground. A pixel counts where every band that holds data is valid in both.
     ratio : float
         EnMAP pixel size over output pixel size, for ERGAS.
     border : int
@@ -265,6 +285,7 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     found = _first_pass(pair, threads, progress)
     s = found.sums
     check_units((s.t + s.d) / s.pixels, s.t / s.pixels, "output", "truth")
+    _tell_placement(pair, found)
     table = _band_table(pair, found)
     chosen = np.arange(0, len(table), ssim_step)
     parts = [(bands, window) for bands in np.split(chosen, range(FEW, len(chosen), FEW)) for window in windows(found.ok.shape, WIDE)]

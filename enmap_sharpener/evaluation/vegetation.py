@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ..scenes.cubes import read_cube, sample_cube
+from ..scenes.cubes import COARSER, read_cube, sample_cube
 from .agreement import observation_inside
 from ..fusion.error_widths import LEVELS
 from ..reconstruction.places import check_not_read
@@ -68,7 +68,6 @@ def _indices(bands: np.ndarray) -> dict[str, np.ndarray]:
     return {name: normalised_difference(of[a], of[b]) for name, (a, b) in INDICES.items() if np.isfinite(of[a]).any() and np.isfinite(of[b]).any()}
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #eec824ed
-_FINER = 4 / 3                            # of the pixel sizes: from here on the coarse pixel sees the fine ones, below it the one at its centre
 _NEAREST_WINDOW, _SEEN_WINDOW = 512, 1024     # pixels that are read at once: of the target, and of the finer image
 
 
@@ -92,7 +91,7 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     if not weights.any():
         raise BandError(f"no band for {', '.join(_BANDS.names)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step
-    if ratio < _FINER:
+    if ratio < COARSER:
         cells = fine.rows.under(target.rows), fine.cols.under(target.cols)
         for rows, cols in windows(target.shape, _NEAREST_WINDOW):
             out[:, rows, cols] = _mixed(weights, lambda b: sample_cube(cube, np.array([b]), cells[0][rows], cells[1][cols])[0])  # noqa: B023

@@ -11,8 +11,10 @@ from scipy.ndimage import zoom
 
 from enmap_sharpener.core.errors import BandError, GridError, ProductError
 from enmap_sharpener.evaluation import scores as evaluation
+from enmap_sharpener.evaluation.bootstrap import score_intervals
 from enmap_sharpener.evaluation.metrics import psnr, q2n, sam, scc, ssim, uiqi
 from enmap_sharpener.evaluation.scores import compare, error_maps, score
+from enmap_sharpener.scenes import cubes as lining
 from enmap_sharpener.scenes.cubes import read_cube
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -50,6 +52,46 @@ def test_output_on_another_grid_is_sampled_at_truth_pixel_centres():
     assert np.allclose(compare(fine, cube(t)), compare(cube(o), cube(t)))
     part = compare(cube(o[:, 10:, 10:], x0=366100.0, y0=5805900.0), cube(t))
     assert np.isclose(part.missing, 1 - 27 * 40 / (34 * 47)) and part.pixels == 27 * 40
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("by_tiles", [False, True])
+def test_output_is_averaged_to_a_truth_with_larger_pixels(by_tiles, monkeypatch, caplog):
+    if by_tiles:
+        for name, size in (("_TILE", 16), ("WIDE", 20), ("FEW", 5)):
+            monkeypatch.setattr(evaluation, name, size)
+        monkeypatch.setattr(lining, "_AT_ONCE", 20_000)
+    o, t = (np.pad(c, ((0, 0), (0, 0), (0, 1))).reshape(12, 40, 3, 54, 3).mean((2, 4)) for c in (pair(ny=120, nx=161)[i] for i in (0, 1)))
+    o[:, :, -1] = np.nan                                          # this pixel of the truth reaches beyond the output
+    expected = score(cube(o, step=30.0), cube(t, step=30.0), ssim_step=1, border=0)
+    caplog.clear()
+    found = score(cube(pair(ny=120, nx=161)[0]), cube(t, step=30.0), ssim_step=1, border=0)
+    assert np.allclose(found[0], expected[0], rtol=1e-5) and np.allclose(found[1], expected[1], rtol=1e-4, atol=1e-6, equal_nan=True)
+    told, = caplog.messages
+    assert "truth's pixels are 30 m, the output's 10 m: the output is averaged" in told
+    assert np.isclose(score_intervals(cube(pair(ny=120, nx=161)[0]), cube(t, step=30.0), n=5, border=0).value["rmse"], expected[0].rmse, rtol=1e-5)
+
+
+def rough(seed=0):
+    "An output and a truth full of detail."
+    rng = np.random.default_rng(seed)
+    t = rng.random((12, 40, 53), "f4")
+    return t + rng.normal(0, 0.1, t.shape).astype("f4"), t
+
+
+@pytest.mark.parametrize(("place", "told"), [({"x0": 366004.0}, "up to 4 m (40% of a pixel) off"), ({"x0": 366030.0}, "moved by 3 left [pixels]"), ({}, None), ({"x0": 366000.05}, None)])
+def test_a_truth_that_lies_off_is_told(place, told, caplog):
+    o, t = rough()
+    score(cube(o), cube(t, **place))
+    assert [told in message for message in caplog.messages] == ([True] if told else [])
+
+
+def test_a_truth_of_other_ground_is_told(caplog):
+    o, t = rough()
+    score(cube(o), cube(t[:, ::-1].copy()))
+    score(cube(o), cube(rough(seed=5)[1]))
+    flipped, other = caplog.messages
+    assert "fits the output when it is turned upside down (" in flipped and "hardly show the same ground" in other
 
 
 def test_other_bands_are_averaged_into_the_truth_s():
