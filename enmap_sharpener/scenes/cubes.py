@@ -17,13 +17,14 @@ import rasterio
 import xarray as xr
 from rasterio.windows import Window
 
-from ..core.grid import Grid, as_image, axes, scattered_windows
+from ..core.grid import Grid, axes, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
 from ..core.files import as_path
 from ..core.missing import is_missing
 from ..core.operators import WHOLE, Observation, area_stencil
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
+from .given_cubes import given_cube
 from .metadata import SPECTRAL_ATTRIBUTES, parse_time
 from .stored_numbers import BRIGHT, float_gain
 from .stores import is_store, read_store
@@ -394,20 +395,20 @@ def line_up(output, truth, border: int) -> CubePair:
     Parameters
     ----------
     output, truth : DataArray or array_like, shape (band, y, x)
-        [reflectance], NaN nodata; without georeference they must have one shape.
+        [reflectance], NaN or what is declared as nodata; without georeference they must have one shape.
     border : int
         Pixels at the rim that are not scored; none where that would leave nothing.
 
     Raises
     ------
     RequestError
-        One of them is no image.
+        One of them is no image, or integers.
     GridError
         Other coordinate systems, no overlap, or other shapes without georeference.
     BandError
         Other numbers of bands, and no wavelengths to tell which are which.
     """
-    output, truth = as_image(output), as_image(truth)
+    output, truth = given_cube(output, "output"), given_cube(truth, "truth")
     shape, other = ((c.sizes["y"], c.sizes["x"]) for c in (truth, output))
     border = border if min(shape) > 2 * border else 0
     wavelengths = _wavelengths(output, truth)

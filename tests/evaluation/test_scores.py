@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 from cubes import WAVELENGTH, cube, pair, write
 from rasterio.transform import from_origin
 from scipy.ndimage import zoom
 
-from enmap_sharpener.core.errors import BandError, GridError, ProductError
+from enmap_sharpener.core.errors import BandError, GridError, ProductError, RequestError
 from enmap_sharpener.evaluation import scores as evaluation
 from enmap_sharpener.evaluation.bootstrap import score_intervals
 from enmap_sharpener.evaluation.metrics import psnr, q2n, sam, scc, ssim, uiqi
@@ -113,6 +114,18 @@ def test_grids_that_do_not_meet():
         compare(cube(o, crs=32632), cube(t))
     with pytest.raises(GridError, match="40 x 53"):
         compare(o, t[:, :-1])
+
+
+def test_what_a_cube_declares_as_nodata_is_none_and_integers_are_refused(tmp_path):
+    o, t = (write(tmp_path / name, c, WAVELENGTH, from_origin(366000, 5806000, 10, 10)) for name, c in zip(("o.tif", "t.tif"), pair()))
+    raw = [rioxarray.open_rasterio(path) for path in (o, t)]
+    with pytest.raises(RequestError, match="the output is int16"):
+        compare(*raw)
+    floats = [(image.astype("f4") / np.float32(1e4)).rio.write_crs(32633).rio.write_nodata(np.float32(-3.2768)) for image in raw]
+    assert np.allclose(compare(*floats), compare(o, t), rtol=1e-6)
+    for wrong, told in ((floats[0][0], "y 40, x 53"), (floats[0][:0], "band 0"), (floats[0].transpose("y", "x", "band"), "y 40, x 53, band 12")):
+        with pytest.raises(RequestError, match=told):
+            compare(wrong, floats[1])
 
 
 def test_progress_is_told():
