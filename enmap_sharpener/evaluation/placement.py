@@ -6,6 +6,8 @@
 __all__ = ['how_compared', 'other_ground']
 
 # %% ../../nbs/11_evaluation/00_placement.ipynb #0352d74b
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..core.grid import MOST_OFF, Axis, Grid, axes
@@ -19,30 +21,32 @@ def _off(axis: Axis, truth: Axis) -> float:
     return float(np.abs(at - at.round()).max(initial=0))
 
 # %% ../../nbs/11_evaluation/00_placement.ipynb #dd719dc1
-def how_compared(pair: CubePair) -> str | None:
-    """What is compared, where it is not pixel with pixel.
+def how_compared(pair: CubePair) -> Iterator[str]:
+    """What is compared, where it is not pixel with pixel, or bands are not told by their wavelengths.
 
     Parameters
     ----------
     pair : CubePair
         From `line_up`.
 
-    Returns
-    -------
-    str or None
-        One line; None where pixels lie on one another, or those of the truth inside the output's.
+    Yields
+    ------
+    str
+        One line each; none where pixels lie on one another, or those of the truth inside the output's, and wavelengths tell the bands, or there are none.
     """
+    known = ["wavelength" in cube.coords for cube in (pair.output, pair.truth)]
+    if any(known) and not all(known):
+        by = "numbers" if "band" in pair.output.coords and "band" in pair.truth.coords else "order"
+        yield f"only the {'output' if known[0] else 'truth'} tells wavelengths: bands are compared by their {by}; give both a `wavelength` coordinate [nm]"
     if pair.output.rio.crs is None or pair.truth.rio.crs is None:
-        return None
+        return
     grid, truth = Grid.of(pair.output), Grid.of(pair.truth)
     if pair.larger:
-        return (f"the truth's pixels are {truth.metres:.4g} m, the output's {grid.metres:.4g} m: the output is averaged to the truth's pixels, and all scores are of these; "
-                f"for scores at {grid.metres:.4g} m give a truth with such pixels")
-    off = max(_off(a, b) for a, b in zip(axes(grid), axes(truth)))
-    if off <= MOST_OFF:
-        return None
-    return (f"the truth's pixels lie up to {off * truth.metres:.2g} m ({off:.0%} of a pixel) off the output's: each is compared with the output's pixel at its centre, so the scores hold that shift too; "
-            "warp the truth to the output's grid")
+        yield (f"the truth's pixels are {truth.metres:.4g} m, the output's {grid.metres:.4g} m: the output is averaged to the truth's pixels, and all scores are of these; "
+               f"for scores at {grid.metres:.4g} m give a truth with such pixels")
+    elif (off := max(_off(a, b) for a, b in zip(axes(grid), axes(truth)))) > MOST_OFF:
+        yield (f"the truth's pixels lie up to {off * truth.metres:.2g} m ({off:.0%} of a pixel) off the output's: each is compared with the output's pixel at its centre, so the scores hold that shift too; "
+               "warp the truth to the output's grid")
 
 # %% ../../nbs/11_evaluation/00_placement.ipynb #4cbddb1b
 BETTER, FITS, RELATED = 0.2, 0.3, 0.3

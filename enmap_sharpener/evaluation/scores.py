@@ -217,7 +217,7 @@ def _tell_placement(pair: CubePair, found: _FirstPass) -> None:
     window, s = middle_windows(found.ok.shape, WIDE)[0], found.sums
     ok, varied = found.ok[window], np.array([(s.tt - s.t**2 / s.pixels).argmax()])
     images = (np.where(ok, image[0], np.nan) for image in _scored(pair, found, varied, window))
-    for told in filter(None, (how_compared(pair), other_ground(*images))):
+    for told in filter(None, (*how_compared(pair), other_ground(*images))):
         _log.warning("%s", told)
 
 

@@ -24,7 +24,7 @@ from ..core.missing import is_missing
 from ..core.operators import WHOLE, Observation, area_stencil
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
-from .given_cubes import given_cube
+from .given_cubes import equal_numbers, given_cube
 from .metadata import SPECTRAL_ATTRIBUTES, parse_time
 from .stored_numbers import BRIGHT, float_gain
 from .stores import is_store, read_store
@@ -300,14 +300,11 @@ def mixed_bands(weights: np.ndarray | None, cube: np.ndarray) -> np.ndarray:
 
 
 def _wavelengths(output: xr.DataArray, truth: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Band centres [nm] of both, and `equal_bands`; without centres the bands must be the same, and get made-up ones, far apart."
+    "Band centres [nm] of both, and `equal_bands`; without centres of both the bands must be the same by their numbers, and get made-up ones, far apart."
     if "wavelength" in output.coords and "wavelength" in truth.coords:
         return output.wavelength.values, truth.wavelength.values, equal_bands(output, truth)
-    n, wanted = output.sizes["band"], truth.sizes["band"]
-    if n != wanted:
-        raise BandError(f"{n} bands of output and {wanted} of truth, and no wavelengths to tell which are which; "
-                        "give both a `wavelength` coordinate [nm]")
-    return 1000.0 * np.arange(n), 1000.0 * np.arange(n), np.arange(n)
+    made_up = 1000.0 * np.arange(output.sizes["band"])
+    return made_up, made_up, equal_numbers(output, truth)
 
 # %% ../../nbs/01_scenes/05_cubes.ipynb #357cdad4
 @dataclass(frozen=True)
@@ -406,7 +403,7 @@ def line_up(output, truth, border: int) -> CubePair:
     GridError
         Other coordinate systems, no overlap, or other shapes without georeference.
     BandError
-        Other numbers of bands, and no wavelengths to tell which are which.
+        No wavelengths of both to tell which bands are which, and other bands by number; or wavelengths that are none.
     """
     output, truth = given_cube(output, "output"), given_cube(truth, "truth")
     shape, other = ((c.sizes["y"], c.sizes["x"]) for c in (truth, output))

@@ -128,6 +128,19 @@ def test_what_a_cube_declares_as_nodata_is_none_and_integers_are_refused(tmp_pat
             compare(wrong, floats[1])
 
 
+def test_bands_without_wavelengths_are_told_by_their_numbers(caplog):
+    o, t = (cube(c) for c in rough())
+    bare, expected = [c.drop_vars("wavelength") for c in (o, t)], compare(o, t, ssim_step=1)
+    assert np.allclose(compare(*bare, ssim_step=1), expected) and np.allclose(compare(bare[0][::-1], bare[1], ssim_step=1), expected)
+    assert not caplog.messages
+    assert np.allclose(compare(o[::-1], bare[1], ssim_step=1), expected)
+    assert "only the output tells wavelengths: bands are compared by their numbers" in caplog.text
+    with pytest.raises(BandError, match=r"bands 2, 3, 4, 5, … of output and 1, 2, 3, 4, … of truth"):
+        compare(bare[0].assign_coords(band=np.arange(2, 14)), t)
+    with pytest.raises(BandError, match="wavelengths that are none"):
+        compare(o, t.assign_coords(wavelength=("band", np.full(12, np.nan))))
+
+
 def test_progress_is_told():
     seen = []
     o, t = pair()
