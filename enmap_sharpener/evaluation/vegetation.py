@@ -27,7 +27,7 @@ from ..core.errors import BandError, GridError, NoValidPixels
 from ..core.files import make_folder, write_table
 from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
-from ..scenes.guide_bands import SENTINEL2
+from ..scenes.guide_bands import SENTINEL2, STEEPNESS, GuideBand
 from ..sharpening.interpolation import continued_bands, cubic_stencil
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #1e730a86
@@ -39,15 +39,26 @@ INDICES = {"NDVI": ("B08", "B04"), "GNDVI": ("B08", "B03"), "NDII": ("B08", "B11
 
 _BANDS = SENTINEL2.take(("B03", "B04", "B08", "B11"))
 _LEAST = 1e-3     # a band of less weight is not read
+_COVERED = 0.15     # share of a response that bands have to cover: the narrow near infrared of Landsat, or B8A alone, covers a fifth
 
 
-def _weights(wavelength: np.ndarray) -> np.ndarray:
-    "Weights of a cube's bands [nm] in each of `_BANDS`, (4, band): its response, else the nearest band no further off than the response is wide; zeros where there is none."
-    weights = _BANDS.responses(wavelength)
+def _covered_share(band: GuideBand, wavelength: np.ndarray, width: np.ndarray) -> float:
+    "Share of a band's response that lies within bands of these centres and widths [nm]; where a width is not known it is taken as three quarters of the response's."
+    nm = np.arange(band.centre - band.width, band.centre + band.width)
+    half = np.where(width > 0, width, 0.75 * band.width) / 2
+    response = 2.0 ** -(np.abs(2 * (nm - band.centre) / band.width) ** STEEPNESS)
+    return float(response[(np.abs(nm[:, None] - wavelength) <= half).any(1)].sum() / response.sum())
+
+
+def _weights(cube: xr.DataArray) -> np.ndarray:
+    "Weights of a cube's bands in each of `_BANDS`, (4, band): its response, else the nearest band; zeros where bands cover less than `_COVERED` of it."
+    wavelength = np.asarray(cube.wavelength.values, float)
+    weights, width = _BANDS.responses(wavelength), np.asarray(cube.fwhm.values, float) if "fwhm" in cube.coords else np.full(len(wavelength), np.nan)
     for row, band in zip(weights, _BANDS):
-        distance = np.abs(np.asarray(wavelength) - band.centre)
-        if not row.any() and distance.min() <= band.width:
-            row[distance.argmin()] = 1
+        if _covered_share(band, wavelength, width) < _COVERED:
+            row[:] = 0
+        elif not row.any():
+            row[np.abs(wavelength - band.centre).argmin()] = 1
     weights[weights < _LEAST] = 0
     return weights
 
@@ -87,7 +98,7 @@ def _mixed(weights: np.ndarray, read) -> np.ndarray:
 
 def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     "`_BANDS` of a cube, (4, y, x) float32, as pixels of `target` see them; NaN where they see nodata or nothing."
-    fine, weights = Grid.of(cube), _weights(cube.wavelength.values)
+    fine, weights = Grid.of(cube), _weights(cube)
     if not weights.any():
         raise BandError(f"no band for {', '.join(_BANDS.names)} between {cube.wavelength.values.min():.0f} and {cube.wavelength.values.max():.0f} nm; wanted green, red, near or short-wave infrared")
     out, ratio = np.full((4, *target.shape), np.nan, "f4"), target.cols.step / fine.cols.step

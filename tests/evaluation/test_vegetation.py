@@ -75,6 +75,19 @@ def test_sensors_with_few_broad_bands_give_what_they_can(three):
             compare_indices(three[0], three[1], ground(50, 61, wavelength=np.array(wavelength), x0=366100.0, y0=5805900.0))
 
 
+def test_broad_bands_are_not_made_of_what_hardly_covers_them(three, caplog):
+    "Of these bands one lies beside the near infrared, and one fills a ninth of the short-wave infrared."
+    few = np.array([463.6, 664.6, 748.9, 1620.4])
+    for width, told in ((10.5, "none of NDVI"), (np.nan, "none of NDVI")):
+        with pytest.raises(BandError, match=told):
+            compare_indices(ground(66, 90, wavelength=few).assign_coords(fwhm=("band", np.full(4, width))), *three[1:])
+    some = np.r_[few, 795.0, 815, 835, 855, 875]
+    maps, _ = compare_indices(ground(66, 90, wavelength=some).assign_coords(fwhm=("band", np.full(9, 10.5))), *three[1:])
+    assert list(maps) == ["NDVI"] and "NDII is left out: sharpened without its bands" in caplog.text
+    landsat = ground(66, 90, wavelength=np.array([561.4, 654.6, 864.7, 1608.9])).assign_coords(fwhm=("band", [57.3, 37.5, 28.3, 84.7]))
+    assert list(compare_indices(*three[:2], landsat)[0]) == ["NDVI", "GNDVI", "NDII"]
+
+
 def test_nodata_of_each_is_left_out(three):
     output, scene, reference = (c.copy() for c in three)
     output[:, :20] = np.nan
