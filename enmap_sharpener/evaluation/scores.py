@@ -18,7 +18,7 @@ import xarray as xr
 
 from ..core.errors import BandError, NoValidPixels, RequestError
 from ..core.grid import middle_windows, windows
-from ..core.parallel import in_threads, one_algebra_thread
+from ..core.parallel import check_threads, in_threads, one_algebra_thread
 from enmap_sharpener.evaluation.metrics import (
     BLOCK, correlation_of_sums, ergas_of_mse, psnr_of_mse, q2n_sum, sam, scc_sums, spectral_angle, ssim_sum, uiqi_sum,
 )
@@ -142,6 +142,7 @@ _MOST_THREADS = 4     # more of them wait for memory; each holds about 0.3 GB fo
 def in_scoring_threads(function, items, threads: int | None = None, progress=None) -> list:
     """`in_threads` with as many threads as asked for, or as there are cores, `_MOST_THREADS` at most; linear algebra has one thread in each: its own
     would wait for one another, which took more than twice the processor time."""
+    check_threads(threads)
     with one_algebra_thread():
         return in_threads(function, items, threads or min(_MOST_THREADS, os.cpu_count() or 1), progress)
 
@@ -271,7 +272,7 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     NoValidPixels
         Nothing to compare.
     RequestError
-        A ratio that is not positive, or what is no image.
+        A ratio that is not positive, a border, step or number of threads that is none, or what is no image.
     GridError
         Different coordinate systems, no overlap, or no georeference and different shapes.
     BandError
@@ -281,6 +282,9 @@ def score(output, truth, *, ratio: float = 3, border: int = 3, ssim_step: int = 
     """
     if not 0 < ratio < np.inf:
         raise RequestError(f"{ratio} is no ratio of pixel sizes; EnMAP's over the output's is 3 for Sentinel-2's 10 m")
+    for name, number, least in (("border", border, 0), ("ssim_step", ssim_step, 1)):
+        if not (isinstance(number, int | np.integer) and number >= least):
+            raise RequestError(f"{name} of {number!r}; wanted a whole number from {least} on")
     pair = line_up(output, truth, border)
     found = _first_pass(pair, threads, progress)
     s = found.sums

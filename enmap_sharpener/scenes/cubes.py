@@ -219,12 +219,15 @@ class Hyperspectral:
         Raises
         ------
         BandError
-            The cube has no wavelengths, or no good band lies there.
+            The cube has no wavelengths, none are asked for, or no good band lies there.
         """
         if "wavelength" not in self._cube.coords:
             raise BandError("the cube has no coordinate wavelength; open it with enmap_sharpener.open")
         good = self._cube.good.values if "good" in self._cube.coords else np.ones(self._cube.sizes["band"], bool)
         centres = np.where(good, self._cube.wavelength.values, np.nan)
+        asked = [wavelength.start, wavelength.stop] if isinstance(wavelength, slice) else np.ravel(wavelength).tolist()
+        if not asked or not all(w is None and isinstance(wavelength, slice) or isinstance(w, int | float | np.number) and np.isfinite(w) for w in asked):
+            raise BandError(f"{wavelength!r} is no wavelength; wanted a number of nm, several, or a slice of two")
         if isinstance(wavelength, slice):
             low, high = (-np.inf if wavelength.start is None else wavelength.start), (np.inf if wavelength.stop is None else wavelength.stop)
             found = np.flatnonzero((centres >= low) & (centres <= high))

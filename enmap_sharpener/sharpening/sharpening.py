@@ -35,7 +35,7 @@ from .agreement import Agreement
 from .methods import NETWORKS, Tiled, open_method
 from .network import open_network
 from .quality import ERROR_BAND, QUALITY_BANDS, QUALITY_CLASSES, measured_pixels, quality_layer, source_band, told_of
-from ..core.parallel import one_algebra_thread, read_ahead
+from ..core.parallel import check_threads, one_algebra_thread, read_ahead
 
 # %% ../../nbs/09_sharpening/05_sharpening.ipynb #ea01894d
 _log = logging.getLogger(__name__)
@@ -340,8 +340,7 @@ def sharpen(scene, guide, method="subspace", *, bands=None, threads=None, model=
     >>> cube = sharpen(scene, guide).to_dataarray()
     """
     check_given(scene, guide)
-    if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
-        raise RequestError(f"{threads!r} threads; wanted a whole number from 1 on, or None for as many as there are processors")
+    check_threads(threads)
     if not (isinstance(memory, int | float | np.number) and memory > 0):
         raise RequestError(f"memory of {memory!r}; wanted a number above 0 [GB]")
     if not isinstance(tuning, Tuning):

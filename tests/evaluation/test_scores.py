@@ -141,6 +141,12 @@ def test_bands_without_wavelengths_are_told_by_their_numbers(caplog):
         compare(o, t.assign_coords(wavelength=("band", np.full(12, np.nan))))
 
 
+@pytest.mark.parametrize("wrong", [{"ssim_step": 0}, {"border": -1}, {"border": 2.5}, {"threads": 0}, {"threads": -1}, {"threads": 1.5}])
+def test_numbers_that_are_none_are_refused(wrong):
+    with pytest.raises(RequestError, match="wanted a whole number from"):
+        compare(*pair(), **wrong)
+
+
 def test_progress_is_told():
     seen = []
     o, t = pair()
