@@ -135,8 +135,8 @@ def test_guide_of_an_airborne_reference(tmp_path, monkeypatch):
     truth = simulate("data/enmap", size=24).truth
     assert main(["sharpen", *glob("data/enmap/ENMAP01-*"), "--output", "potsdam.tif", "--method", "cubic", "--quiet"]) == 0
     with rasterio.open(truth) as file:
-        values, profile = file.read(range(5, 60, 6)).repeat(2, 1).repeat(2, 2), file.profile
-        named = [float(file.tags(i)["wavelength"]) for i in range(5, 60, 6)]
+        values, profile = file.read(range(5, 96, 6)).repeat(2, 1).repeat(2, 2), file.profile
+        named = [float(file.tags(i)["wavelength"]) for i in range(5, 96, 6)]
     profile.update(count=len(named), width=values.shape[2], height=values.shape[1], transform=profile["transform"] @ rasterio.Affine.scale(0.5))
     with rasterio.open("airborne.tif", "w", **profile) as file:
         file.write(values)

@@ -43,9 +43,9 @@ _COVERED = 0.15     # share of a response that bands have to cover: the narrow n
 
 
 def _covered_share(band: GuideBand, wavelength: np.ndarray, width: np.ndarray) -> float:
-    "Share of a band's response that lies within bands of these centres and widths [nm]; where a width is not known it is taken as three quarters of the response's."
+    "Share of a band's response that lies within bands of these centres and widths [nm]; where a width is not known it is taken as three quarters of the response's, 40 nm at least, as of bands of a sensor that has few."
     nm = np.arange(band.centre - band.width, band.centre + band.width)
-    half = np.where(width > 0, width, 0.75 * band.width) / 2
+    half = np.where(width > 0, width, max(0.75 * band.width, 40.0)) / 2
     response = 2.0 ** -(np.abs(2 * (nm - band.centre) / band.width) ** STEEPNESS)
     return float(response[(np.abs(nm[:, None] - wavelength) <= half).any(1)].sum() / response.sum())
 
