@@ -22,7 +22,7 @@ from ..core.grid import Grid, axes, overlap, scattered_windows
 from ..core.operators import Observation
 from ..core.parallel import values_of
 from .enmap import Scene, product_folder
-from .given import check_cube, check_measured
+from .given_cubes import check_measured, check_scene
 from .strips import read_scene
 from .guide_bands import SENTINEL2, band_responses
 from .cubes import sample_cube
@@ -276,7 +276,7 @@ def _reconciled(scene: Scene, guide: Sentinel2) -> tuple[Sentinel2, list[str]]:
     "The guide, see `reconciled`, and what EnMAP says against its numbers."
     for image, source in ((scene.cube, scene.source), (guide.bands10, guide.source)):     # of files that was seen; these may come from elsewhere
         Grid.of(image).check_square(source)
-    check_cube(scene)
+    check_scene(scene)
     guide, resampled = at_native_pixels(in_order(guide))
     named = {stack: _named(scene, guide, stack) for stack in guide.unnamed}
     told = [f"{guide.source}: {line}" for _, line in named.values()]
