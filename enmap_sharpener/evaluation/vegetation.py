@@ -24,7 +24,7 @@ from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
 from ..core.operators import WHOLE, Observation
 from ..core.errors import BandError, GridError, NoValidPixels
-from ..core.files import make_folder, write_table
+from ..core.files import whole_files, write_table
 from ..core.raster import create_raster
 from ..scenes.enmap import read_enmap
 from ..scenes.guide_bands import SENTINEL2, STEEPNESS, GuideBand
@@ -181,7 +181,7 @@ def compare_indices(output: xr.DataArray, scene: xr.DataArray, reference: xr.Dat
     sources = {"EnMAP": _interpolated(scene, grid), "sharpened": output, "reference": reference}
     found = {name: _indices(_seen(cube, target)) for name, cube in sources.items()}
     names = [n for n in INDICES if all(n in f for f in found.values())]
-    for name in set(INDICES) - set(names):
+    for name in (n for n in INDICES if n not in names):
         _log.warning("%s is left out: %s without its bands or data", name, ", ".join(s for s, f in found.items() if name not in f))
     if not names:
         raise BandError(f"none of {', '.join(INDICES)} can be computed for all of {', '.join(found)}; they lack its bands, or data where they overlap")
@@ -380,10 +380,11 @@ def write_indices(output, scene, reference, folder) -> pd.DataFrame:
     if all(file.is_file() for file in error_files(output)):
         widths = index_half_widths(cube, {level: error(output, level) for level in LEVELS}, grid)
         table = _covered(table, maps, widths)
-    check_not_read([folder / name for name in ("indices.csv", *(f"{index}{ending}" for index in maps for ending in (".tif", ".png")))], output, scene, reference)
-    make_folder(folder)
-    for name, image in maps.items():
-        _write_map(folder / f"{name}.tif", image, grid, None if widths is None else widths[name])
-        write_figure(index_figure(maps, name, widths), folder / f"{name}.png", dpi=120)
-    write_table(folder / "indices.csv", table, float_format="%.6g")
+    places = {name: folder / name for name in (*(f"{index}{ending}" for index in maps for ending in (".tif", ".png")), "indices.csv")}
+    check_not_read(places.values(), output, scene, reference)
+    with whole_files(places) as staged:
+        for name, image in maps.items():
+            _write_map(staged[f"{name}.tif"], image, grid, None if widths is None else widths[name])
+            write_figure(index_figure(maps, name, widths), staged[f"{name}.png"], dpi=120)
+        write_table(staged["indices.csv"], table, float_format="%.6g")
     return table

@@ -168,6 +168,11 @@ def test_command_writes_maps_table_and_pictures(tmp_path, capfd, monkeypatch):
     out, err = capfd.readouterr()
     assert err.replace("Comparing …\n", "").count("\n") == 2 and "none.tif" in err and not (tmp_path / "out2").exists()
 
+    def full(*given, **options):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(vegetation, "write_table", full)      # the last of all, when the maps are there
+    assert main([*arguments[:-1], "out2"]) == 2 and "No space left on device" in capfd.readouterr().err and not (tmp_path / "out2").exists(), "nothing stays half-written"
+
 
 def test_figure_says_what_it_shows(three):
     maps, _ = compare_indices(*three)
