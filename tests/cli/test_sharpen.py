@@ -313,7 +313,9 @@ def test_terminal_shows_progress_and_a_summary(inputs, tmp_path):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)      # who runs the tests under nohup has it ignored
 from enmap_sharpener.cli import app as cli
 from enmap_sharpener.reconstruction import formats
 from enmap_sharpener.sharpening import sharpening
