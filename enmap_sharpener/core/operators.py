@@ -303,6 +303,11 @@ class Observation:
             first, second = second, first
         return second[0](first[0](x, first[1]), second[1])
 
+    def degrade_held(self, x):
+        """`degrade` of an image with gaps, float32, shape (…, y, x): NaN where a pixel does not see values alone."""
+        held = np.isfinite(x)
+        return np.where(self.degrade(held.astype(np.float32)) > WHOLE, self.degrade(np.where(held, x, np.float32(0))), np.float32(np.nan))
+
     def inputs(self, rows, cols):
         """Slices (rows, cols) of inputs that the outputs in a window need."""
         return self.rows.inputs(rows), self.cols.inputs(cols)

@@ -22,7 +22,7 @@ from ..reconstruction.places import check_not_read
 from ..reconstruction.uncertainty import error, error_files
 from ..figures.style import aspect, draw_panel, read_view, styled, write_figure
 from ..core.grid import Grid, windows
-from ..core.operators import WHOLE, Observation
+from ..core.operators import Observation
 from ..core.errors import BandError, GridError, NoValidPixels
 from ..core.files import whole_files, write_table
 from ..core.raster import create_raster
@@ -111,10 +111,8 @@ def _seen(cube: xr.DataArray, target: Grid) -> np.ndarray:
     for rows, cols in windows([w.stop - w.start for w in place], max(8, int(_SEEN_WINDOW / ratio))):
         need = operator.inputs(rows, cols)
         bands = _mixed(weights, lambda b: sample_cube(cube, np.array([b]), *(np.arange(w.start, w.stop) for w in need))[0])  # noqa: B023
-        see, held = operator.part(rows, cols, *need), np.isfinite(bands)
-        whole = see.degrade(held.astype("f4")) > WHOLE
         at = tuple(slice(p.start + w.start, p.start + w.stop) for p, w in zip(place, (rows, cols)))
-        out[(slice(None), *at)] = np.where(whole, see.degrade(np.where(held, bands, np.float32(0))), np.float32(np.nan))
+        out[(slice(None), *at)] = operator.part(rows, cols, *need).degrade_held(bands)
     return out
 
 # %% ../../nbs/11_evaluation/10_vegetation.ipynb #2f06c6d1

@@ -21,7 +21,7 @@ from ..core.grid import Grid, axes, scattered_windows
 from ..core.errors import BandError, GridError, ProductError
 from ..core.files import as_path
 from ..core.missing import is_missing
-from ..core.operators import WHOLE, Observation, area_stencil
+from ..core.operators import Observation, area_stencil
 from ..core.parallel import values_of
 from ..core.raster import SCALE, open_raster, opened
 from .given_cubes import equal_numbers, given_cube
@@ -368,9 +368,7 @@ def seen_cube(cube: xr.DataArray, bands: np.ndarray | None, see: Observation, ro
     see, few = see.part(rows, cols, *near), max(1, _AT_ONCE // ((near[0].stop - near[0].start) * (near[1].stop - near[1].start)))
     seen = [np.empty((0, see.rows.start.size, see.cols.start.size), "f4")]
     for some in np.split(bands, range(few, len(bands), few)):
-        values = cube_values(cube, some, y=near[0], x=near[1]).astype("f4", copy=False)
-        held = np.isfinite(values)
-        seen.append(np.where(see.degrade(held.astype("f4")) > WHOLE, see.degrade(np.where(held, values, np.float32(0))), np.float32(np.nan)))
+        seen.append(see.degrade_held(cube_values(cube, some, y=near[0], x=near[1]).astype("f4", copy=False)))
     return np.concatenate(seen)
 
 
